@@ -1,0 +1,1 @@
+"""Natural pre-images of any representation."""

@@ -1,0 +1,151 @@
+"""The one energy: E(x) = C·ℓ(Φ(jitter(x)), Φ0) + Σ regularizers, per sample and per term."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from .errors import InputError
+from .regularizers import AlphaNorm, Jitter, Regularizer, TVBeta
+
+
+class Loss(Protocol):
+    """ℓ(Φ, Φ0): features and target (B, ...) -> (B,). `scale(target)` is the divisor, which the energy computes once."""
+
+    def scale(self, target: Tensor) -> Tensor: ...
+
+    def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor: ...
+
+
+@dataclass(frozen=True)
+class Euclidean:
+    r"""Inversion: :math:`\|M\odot(\Phi-\Phi_0)\|^2 / \|M\odot\Phi_0\|^2`, IJCV Eq. (4); nnpreimage.m's `l2`.
+
+    features, target: (B, ...) -> (B,). mask M: 0 and 1 (or weights), broadcastable to one sample's features; None is all ones.
+    normalise=False leaves the divisor out. A target that is zero under the mask raises InputError.
+    nnpreimage.m weighs by M and not by M²: the same for masks of 0 and 1, and here M is squared as the formula says.
+
+    >>> Euclidean()(torch.tensor([[3.0, 4.0]]), torch.tensor([[3.0, 0.0]]))
+    tensor([1.7778])
+    """
+
+    mask: Tensor | None = field(default=None, compare=False)
+    normalise: bool = True
+
+    def scale(self, target: Tensor) -> Tensor:
+        if not self.normalise:
+            return torch.ones(len(target), dtype=target.dtype, device=target.device)
+        scale = self._masked(target).flatten(1).square().sum(dim=1)
+        if not bool((scale > 0).all()):
+            raise InputError(
+                "The target features are all zero under the mask: there is nothing to invert. "
+                "Choose another layer, another mask, or another image."
+            )
+        return scale
+
+    def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
+        scale = self.scale(target) if scale is None else scale
+        return self._masked(features - target).flatten(1).square().sum(dim=1) / scale
+
+    def _masked(self, features: Tensor) -> Tensor:
+        return features if self.mask is None else features * self.mask.to(features)
+
+
+@dataclass(frozen=True)
+class InnerProduct:
+    r"""Activation maximization and caricature: :math:`-\langle M\odot\Phi, \Phi_0\rangle / Z`, IJCV Eq. (5); nnpreimage.m's `inner`.
+
+    features, target: (B, ...) -> (B,). Z: the divisor, one number or one a sample (B,); None is ‖M⊙Φ0‖², the caricature's.
+    mask as in `Euclidean`. Raises InputError if Z is not above 0.
+
+    >>> InnerProduct(Z=2.0)(torch.tensor([[3.0, 4.0]]), torch.tensor([[0.0, 1.0]]))
+    tensor([-2.])
+    """
+
+    Z: float | Tensor | None = 1.0
+    mask: Tensor | None = field(default=None, compare=False)
+
+    def scale(self, target: Tensor) -> Tensor:
+        if self.Z is None:
+            scale = self._masked(target).flatten(1).square().sum(dim=1)
+        else:
+            scale = torch.as_tensor(self.Z, dtype=target.dtype, device=target.device).expand(len(target))
+        if not bool((scale > 0).all()):
+            raise InputError(
+                f"The divisor Z of the inner product is {scale.min().item():g}; it must be above 0. For a caricature "
+                "this says that no unit of the target is active: choose another layer, mask or image."
+            )
+        return scale
+
+    def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
+        scale = self.scale(target) if scale is None else scale
+        return -(self._masked(features) * target).flatten(1).sum(dim=1) / scale
+
+    def _masked(self, features: Tensor) -> Tensor:
+        return features if self.mask is None else features * self.mask.to(features)
+
+
+class Energy:
+    r"""E(x) = C·ℓ(Φ(x), Φ0) + R_α(x) + R_TVβ(x): a function from canonical images to a dict of (B,) terms.
+
+    phi: representation, canonical (B, C, H, W) -> (B, ...). phi0: the target features, one a sample or one for all (1, ...).
+    C: weight of the loss, above 0. regularizers: by name; their values are added as they are.
+    "loss" includes C. Sample b of every term depends on x[b] alone.
+
+    >>> energy = Energy(Euclidean(), lambda x: 2 * x, torch.full((1, 1, 2, 2), 8.0), C=10.0)
+    >>> {k: v.tolist() for k, v in energy(torch.full((2, 1, 2, 2), 4.0)).items()}["loss"]
+    [0.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        loss: Loss,
+        phi: Callable[[Tensor], Tensor],
+        phi0: Tensor,
+        C: float = 100.0,
+        regularizers: Mapping[str, Regularizer] | None = None,
+    ) -> None:
+        if not (C > 0 and math.isfinite(C)):
+            raise InputError(
+                f"C is the weight of the loss, a number above 0; got {C!r}. The paper uses 1 to 300, and 100 by default."
+            )
+        self.loss, self.phi, self.phi0, self.C = loss, phi, phi0, float(C)
+        self.regularizers = (
+            {"alpha-norm": AlphaNorm(), "tv-beta": TVBeta()} if regularizers is None else dict(regularizers)
+        )
+        if taken := {"loss", "total"} & set(self.regularizers):
+            raise InputError(f"A regularizer cannot be called {sorted(taken)}: the energy has these names itself.")
+        self._weight = self.C / loss.scale(phi0)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """The names of the terms in their order: "loss", then the regularizers."""
+        return "loss", *self.regularizers
+
+    def __call__(
+        self, x: Tensor, jitter: Jitter | None = None, offsets: Sequence[tuple[int, int]] = ()
+    ) -> dict[str, Tensor]:
+        """Terms at x. With a jitter, Φ sees the windows at `offsets` and the regularizers see all of x."""
+        return self.split(x, x if jitter is None else jitter(x, offsets))
+
+    def split(self, x: Tensor, window: Tensor) -> dict[str, Tensor]:
+        """Terms with Φ at `window` and the regularizers at x, so that a solver can ask for either gradient."""
+        features = self.phi(window)
+        if features.shape[1:] != self.phi0.shape[1:]:
+            raise InputError(
+                f"Φ(x) has shape {tuple(features.shape[1:])} and the target {tuple(self.phi0.shape[1:])}: "
+                "the canvas and the target do not belong together."
+            )
+        one = torch.ones((), dtype=self._weight.dtype, device=self._weight.device)
+        terms = {"loss": self.loss(features, self.phi0, one) * self._weight}
+        return terms | {name: regularizer(x) for name, regularizer in self.regularizers.items()}
+
+
+def total(terms: Mapping[str, Tensor]) -> Tensor:
+    """The sum of the terms, (B,)."""
+    return torch.stack(list(terms.values())).sum(dim=0)

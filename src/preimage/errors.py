@@ -1,0 +1,52 @@
+"""What can go wrong, by who can mend it: the caller's arguments, a file, a folder, the optimisation, an absent extra."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+class PreimageError(Exception):
+    """Any error that preimage raises on purpose; its text says what came, what was wanted and what to do."""
+
+
+class InputError(PreimageError, ValueError):
+    """An argument that cannot be used as it is."""
+
+
+class UnknownName(PreimageError, KeyError):
+    """A name that stands for nothing; the text lists the nearest ones."""
+
+    def __str__(self) -> str:  # KeyError would print the repr
+        return str(self.args[0])
+
+
+class ImageError(InputError):
+    """A file or an array that is no usable image."""
+
+
+class ResultFolderError(PreimageError, OSError):
+    """A folder that cannot take a result."""
+
+
+class OptimizationError(PreimageError, RuntimeError):
+    """The minimisation gave no usable image for any sample."""
+
+
+class MissingExtra(PreimageError, ImportError):
+    """An optional dependency is absent; the text names the extra to install."""
+
+
+class PreimageWarning(UserWarning):
+    """The result stands, but something about it should be known."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C during a task. `result` is what had been found by then (a `Result`), or None if nothing had.
+
+    >>> Interrupted(None).result is None
+    True
+    """
+
+    def __init__(self, result: Any) -> None:
+        super().__init__("interrupted")
+        self.result = result

@@ -1,0 +1,182 @@
+"""Pixel space: how a network wants its pixels. The only place that knows channel order, scale, mean and size."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from . import images
+from .errors import ImageError, InputError
+from .images import ImageLike
+
+Fit = Literal["crop", "squash"]
+
+
+@dataclass(frozen=True)
+class PixelSpace:
+    """The pixels that a representation takes, and the way from a picture to them and back.
+
+    Everything outside works with the *canonical* image x: (B, C, H, W), RGB or grey, 0–255, **minus the mean colour**.
+    The representation itself sees ``(v - mean) / std`` with v in 0..scale and the channels in its own order.
+
+    size: (height, width), or one number for a square; None keeps each picture's own size.
+    channels: "rgb", "bgr", "grey", or a number N of channels without colours (then only arrays and tensors are taken).
+    scale: the value of white, 255 or 1. mean, std: one number a channel (or one for all), in the representation's own
+    order and scale, as a model's documentation gives them.
+    fit: "crop" keeps the aspect ratio (short side to size, centre crop); "squash" does not, as the paper's experiments.
+    Raises InputError on anything else.
+
+    >>> space = PixelSpace(size=4, channels="bgr", mean=(104, 117, 123))
+    >>> x = space.encode(np.full((8, 8, 3), 255, np.uint8))
+    >>> x.shape, x[0, :, 0, 0]
+    (torch.Size([1, 3, 4, 4]), tensor([132., 138., 151.]))
+    >>> space.to_network(x)[0, :, 0, 0]
+    tensor([151., 138., 132.])
+    """
+
+    size: tuple[int, int] | None = (224, 224)
+    channels: str | int = "rgb"
+    scale: float = 255.0
+    mean: tuple[float, ...] = (0.0,)
+    std: tuple[float, ...] = (1.0,)
+    fit: Fit = "crop"
+
+    def __post_init__(self) -> None:
+        size: Any = self.size
+        if isinstance(size, int):
+            size = (size, size)
+        if size is not None and (len(size) != 2 or not all(isinstance(s, int) and s > 0 for s in size)):
+            raise InputError(f"The size of a pixel space is (height, width) in pixels or None; got {self.size!r}")
+        if self.channels not in ("rgb", "bgr", "grey") and not (isinstance(self.channels, int) and self.channels > 0):
+            raise InputError(f"channels is 'rgb', 'bgr', 'grey' or a positive number; got {self.channels!r}")
+        if self.scale not in (1, 255):
+            raise InputError(f"scale is the value of white, 255 or 1; got {self.scale!r}")
+        if self.fit not in ("crop", "squash"):
+            raise InputError(f"fit is 'crop' or 'squash'; got {self.fit!r}")
+        object.__setattr__(self, "size", None if size is None else tuple(size))
+        object.__setattr__(self, "scale", float(self.scale))
+        for field in ("mean", "std"):
+            given: Any = getattr(self, field)
+            values = tuple(float(v) for v in (given if np.iterable(given) else (given,)))
+            values = values * self.count if len(values) == 1 else values
+            if len(values) != self.count or not np.isfinite(values).all() or (field == "std" and min(values) <= 0):
+                raise InputError(
+                    f"{field} is one finite number for each of {self.count} channels (std above 0); got {given!r}"
+                )
+            object.__setattr__(self, field, values)
+
+    @property
+    def count(self) -> int:
+        """Number of channels."""
+        return self.channels if isinstance(self.channels, int) else 1 if self.channels == "grey" else 3
+
+    @staticmethod
+    def imagenet(size: int | tuple[int, int] = 224) -> PixelSpace:
+        """torchvision's models: RGB, 0–1, minus the mean of ImageNet, divided by its standard deviation."""
+        return PixelSpace(size, "rgb", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # type: ignore[arg-type]
+
+    @staticmethod
+    def caffe(size: int | tuple[int, int] = 227) -> PixelSpace:
+        """Caffe's models: BGR, 0–255, minus 104, 117, 123."""
+        return PixelSpace(size, "bgr", 255.0, (104.0, 117.0, 123.0))  # type: ignore[arg-type]
+
+    def encode(self, image: ImageLike, size: tuple[int, int] | None = None, fit: Fit | None = None) -> Tensor:
+        """A picture -> canonical (1, C, H, W) float32; a canonical tensor ([B,] C, H, W) is checked and passes as it is.
+
+        image: path, PIL image, uint8/uint16 array (H, W[, C]), or floating-point tensor. size, fit: instead of the space's own.
+        Raises ImageError for what cannot be read and for a wrong number of channels, InputError for a wrong tensor.
+        """
+        if isinstance(image, Tensor):
+            return self._canonical(image)
+        space = replace(self, size=size or self.size, fit=fit or self.fit)
+        levels = space._fitted(space._channels_of(image))
+        planes = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(levels).transpose(2, 0, 1), dtype=np.float32))
+        return planes.unsqueeze(0) - self.mean_colour
+
+    def decode(self, x: Tensor) -> Tensor:
+        """Canonical (B, C, H, W) -> RGB or grey levels 0–255, not clipped."""
+        return x + self.mean_colour.to(x)
+
+    def to_network(self, x: Tensor) -> Tensor:
+        """Canonical (B, C, H, W) -> what the representation takes, differentiably."""
+        gain = [self.scale / 255.0 / s for s in self.std]
+        if self.channels == "bgr":
+            x = x.flip(1)
+        if all(g == gain[0] for g in gain):
+            return x if gain[0] == 1.0 else x * gain[0]
+        return x * x.new_tensor(gain).view(1, -1, 1, 1)
+
+    @property
+    def mean_colour(self) -> Tensor:
+        """(C, 1, 1) in canonical order and levels 0–255."""
+        mean = self.mean[::-1] if self.channels == "bgr" else self.mean
+        return torch.tensor([m * 255.0 / self.scale for m in mean]).view(-1, 1, 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a result's record; `from_dict` makes the space again."""
+        return asdict(self)
+
+    @staticmethod
+    def from_dict(values: Mapping[str, Any]) -> PixelSpace:
+        """The space that `to_dict` wrote, also after a trip through JSON.
+
+        >>> PixelSpace.from_dict(PixelSpace.caffe(227).to_dict()) == PixelSpace.caffe(227)
+        True
+        """
+        size = values["size"]
+        return PixelSpace(**{**values, "size": None if size is None else tuple(size)})
+
+    def _canonical(self, x: Tensor) -> Tensor:
+        x = x.unsqueeze(0) if x.ndim == 3 else x
+        if not x.is_floating_point():
+            raise InputError(
+                f"A tensor image has dtype {x.dtype}; wanted floating point, canonical (0–255 minus the mean colour). "
+                "A picture of 8-bit levels goes in as a numpy array, height x width x channels."
+            )
+        if x.ndim != 4 or x.shape[1] != self.count or 0 in x.shape:
+            raise InputError(
+                f"A tensor image has shape {tuple(x.shape)}; wanted (B, {self.count}, H, W) or ({self.count}, H, W)."
+            )
+        if not bool(torch.isfinite(x).all()):
+            raise InputError("A tensor image holds NaN or infinite values. Mend it first.")
+        return x.detach()
+
+    def _channels_of(self, image: ImageLike) -> np.ndarray:
+        if isinstance(image, np.ndarray):
+            levels = images.levels_of(image, self.count)
+        elif isinstance(image, (str, os.PathLike)) or hasattr(image, "convert"):
+            levels = images.read_image(image)
+        else:
+            raise ImageError(
+                f"An image is a path, a PIL image, a uint8 array or a canonical tensor; got {type(image).__name__}."
+            )
+        found = 1 if levels.ndim == 2 else levels.shape[2]
+        if self.count == 1 and found == 3:
+            return images.to_grey(levels)
+        if self.channels in ("rgb", "bgr") and found == 1:
+            return np.repeat(np.atleast_3d(levels), 3, axis=2)
+        if found != self.count:
+            raise ImageError(
+                f"The image has {found} channel(s) and the representation takes {self.count} ({self.channels})."
+            )
+        return levels
+
+    def _fitted(self, levels: np.ndarray) -> np.ndarray:
+        """Resize and centre crop to the size of the space."""
+        if self.size is None:
+            return levels
+        if self.fit == "squash":
+            return images.resize(levels, self.size)
+        height, width = levels.shape[:2]
+        ratio = max(self.size[0] / height, self.size[1] / width)
+        levels = images.resize(
+            levels, (max(round(height * ratio), self.size[0]), max(round(width * ratio), self.size[1]))
+        )
+        top, left = (levels.shape[0] - self.size[0]) // 2, (levels.shape[1] - self.size[1]) // 2
+        return levels[top : top + self.size[0], left : left + self.size[1]]

@@ -1,0 +1,200 @@
+"""What makes a pre-image natural: bounded range, bounded variation, a shifted view at each step, a bound on each pixel."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import InputError
+from .registry import Registry
+
+
+class Regularizer(Protocol):
+    """x canonical (B, C, H, W) -> (B,), no unit; differentiable; sample b depends on x[b] alone."""
+
+    def __call__(self, x: Tensor) -> Tensor: ...
+
+
+REGULARIZERS: Registry[type] = Registry("regularizer", see="preimage.regularizers.REGULARIZERS")
+
+
+@REGULARIZERS.register("alpha-norm", examples=[{"alpha": 6.0}, {"alpha": 1.0}, {"alpha": 3.0, "B": 40.0}])
+@dataclass(frozen=True)
+class AlphaNorm:
+    r"""Bounded range :math:`R_\alpha(x) = \frac{1}{HWB^\alpha}\sum_{uv}(\sum_k x_{uvk}^2)^{\alpha/2}`, IJCV Sect. 3.3.
+
+    x: (B, C, H, W) grey levels less the mean -> (B,). B is a typical colour norm in grey levels: a pixel of norm B counts 1.
+    H·W is the size of x itself, jitter border included, as in nnpreimage.m. Below alpha = 2 pixels of norm under 1e-6 count 0.
+    Raises InputError unless alpha >= 1 and B > 0.
+
+    >>> AlphaNorm()(torch.full((2, 1, 8, 8), 80.0))
+    tensor([1., 1.])
+    """
+
+    alpha: float = 6.0
+    B: float = 80.0
+
+    def __post_init__(self) -> None:
+        _at_least("alpha", self.alpha, 1.0)
+        _positive("B", self.B)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        square = (x / self.B).square().sum(dim=1)
+        return _power(square, self.alpha / 2, floor=1e-12 / self.B**2).mean(dim=(1, 2))
+
+
+@REGULARIZERS.register("tv-beta", examples=[{"beta": 1.0}, {"beta": 1.5}, {"beta": 2.0}, {"beta": 3.0, "V": 5.0}])
+@dataclass(frozen=True)
+class TVBeta:
+    r"""Bounded variation :math:`R_{TV^\beta}(x) = \frac{1}{HWV^\beta}\sum_{uvk}(\Delta_v^2+\Delta_h^2)^{\beta/2}`, IJCV Sect. 3.3.
+
+    x: (B, C, H, W) grey levels -> (B,). V is a typical gradient norm in grey levels a pixel; each channel by itself; the last
+    row and column have no outgoing difference, as in layers/tv.m. Where beta < 2 the derivative is unbounded at a flat pixel:
+    tv.m floors a factor of it, here differences under 1e-6 grey levels count as 0 (the values differ by less than 1e-6).
+    Raises InputError unless beta >= 1 and V > 0.
+
+    >>> TVBeta()(torch.full((2, 3, 8, 8), 40.0))
+    tensor([0., 0.])
+    """
+
+    beta: float = 2.0
+    V: float = 80.0 / 6.5
+
+    def __post_init__(self) -> None:
+        _at_least("beta", self.beta, 1.0)
+        _positive("V", self.V)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        count = x.shape[-2] * x.shape[-1]
+        dv = (x[..., 1:, :] - x[..., :-1, :]) / self.V
+        dh = (x[..., 1:] - x[..., :-1]) / self.V
+        if self.beta == 2:
+            return (dv.square().sum(dim=(1, 2, 3)) + dh.square().sum(dim=(1, 2, 3))) / count
+        square = F.pad(dv.square(), (0, 0, 0, 1)) + F.pad(dh.square(), (0, 1))
+        return _power(square, self.beta / 2, floor=1e-12 / self.V**2).sum(dim=(1, 2, 3)) / count
+
+
+@dataclass(frozen=True)
+class Jitter:
+    """A fresh random shift of each sample at each step (IJCV Sect. 3.4): Φ sees a window of x, x itself never moves.
+
+    amount: j >= 1; x is j - 1 pixels larger than Φ's input in both directions and the window starts at 0..j-1.
+    The paper's rule for a layer is j = max(round(stride / 4), 1). j = 1 is no jitter.
+
+    >>> jitter = Jitter(3)
+    >>> jitter.canvas((8, 8))
+    (10, 10)
+    >>> jitter(torch.zeros(2, 3, 10, 10), [(0, 2), (1, 1)]).shape
+    torch.Size([2, 3, 8, 8])
+    """
+
+    amount: int = 1
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.amount, int) or self.amount < 1:
+            raise InputError(f"The jitter amount is a whole number of pixels, 1 for none; got {self.amount!r}")
+
+    @staticmethod
+    def for_stride(stride: float) -> Jitter:
+        """The paper's rule, halves rounded up as MATLAB does.
+
+        >>> [Jitter.for_stride(s).amount for s in (1, 2, 4, 6, 8, 16, 32)]
+        [1, 1, 1, 2, 2, 4, 8]
+        """
+        return Jitter(max(math.floor(stride / 4 + 0.5), 1))
+
+    def canvas(self, size: tuple[int, int]) -> tuple[int, int]:
+        """The size of x for an input of Φ of this size."""
+        return size[0] + self.amount - 1, size[1] + self.amount - 1
+
+    @property
+    def centre(self) -> tuple[int, int]:
+        """Where the centre crop starts: floor((j - 1) / 2) both ways."""
+        return (self.amount - 1) // 2, (self.amount - 1) // 2
+
+    def draw(self, generators: Sequence[torch.Generator], iterations: int) -> list[list[tuple[int, int]]]:
+        """One (row, column) for each iteration and sample, each sample from its own generator: [iteration][sample]."""
+        draws = [torch.randint(self.amount, (iterations, 2), generator=g).tolist() for g in generators]
+        return [[(d[t][0], d[t][1]) for d in draws] for t in range(iterations)]
+
+    def __call__(self, x: Tensor, offsets: Sequence[tuple[int, int]]) -> Tensor:
+        """x (B, C, H+j-1, W+j-1), one offset a sample -> (B, C, H, W); the gradient goes back into each window."""
+        if self.amount == 1:
+            return x.view_as(x)
+        if all(o == offsets[0] for o in offsets):
+            (top, left), height, width = offsets[0], *self._inner(x)
+            return x[..., top : top + height, left : left + width]
+        return _Windows.apply(x, tuple(offsets), self._inner(x))  # type: ignore[no-any-return,no-untyped-call]
+
+    def crop(self, x: Tensor) -> Tensor:
+        """The centre of the canvas, which is what a task returns."""
+        return self(x, [self.centre] * len(x))
+
+    def _inner(self, x: Tensor) -> tuple[int, int]:
+        return x.shape[-2] - self.amount + 1, x.shape[-1] - self.amount + 1
+
+
+@dataclass(frozen=True)
+class PixelBall:
+    r"""The bound :math:`\|x(u,v)\|_2 \le B_+` on every pixel's colour norm, by projection after each step (IJCV Sect. 3.3).
+
+    radius: B₊ in grey levels, the paper's 160; infinity for no bound. x (B, C, H, W) -> the same shape.
+
+    >>> PixelBall(160)(torch.full((1, 1, 1, 2), 300.0))
+    tensor([[[[160., 160.]]]])
+    """
+
+    radius: float = 160.0
+
+    def __post_init__(self) -> None:
+        _positive("radius", self.radius)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        if math.isinf(self.radius):
+            return x
+        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=self.radius)
+        return x * (self.radius / norm)
+
+
+class _Windows(torch.autograd.Function):
+    """One window of each sample. Slicing sample by sample under autograd would make B canvases of zeros."""
+
+    @staticmethod
+    def forward(ctx, x, offsets, size):  # type: ignore[no-untyped-def]
+        ctx.shape, ctx.offsets = x.shape, offsets
+        out = x.new_empty(*x.shape[:2], *size)
+        for sample, (top, left) in enumerate(offsets):
+            out[sample] = x[sample, :, top : top + size[0], left : left + size[1]]
+        return out
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        out = grad.new_zeros(ctx.shape)
+        for sample, (top, left) in enumerate(ctx.offsets):
+            out[sample, :, top : top + grad.shape[2], left : left + grad.shape[3]] = grad[sample]
+        return out, None, None
+
+
+def _power(square: Tensor, exponent: float, floor: float) -> Tensor:
+    """square ** exponent; below exponent 1, where the derivative is infinite at 0, values up to the floor give 0."""
+    if exponent == 1:
+        return square
+    if exponent > 1:
+        return square.pow(exponent)
+    return torch.where(square > floor, square.clamp(min=floor).pow(exponent), 0.0)
+
+
+def _at_least(name: str, value: float, least: float) -> None:
+    if not (math.isfinite(value) and value >= least):
+        raise InputError(f"{name} is a number of at least {least:g}; got {value!r}")
+
+
+def _positive(name: str, value: float) -> None:
+    if not value > 0:
+        raise InputError(f"{name} is a number above 0; got {value!r}")

@@ -1,0 +1,92 @@
+"""The protocol of a representation, and the shortest way to one: a function."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..pixelspace import PixelSpace
+from .cnn import evaluating, placed
+from .receptive_field import Number
+
+
+@runtime_checkable
+class Representation(Protocol):
+    """Φ: canonical image (B, C, H, W) -> features (B, ...); differentiable; sample b depends on x[b] alone.
+
+    space: the pixels that it takes. stride: pixels from one feature to the next, 1 if there is no grid.
+    receptive_field: side in pixels of what one feature sees; None is the whole image.
+    A representation may have ``session(device, dtype)``, a context manager entered once around many calls.
+    """
+
+    space: PixelSpace
+    name: str
+    stride: Number
+    receptive_field: Number | None
+
+    def __call__(self, x: Tensor, /) -> Tensor: ...
+
+
+class FromCallable:
+    """See `from_callable`."""
+
+    def __init__(
+        self, f: Callable[[Tensor], Tensor], space: PixelSpace, name: str, stride: int, receptive_field: int | None
+    ) -> None:
+        self.f, self.space, self.name, self.stride, self.receptive_field = f, space, name, stride, receptive_field
+
+    def __call__(self, x: Tensor) -> Tensor:
+        with ExitStack() as stack:
+            if isinstance(self.f, nn.Module):
+                stack.enter_context(evaluating(self.f))
+            features = self.f(self.space.to_network(x))
+        if not isinstance(features, Tensor) or features.ndim < 1 or len(features) != len(x):
+            got = (
+                f"a tensor of shape {tuple(features.shape)}"
+                if isinstance(features, Tensor)
+                else type(features).__name__
+            )
+            raise InputError(
+                f"{self.name} must give a tensor with one entry for each of the {len(x)} images; got {got}."
+            )
+        return features
+
+    def __repr__(self) -> str:
+        return f"from_callable({self.name}, space={self.space})"
+
+    @contextmanager
+    def session(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Iterator[None]:
+        """Put a module on the device and in the type for a while; a plain function must follow its input by itself."""
+        with ExitStack() as stack:
+            if isinstance(self.f, nn.Module):
+                stack.enter_context(placed(self.f, device, dtype))
+                stack.enter_context(evaluating(self.f))
+            yield
+
+
+def from_callable(
+    f: Callable[[Tensor], Tensor],
+    space: PixelSpace,
+    *,
+    name: str | None = None,
+    stride: int = 1,
+    receptive_field: int | None = None,
+) -> FromCallable:
+    """Anything differentiable as a representation.
+
+    f: (B, C, H, W) in the space's pixels (its order, scale, mean and std) -> (B, ...). stride sets the jitter by the paper's rule.
+    Raises InputError if f is not callable, and at a call if it does not give one entry for each image.
+
+    >>> phi = from_callable(lambda x: x.mean(dim=(2, 3)), PixelSpace(8, "grey"))
+    >>> phi(torch.ones(5, 1, 8, 8)).shape
+    torch.Size([5, 1])
+    """
+    if not callable(f):
+        raise InputError(f"from_callable takes a function or a module; got {type(f).__name__}.")
+    title: Any = name or getattr(f, "__name__", type(f).__name__)
+    return FromCallable(f, space, str(title), stride, receptive_field)
