@@ -115,9 +115,7 @@ class Energy:
                 f"C is the weight of the loss, a number above 0; got {C!r}. The paper uses 1 to 300, and 100 by default."
             )
         self.loss, self.phi, self.phi0, self.C = loss, phi, phi0, float(C)
-        self.regularizers = (
-            {"alpha-norm": AlphaNorm(), "tv-beta": TVBeta()} if regularizers is None else dict(regularizers)
-        )
+        self.regularizers = {"alpha-norm": AlphaNorm(), "tv-beta": TVBeta()} if regularizers is None else dict(regularizers)
         if taken := {"loss", "total"} & set(self.regularizers):
             raise InputError(f"A regularizer cannot be called {sorted(taken)}: the energy has these names itself.")
         self._weight = self.C / loss.scale(phi0)
@@ -127,9 +125,7 @@ class Energy:
         """The names of the terms in their order: "loss", then the regularizers."""
         return "loss", *self.regularizers
 
-    def __call__(
-        self, x: Tensor, jitter: Jitter | None = None, offsets: Sequence[tuple[int, int]] = ()
-    ) -> dict[str, Tensor]:
+    def __call__(self, x: Tensor, jitter: Jitter | None = None, offsets: Sequence[tuple[int, int]] = ()) -> dict[str, Tensor]:
         """Terms at x. With a jitter, Φ sees the windows at `offsets` and the regularizers see all of x."""
         return self.split(x, x if jitter is None else jitter(x, offsets))
 

@@ -56,9 +56,7 @@ def read_image(source: str | os.PathLike[str] | PIL.Image.Image) -> np.ndarray:
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # we check the size ourselves, lower
             image = PIL.Image.open(path)
     except PIL.UnidentifiedImageError:
-        raise ImageError(
-            f"{name} is not an image, whatever its name says. Give a PNG, JPEG, TIFF, WebP or BMP."
-        ) from None
+        raise ImageError(f"{name} is not an image, whatever its name says. Give a PNG, JPEG, TIFF, WebP or BMP.") from None
     except PIL.Image.DecompressionBombError:
         raise ImageError(f"{name} is refused: it has more than {MAX_PIXELS:,} pixels. Scale it down first.") from None
     except Exception as error:
@@ -100,14 +98,10 @@ def _convert(image: PIL.Image.Image, name: str) -> np.ndarray:
     if image.mode == "I":  # how pillow gives some 16-bit files
         values = np.asarray(image)
         if values.min() < 0 or values.max() > 65535:
-            raise ImageError(
-                f"{name} has 32-bit samples from {values.min()} to {values.max()}: which is white? Save it as 16-bit."
-            )
+            raise ImageError(f"{name} has 32-bit samples from {values.min()} to {values.max()}: which is white? Save it as 16-bit.")
         return values.astype(np.float32) / 257.0
     if image.mode == "F":
-        raise ImageError(
-            f"{name} has floating-point samples: which value is white? Save it with 8 or 16 bits a sample."
-        )
+        raise ImageError(f"{name} has floating-point samples: which value is white? Save it with 8 or 16 bits a sample.")
     if image.mode == "CMYK" and (profile := image.info.get("icc_profile")):
         image = _through_profile(image, profile)
     if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
@@ -147,9 +141,7 @@ def levels_of(array: np.ndarray, channels: int) -> np.ndarray:
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise ImageError(f"An image array has shape {array.shape}; wanted (H, W) or (H, W, C), none of them 0.")
     if math.prod(array.shape[:2]) > MAX_PIXELS:
-        raise ImageError(
-            f"An image array has {math.prod(array.shape[:2]):,} pixels, more than {MAX_PIXELS:,}. Scale it down."
-        )
+        raise ImageError(f"An image array has {math.prod(array.shape[:2]):,} pixels, more than {MAX_PIXELS:,}. Scale it down.")
     levels = array.astype(np.float32) / (257.0 if array.dtype == np.uint16 else 1.0)
     if levels.ndim == 3 and levels.shape[2] == 1:
         return levels[..., 0]
@@ -201,11 +193,7 @@ def mosaic(images: Tensor) -> Tensor:
     rows = math.ceil(count / cols)
     tiles = images.new_zeros(rows * cols, channels, height, width)
     tiles[:count] = images
-    return (
-        tiles.view(rows, cols, channels, height, width)
-        .permute(2, 0, 3, 1, 4)
-        .reshape(channels, rows * height, cols * width)
-    )
+    return tiles.view(rows, cols, channels, height, width).permute(2, 0, 3, 1, 4).reshape(channels, rows * height, cols * width)
 
 
 def to_pil(image: Tensor) -> PIL.Image.Image:
@@ -218,9 +206,7 @@ def to_pil(image: Tensor) -> PIL.Image.Image:
     import PIL.Image
 
     if image.ndim != 3 or image.shape[0] not in (1, 3):
-        raise InputError(
-            f"A picture has 1 or 3 channels; this tensor has shape {tuple(image.shape)}. Choose the channels to show."
-        )
+        raise InputError(f"A picture has 1 or 3 channels; this tensor has shape {tuple(image.shape)}. Choose the channels to show.")
     array = image.detach().cpu().float().clamp(0, 255).round().byte().permute(1, 2, 0).numpy()
     return PIL.Image.fromarray(array[..., 0] if array.shape[2] == 1 else array)
 

@@ -66,9 +66,7 @@ class PixelSpace:
             values = tuple(float(v) for v in (given if np.iterable(given) else (given,)))
             values = values * self.count if len(values) == 1 else values
             if len(values) != self.count or not np.isfinite(values).all() or (field == "std" and min(values) <= 0):
-                raise InputError(
-                    f"{field} is one finite number for each of {self.count} channels (std above 0); got {given!r}"
-                )
+                raise InputError(f"{field} is one finite number for each of {self.count} channels (std above 0); got {given!r}")
             object.__setattr__(self, field, values)
 
     @property
@@ -140,9 +138,7 @@ class PixelSpace:
                 "A picture of 8-bit levels goes in as a numpy array, height x width x channels."
             )
         if x.ndim != 4 or x.shape[1] != self.count or 0 in x.shape:
-            raise InputError(
-                f"A tensor image has shape {tuple(x.shape)}; wanted (B, {self.count}, H, W) or ({self.count}, H, W)."
-            )
+            raise InputError(f"A tensor image has shape {tuple(x.shape)}; wanted (B, {self.count}, H, W) or ({self.count}, H, W).")
         if not bool(torch.isfinite(x).all()):
             raise InputError("A tensor image holds NaN or infinite values. Mend it first.")
         return x.detach()
@@ -153,18 +149,14 @@ class PixelSpace:
         elif isinstance(image, (str, os.PathLike)) or hasattr(image, "convert"):
             levels = images.read_image(image)
         else:
-            raise ImageError(
-                f"An image is a path, a PIL image, a uint8 array or a canonical tensor; got {type(image).__name__}."
-            )
+            raise ImageError(f"An image is a path, a PIL image, a uint8 array or a canonical tensor; got {type(image).__name__}.")
         found = 1 if levels.ndim == 2 else levels.shape[2]
         if self.count == 1 and found == 3:
             return images.to_grey(levels)
         if self.channels in ("rgb", "bgr") and found == 1:
             return np.repeat(np.atleast_3d(levels), 3, axis=2)
         if found != self.count:
-            raise ImageError(
-                f"The image has {found} channel(s) and the representation takes {self.count} ({self.channels})."
-            )
+            raise ImageError(f"The image has {found} channel(s) and the representation takes {self.count} ({self.channels}).")
         return levels
 
     def _fitted(self, levels: np.ndarray) -> np.ndarray:
@@ -175,8 +167,6 @@ class PixelSpace:
             return images.resize(levels, self.size)
         height, width = levels.shape[:2]
         ratio = max(self.size[0] / height, self.size[1] / width)
-        levels = images.resize(
-            levels, (max(round(height * ratio), self.size[0]), max(round(width * ratio), self.size[1]))
-        )
+        levels = images.resize(levels, (max(round(height * ratio), self.size[0]), max(round(width * ratio), self.size[1])))
         top, left = (levels.shape[0] - self.size[0]) // 2, (levels.shape[1] - self.size[1]) // 2
         return levels[top : top + self.size[0], left : left + self.size[1]]

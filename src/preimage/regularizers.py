@@ -146,7 +146,7 @@ class PixelBall:
 
     radius: B₊ in grey levels, the paper's 160; infinity for no bound. x (B, C, H, W) -> the same shape.
 
-    >>> PixelBall(160)(torch.full((1, 1, 1, 2), 300.0))
+    >>> PixelBall(160)(torch.full((1, 1, 1, 2), 300.0)).round()
     tensor([[[[160., 160.]]]])
     """
 

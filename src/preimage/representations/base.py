@@ -46,14 +46,8 @@ class FromCallable:
                 stack.enter_context(evaluating(self.f))
             features = self.f(self.space.to_network(x))
         if not isinstance(features, Tensor) or features.ndim < 1 or len(features) != len(x):
-            got = (
-                f"a tensor of shape {tuple(features.shape)}"
-                if isinstance(features, Tensor)
-                else type(features).__name__
-            )
-            raise InputError(
-                f"{self.name} must give a tensor with one entry for each of the {len(x)} images; got {got}."
-            )
+            got = f"a tensor of shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
+            raise InputError(f"{self.name} must give a tensor with one entry for each of the {len(x)} images; got {got}.")
         return features
 
     def __repr__(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -95,20 +95,14 @@ class Layer:
     def __call__(self, x: Tensor) -> Tensor:
         with self.session():
             pixels = self.space.to_network(x)
-            if (
-                pixels.data_ptr() == x.data_ptr()
-            ):  # the module may write into its input; the caller's x is not its to write
+            if pixels.data_ptr() == x.data_ptr():  # the module may write into its input; the caller's x is not its to write
                 pixels = pixels.clone()
             self._seen, self._kept = 0, None
-            try:
+            with suppress(_Reached):
                 self.module(pixels)
-            except _Reached:
-                pass
             kept, self._kept = self._kept, None
             if kept is None:
-                raise InputError(
-                    f"Layer {self.name!r} was called {self._seen} time(s) in this pass; call {self._call} never came."
-                )
+                raise InputError(f"Layer {self.name!r} was called {self._seen} time(s) in this pass; call {self._call} never came.")
             return kept
 
     def __repr__(self) -> str:
@@ -143,14 +137,10 @@ class Layer:
         order, error = _watch(self.module, self.space, self.leak)
         runs = [i for i, run in enumerate(order) if run.name == dotted]
         if not runs:
-            raise error or InputError(
-                f"Module {dotted!r} exists but does not run in the forward pass, so it has no output."
-            )
+            raise error or InputError(f"Module {dotted!r} exists but does not run in the forward pass, so it has no output.")
         call = len(runs) - 1 if self._call is None else self._call
         if not -len(runs) <= call < len(runs):
-            raise InputError(
-                f"Layer {dotted!r} runs {len(runs)} time(s) in a pass; call {call} is not one of 0..{len(runs) - 1}."
-            )
+            raise InputError(f"Layer {dotted!r} runs {len(runs)} time(s) in a pass; call {call} is not one of 0..{len(runs) - 1}.")
         self._call = call % len(runs)
         end = runs[self._call]
         key = self._key
@@ -162,9 +152,7 @@ class Layer:
         ran = {run.name for run in order[: end + 1]}
         leaves = [n for n, m in self.module.named_modules() if n and not any(m.children())]
         inside = f"{dotted}." if dotted else ""
-        return order[end].info(key, self.name), tuple(
-            n for n in leaves if n not in ran and not n.startswith(inside or "\0")
-        )
+        return order[end].info(key, self.name), tuple(n for n in leaves if n not in ran and not n.startswith(inside or "\0"))
 
 
 def layers(module: nn.Module, space: PixelSpace) -> list[LayerInfo]:
@@ -227,8 +215,7 @@ def placed(module: nn.Module, device: torch.device | None, dtype: torch.dtype | 
     """The module on a device and in a floating-point type for a while; its own tensors come back untouched."""
     tensors = [*module.parameters(), *module.buffers()]
     if all(
-        (device is None or t.device == device) and (dtype is None or not t.is_floating_point() or t.dtype == dtype)
-        for t in tensors
+        (device is None or t.device == device) and (dtype is None or not t.is_floating_point() or t.dtype == dtype) for t in tensors
     ):
         yield
         return
@@ -274,9 +261,7 @@ class _Run:
         stride = max(field.rows.stride, field.cols.stride)
         whole = field.rows.whole or field.cols.whole
         size = None if whole else _plain_number(max(field.rows.size, field.cols.size))
-        return LayerInfo(
-            name, self.kind, shape, size, _plain_number(stride), Jitter.for_stride(float(stride)).amount, field
-        )
+        return LayerInfo(name, self.kind, shape, size, _plain_number(stride), Jitter.for_stride(float(stride)).amount, field)
 
 
 def _watch(module: nn.Module, space: PixelSpace, leak: float) -> tuple[list[_Run], Exception | None]:

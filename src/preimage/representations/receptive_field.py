@@ -40,9 +40,7 @@ class Span:
     def window(self, kernel: Number, stride: Number, padding: Number, dilation: Number = 1) -> Span:
         """After a convolution or a pooling."""
         reach = dilation * (kernel - 1) * self.stride
-        return replace(
-            self, start=self.start - padding * self.stride, size=self.size + reach, stride=self.stride * stride
-        )
+        return replace(self, start=self.start - padding * self.stride, size=self.size + reach, stride=self.stride * stride)
 
     def union(self, other: Span) -> Span:
         """Of two tensors that meet element by element."""
@@ -104,9 +102,7 @@ class Follow(TorchDispatchMode):
         if rule is not None:
             arguments = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
             arguments |= {
-                a.name: a.default_value
-                for a in func._schema.arguments
-                if a.name not in arguments and a.has_default_value()
+                a.name: a.default_value for a in func._schema.arguments if a.name not in arguments and a.has_default_value()
             }
             if (field := rule(arguments, inputs, out)) is not None:
                 return field
@@ -215,9 +211,7 @@ def _convolution(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Ten
     # output o gathers inputs i with o = i·s - p + d·t: a window of ceil-many inputs on a finer grid
     reach = [Fraction(d * (n - 1), s) + 1 for d, n, s in zip(dilation, kernel, stride, strict=True)]
     shift = [Fraction(d * (n - 1) - p, s) for d, n, s, p in zip(dilation, kernel, stride, padding, strict=True)]
-    return _windowed(
-        inputs[0][1], out, [(r, Fraction(1, s), q, 1) for r, s, q in zip(reach, stride, shift, strict=True)]
-    )
+    return _windowed(inputs[0][1], out, [(r, Fraction(1, s), q, 1) for r, s, q in zip(reach, stride, shift, strict=True)])
 
 
 @_rule(
@@ -260,9 +254,7 @@ def _upsample(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tensor
     tensor, field = inputs[0]
     windows: list[tuple[Number, Number, Number, Number]] = []
     for n, m in zip(tensor.shape[-2:], out.shape[-2:], strict=True):
-        windows.append(
-            (3, Fraction(n, m), 1, 1)
-        )  # one neighbour on either side: bilinear's reach, and an upper bound of nearest's
+        windows.append((3, Fraction(n, m), 1, 1))  # one neighbour on either side: bilinear's reach, and an upper bound of nearest's
     return _windowed(field, out, windows)
 
 
@@ -353,10 +345,7 @@ def _permute(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tensor)
 def _expand(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tensor) -> Field | None:
     tensor, field = inputs[0]
     new = [[(n, None)] for n in out.shape[: out.ndim - tensor.ndim]]
-    old = [
-        atoms if _length(atoms) == n else [(n, None)]
-        for atoms, n in zip(field.layout, out.shape[len(new) :], strict=True)
-    ]
+    old = [atoms if _length(atoms) == n else [(n, None)] for atoms, n in zip(field.layout, out.shape[len(new) :], strict=True)]
     return replace(field, layout=[*new, *old])
 
 
@@ -368,9 +357,7 @@ def _cat(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tensor) -> 
         out.narrow(d, 0, 1),
     )
     tags = {tag for _, f in inputs for _, tag in f.layout[d] if tag is not None}
-    return replace(field, layout=[[(out.shape[d], None)] if i == d else x for i, x in enumerate(field.layout)]).whole(
-        *tags
-    )
+    return replace(field, layout=[[(out.shape[d], None)] if i == d else x for i, x in enumerate(field.layout)]).whole(*tags)
 
 
 @_rule("split", "split_with_sizes", "chunk", "unbind")
@@ -390,9 +377,7 @@ def _reduce(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tensor) 
     dims = list(range(tensor.ndim)) if dims is None or dims == [] else [d % tensor.ndim for d in _each(dims, 1)]
     tags = [tag for d in dims for _, tag in field.layout[d] if tag is not None]
     kept = [[(1, None)] if i in dims else x for i, x in enumerate(field.layout)]
-    return replace(
-        field, layout=kept if out.ndim == tensor.ndim else [x for i, x in enumerate(kept) if i not in dims]
-    ).whole(*tags)
+    return replace(field, layout=kept if out.ndim == tensor.ndim else [x for i, x in enumerate(kept) if i not in dims]).whole(*tags)
 
 
 @_rule("_softmax", "softmax", "_log_softmax", "log_softmax", "cumsum", "flip", "roll", "sort", "topk")
@@ -415,9 +400,7 @@ def _layer_norm(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tens
 @_rule("mm", "addmm", "bmm", "baddbmm", "linear", "matmul")
 def _product(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tensor) -> Field | None:
     left = next(
-        a[k]
-        for k in ("mat1", "batch1", "input", "self")
-        if k in a and not (k == "self" and ("mat1" in a or "batch1" in a))
+        a[k] for k in ("mat1", "batch1", "input", "self") if k in a and not (k == "self" and ("mat1" in a or "batch1" in a))
     )
     if len(inputs) > 1 or left is not inputs[0][0] or left.ndim != out.ndim:
         return None
