@@ -1,1 +1,83 @@
-"""Natural pre-images of any representation."""
+"""preimage: natural pre-images of vision representations (Mahendran & Vedaldi, IJCV 2016).
+
+    import preimage
+    phi = preimage.load_network("squeezenet1_1").layer("fire4")
+    preimage.invert(phi, "photo.jpg").save("out")
+
+Everything below is imported when it is first used, so that ``import preimage`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .energy import Energy as Energy
+    from .energy import Euclidean as Euclidean
+    from .energy import InnerProduct as InnerProduct
+    from .errors import ImageError as ImageError
+    from .errors import InputError as InputError
+    from .errors import Interrupted as Interrupted
+    from .errors import MissingExtra as MissingExtra
+    from .errors import OptimizationError as OptimizationError
+    from .errors import PreimageError as PreimageError
+    from .errors import PreimageWarning as PreimageWarning
+    from .errors import ResultFolderError as ResultFolderError
+    from .errors import UnknownName as UnknownName
+    from .networks.network import Network as Network
+    from .networks.network import load_network as load_network
+    from .optimize import Stage as Stage
+    from .optimize import minimize as minimize
+    from .pixelspace import PixelSpace as PixelSpace
+    from .regularizers import AlphaNorm as AlphaNorm
+    from .regularizers import Jitter as Jitter
+    from .regularizers import PixelBall as PixelBall
+    from .regularizers import TVBeta as TVBeta
+    from .representations import masks as masks
+    from .representations.base import Representation as Representation
+    from .representations.base import from_callable as from_callable
+    from .representations.cnn import Layer as Layer
+    from .representations.cnn import LayerInfo as LayerInfo
+    from .representations.cnn import layers as layers
+    from .result import Result as Result
+    from .result import load_result as load_result
+    from .tasks import caricature as caricature
+    from .tasks import invert as invert
+    from .tasks import maximize as maximize
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "energy": ["Energy", "Euclidean", "InnerProduct"],
+    "errors": [
+        "ImageError", "InputError", "Interrupted", "MissingExtra", "OptimizationError", "PreimageError", "PreimageWarning",
+        "ResultFolderError", "UnknownName",
+    ],
+    "networks.network": ["Network", "load_network"],
+    "optimize": ["Stage", "minimize"],
+    "pixelspace": ["PixelSpace"],
+    "regularizers": ["AlphaNorm", "Jitter", "PixelBall", "TVBeta"],
+    "representations.base": ["Representation", "from_callable"],
+    "representations.cnn": ["Layer", "LayerInfo", "layers"],
+    "result": ["Result", "load_result"],
+    "tasks": ["caricature", "invert", "maximize"],
+}  # fmt: skip
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+_MODULES = {"masks": "representations.masks"}
+
+__all__ = ["__version__", *sorted([*_HOME, *_MODULES])]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return import_module(f".{_MODULES[name]}", __name__)
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME, *_MODULES])

@@ -58,7 +58,7 @@ class Euclidean:
 
 @dataclass(frozen=True)
 class InnerProduct:
-    r"""Activation maximization and caricature: :math:`-\langle M\odot\Phi, \Phi_0\rangle / Z`, IJCV Eq. (5); nnpreimage.m's `inner`.
+    r"""Activation maximization and caricature: :math:`-\langle M\odot\Phi, \Phi_0\rangle / Z`, IJCV Eq. (5); nnpreimage.m `inner`.
 
     features, target: (B, ...) -> (B,). Z: the divisor, one number or one a sample (B,); None is ‖M⊙Φ0‖², the caricature's.
     mask as in `Euclidean`. Raises InputError if Z is not above 0.
@@ -115,7 +115,8 @@ class Energy:
                 f"C is the weight of the loss, a number above 0; got {C!r}. The paper uses 1 to 300, and 100 by default."
             )
         self.loss, self.phi, self.phi0, self.C = loss, phi, phi0, float(C)
-        self.regularizers = {"alpha-norm": AlphaNorm(), "tv-beta": TVBeta()} if regularizers is None else dict(regularizers)
+        paper: dict[str, Regularizer] = {"alpha-norm": AlphaNorm(), "tv-beta": TVBeta()}
+        self.regularizers = paper if regularizers is None else dict(regularizers)
         if taken := {"loss", "total"} & set(self.regularizers):
             raise InputError(f"A regularizer cannot be called {sorted(taken)}: the energy has these names itself.")
         self._weight = self.C / loss.scale(phi0)
@@ -139,7 +140,9 @@ class Energy:
             )
         one = torch.ones((), dtype=self._weight.dtype, device=self._weight.device)
         terms = {"loss": self.loss(features, self.phi0, one) * self._weight}
-        return terms | {name: regularizer(x) for name, regularizer in self.regularizers.items()}
+        for name, regularizer in self.regularizers.items():
+            terms[name] = regularizer(x)
+        return terms
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:

@@ -142,7 +142,7 @@ def levels_of(array: np.ndarray, channels: int) -> np.ndarray:
         raise ImageError(f"An image array has shape {array.shape}; wanted (H, W) or (H, W, C), none of them 0.")
     if math.prod(array.shape[:2]) > MAX_PIXELS:
         raise ImageError(f"An image array has {math.prod(array.shape[:2]):,} pixels, more than {MAX_PIXELS:,}. Scale it down.")
-    levels = array.astype(np.float32) / (257.0 if array.dtype == np.uint16 else 1.0)
+    levels: np.ndarray = array.astype(np.float32) / (257.0 if array.dtype == np.uint16 else 1.0)
     if levels.ndim == 3 and levels.shape[2] == 1:
         return levels[..., 0]
     if levels.ndim == 3 and levels.shape[2] in (2, 4) and levels.shape[2] != channels:

@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from .errors import UnknownName
 
 T = TypeVar("T")
+E = TypeVar("E")
 
 
 class Registry(Generic[T]):
@@ -32,13 +33,13 @@ class Registry(Generic[T]):
         self._entries: dict[str, T] = {}
         self._examples: dict[str, tuple[Mapping[str, Any], ...]] = {}
 
-    def register(self, name: str, examples: Sequence[Mapping[str, Any]] = ({},)) -> Callable[[T], T]:
+    def register(self, name: str, examples: Sequence[Mapping[str, Any]] = ({},)) -> Callable[[E], E]:
         """Decorator. examples: keyword arguments with which the contract tests build it. Raises ValueError on a taken name."""
 
-        def keep(entry: T) -> T:
+        def keep(entry: E) -> E:
             if name in self._entries:
                 raise ValueError(f"The {self.kind} {name!r} is registered already, as {self._entries[name]!r}")
-            self._entries[name] = entry
+            self._entries[name] = entry  # type: ignore[assignment]
             self._examples[name] = tuple(examples)
             return entry
 

@@ -130,7 +130,7 @@ class Jitter:
         if all(o == offsets[0] for o in offsets):
             (top, left), height, width = offsets[0], *self._inner(x)
             return x[..., top : top + height, left : left + width]
-        return _Windows.apply(x, tuple(offsets), self._inner(x))  # type: ignore[no-any-return,no-untyped-call]
+        return _Windows.apply(x, tuple(offsets), self._inner(x))  # type: ignore[no-any-return]
 
     def crop(self, x: Tensor) -> Tensor:
         """The centre of the canvas, which is what a task returns."""
@@ -158,7 +158,7 @@ class PixelBall:
     def __call__(self, x: Tensor) -> Tensor:
         if math.isinf(self.radius):
             return x
-        norm = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=self.radius)
+        norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=self.radius)
         return x * (self.radius / norm)
 
 

@@ -100,7 +100,8 @@ class Layer:
             self._seen, self._kept = 0, None
             with suppress(_Reached):
                 self.module(pixels)
-            kept, self._kept = self._kept, None
+            kept: Tensor | None = self._kept
+            self._kept = None
             if kept is None:
                 raise InputError(f"Layer {self.name!r} was called {self._seen} time(s) in this pass; call {self._call} never came.")
             return kept
@@ -268,9 +269,9 @@ def _watch(module: nn.Module, space: PixelSpace, leak: float) -> tuple[list[_Run
     """One pass of a grey image, every module's calls in the order in which they end; and the error that ended the pass, if any."""
     assert space.size is not None
     first = next((t for t in [*module.parameters(), *module.buffers()] if t.is_floating_point()), None)
-    place = {} if first is None else {"device": first.device, "dtype": first.dtype}
+    place: dict[str, Any] = {} if first is None else {"device": first.device, "dtype": first.dtype}
     order: list[_Run] = []
-    image = space.to_network(torch.zeros(1, space.count, *space.size, **place)).clone()  # type: ignore[arg-type]
+    image = space.to_network(torch.zeros(1, space.count, *space.size, **place)).clone()
     follow = Follow(image)
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:

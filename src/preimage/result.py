@@ -1,0 +1,340 @@
+"""What a task returns, and the folder that it can be kept in and made again from."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor
+
+from . import images as pictures
+from .errors import InputError, MissingExtra, ResultFolderError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import PIL.Image
+
+RECORD = "result.json"
+TENSORS = "tensors.safetensors"
+
+
+@dataclass
+class Result:
+    """Pre-images and everything known about them; B of them, all on the CPU.
+
+    task: "invert", "maximize" or "caricature". images: (B, 3 or 1, H, W) float32 levels 0–255, RGB or grey, not clipped.
+    error: (B,) ‖M⊙(Φ(x)−Φ0)‖/‖M⊙Φ0‖ at the image, without jitter; None unless the task is an inversion.
+    activation: (B,) what was maximized, ⟨Φ(x), Φ0⟩, at the image, without jitter; None for an inversion.
+    energy: term -> (B,) at the image, without jitter, as it enters the sum ("loss" includes C), and "total".
+    trace: the same per iteration, (T, B), with the jitter of that iteration. evaluations: gradients taken for each image.
+    labels: a short name for each image. seeds: each image's own seed. status: "ok" or what is wrong, for each image.
+    originals: the photographs, (B, C, H, W), where the task had one. config: what is needed to make it again.
+    frames: the images every so many iterations, if they were asked for. interrupted: Ctrl-C ended it early.
+    """
+
+    task: str
+    images: Tensor
+    error: Tensor | None
+    activation: Tensor | None
+    energy: dict[str, Tensor]
+    trace: dict[str, Tensor]
+    evaluations: int
+    labels: list[str]
+    seeds: list[int]
+    status: list[str]
+    config: dict[str, Any]
+    originals: Tensor | None = None
+    frames: list[Tensor] = field(default_factory=list)
+    interrupted: bool = False
+
+    def __repr__(self) -> str:
+        height, width = self.images.shape[-2:]
+        value = "" if self.error is None else f", error {self.error.mean().item():.3f}"
+        value += "" if self.activation is None else f", activation {self.activation.mean().item():.4g}"
+        bad = sum(s != "ok" for s in self.status)
+        trouble = f", {bad} not ok" if bad else ""
+        return f"Result({self.task}: {len(self.images)} x {height}x{width}{value}, {self.evaluations} evaluations{trouble})"
+
+    def pil(self) -> list[PIL.Image.Image]:
+        """The images as PIL pictures, clipped to 0–255, never stretched."""
+        return [pictures.to_pil(i) for i in self.images]
+
+    def captions(self) -> list[str]:
+        """A line for each image: its label and what was reached."""
+        lines = []
+        for b, label in enumerate(self.labels):
+            reached = f"error {self.error[b].item():.1%}" if self.error is not None else ""
+            if self.activation is not None:
+                reached = f"activation {self.activation[b].item():.4g}"
+            lines.append(f"{label}: {reached}" + ("" if self.status[b] == "ok" else " (not ok)"))
+        return lines
+
+    def summary(self) -> dict[str, Any]:
+        """The record without the tensors: plain values, for result.json and for machines."""
+        return {
+            "task": self.task,
+            "labels": self.labels,
+            "error": None if self.error is None else self.error.tolist(),
+            "activation": None if self.activation is None else self.activation.tolist(),
+            "energy": {k: v.tolist() for k, v in self.energy.items()},
+            "evaluations": self.evaluations,
+            "status": self.status,
+            "interrupted": self.interrupted,
+            "seeds": self.seeds,
+            "config": self.config,
+        }
+
+    def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False, video: str | None = None) -> Path:
+        """Write the folder: PNGs (and the originals), energy.png, tensors.safetensors, result.json, and frames.mp4 or .gif.
+
+        The folder appears complete or not at all. overwrite: replace a folder that holds an earlier result; nothing else is
+        ever replaced. video: "mp4" (needs the extra `video`) or "gif", if frames were kept.
+        Raises ResultFolderError if it cannot be written or holds something already.
+        """
+        destination = Path(folder)
+        with new_folder(destination, overwrite) as part:
+            files = self._write_pictures(part)
+            self._write_tensors(part / TENSORS)
+            plot_energy(self, part / "energy.png")
+            if video:
+                files.append(write_video(self, part / f"frames.{video}").name)
+            record = {"preimage": 1, **self.summary(), "files": [*files, "energy.png", TENSORS]}
+            (part / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        return destination
+
+    def _write_pictures(self, folder: Path) -> list[str]:
+        if self.images.shape[1] not in (1, 3):
+            return []  # no colours to show; the tensors hold them
+        names = file_names(self.labels)
+        for name, image in zip(names, self.images, strict=True):
+            pictures.write_png(folder / f"{name}.png", image)
+        written = [f"{n}.png" for n in names]
+        if self.originals is not None:
+            for name, image in zip(names, self.originals, strict=True):
+                pictures.write_png(folder / f"{name}-original.png", image)
+                written.append(f"{name}-original.png")
+        return written
+
+    def _write_tensors(self, path: Path) -> None:
+        from safetensors.torch import save_file
+
+        tensors = {"images": self.images}
+        tensors |= {
+            k: t
+            for k, t in (("error", self.error), ("activation", self.activation), ("originals", self.originals))
+            if t is not None
+        }
+        tensors |= {f"energy.{k}": t for k, t in self.energy.items()} | {f"trace.{k}": t for k, t in self.trace.items()}
+        save_file({k: t.contiguous() for k, t in tensors.items()}, path)
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        if self.images.shape[1] not in (1, 3):
+            return f"<pre>{html.escape(repr(self))}</pre>"
+        tiles = [
+            f'<figure style="margin:4px"><img src="{data_uri(picture)}" alt="{html.escape(caption)}">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+            for picture, caption in zip(self.pil(), self.captions(), strict=True)
+        ]
+        return f'<div style="display:flex;flex-wrap:wrap">{"".join(tiles)}</div>'
+
+
+def load_result(folder: str | os.PathLike[str]) -> Result:
+    """Read back what `Result.save` wrote (without the frames). Raises ResultFolderError if the folder holds no result."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    path = Path(folder)
+    try:
+        record = json.loads((path / RECORD).read_text(encoding="utf-8"))
+        tensors = load_file(path / TENSORS)
+        groups: dict[str, dict[str, Tensor]] = {"energy": {}, "trace": {}}
+        for key, value in tensors.items():
+            group, _, term = key.partition(".")
+            if term:
+                groups[group][term] = value
+        plain: dict[str, Any] = {
+            k: record[k] for k in ("task", "evaluations", "labels", "seeds", "status", "config", "interrupted")
+        }
+        return Result(
+            images=tensors["images"],
+            error=tensors.get("error"),
+            activation=tensors.get("activation"),
+            originals=tensors.get("originals"),
+            energy=groups["energy"],
+            trace=groups["trace"],
+            **plain,
+        )
+    except (OSError, KeyError, ValueError, SafetensorError) as error:
+        raise ResultFolderError(f"{str(path)!r} holds no whole result of preimage ({error}).") from error
+
+
+def check_folder(folder: str | os.PathLike[str], overwrite: bool) -> None:
+    """Can a result be written there? Asked before hours of work, not after. Raises ResultFolderError."""
+    with _parent_part(Path(folder), overwrite):
+        pass
+
+
+@contextmanager
+def new_folder(destination: Path, overwrite: bool) -> Iterator[Path]:
+    """A folder to fill that takes its name when the block ends well; on any error nothing of it stays."""
+    with _parent_part(destination, overwrite) as part:
+        try:
+            yield part
+            part.chmod(0o755)
+            old = None
+            if destination.exists() and any(destination.iterdir()):
+                old = part.with_suffix(".old")
+                destination.rename(old)
+            part.rename(destination)
+            if old is not None:
+                shutil.rmtree(old)
+        except OSError as error:
+            raise ResultFolderError(f"The result could not be written to {str(destination)!r}: {_reason(error)}.") from error
+
+
+@contextmanager
+def _parent_part(destination: Path, overwrite: bool) -> Iterator[Path]:
+    """The checks, then an empty folder beside the destination that is removed at the end if it is still there."""
+    if destination.exists() and not destination.is_dir():
+        raise ResultFolderError(f"{str(destination)!r} is a file. Name a folder for the result.")
+    if destination.is_dir() and any(destination.iterdir()):
+        if not (destination / RECORD).is_file():
+            raise ResultFolderError(f"The folder {str(destination)!r} holds other files. Name a new or an empty folder.")
+        if not overwrite:
+            raise ResultFolderError(
+                f"The folder {str(destination)!r} holds a result already. Name another, or ask to overwrite it."
+            )
+    made = [p for p in destination.absolute().parents if not p.exists()]
+    try:
+        destination.absolute().parent.mkdir(parents=True, exist_ok=True)
+        part = Path(tempfile.mkdtemp(dir=destination.absolute().parent, prefix=f".{destination.name}.", suffix=".part"))
+    except OSError as error:
+        raise ResultFolderError(
+            f"No result can be written to {str(destination)!r}: {_reason(error)}. Name a folder that can be written."
+        ) from error
+    try:
+        yield part
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+        for parent in made:
+            if parent.is_dir() and not any(parent.iterdir()):
+                parent.rmdir()
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def file_names(labels: Sequence[str]) -> list[str]:
+    """Labels as file names: letters, digits, dot, dash and underscore, no two alike, nothing that leads out of the folder.
+
+    >>> file_names(["tree frog", "tree frog", "../x"])
+    ['tree-frog', 'tree-frog-1', 'x']
+    """
+    names: list[str] = []
+    for label in labels:
+        base = re.sub(r"[^\w.-]+", "-", label).strip("-.")[:80] or "image"
+        name, k = base, 0
+        while name.lower() in [n.lower() for n in names]:
+            k += 1
+            name = f"{base}-{k}"
+        names.append(name)
+    return names
+
+
+def plot_energy(result: Result, path: Path) -> None:
+    """The energy and its terms by iteration, the mean over the images with the range between them."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6.4, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    names = {"total": "total", "loss": "C·loss", "alpha-norm": "range (α-norm)", "tv-beta": "variation (TVβ)"}
+    for key in ("total", *[k for k in result.trace if k != "total"]):
+        values = result.trace[key]
+        (line,) = axes.plot(values.mean(dim=1), label=names.get(key, key), linewidth=2.0 if key == "total" else 1.2)
+        if values.shape[1] > 1:
+            axes.fill_between(range(len(values)), values.amin(dim=1), values.amax(dim=1), alpha=0.12, color=line.get_color())
+    lowest = min(v.min().item() for v in result.trace.values())
+    if lowest > 0:
+        axes.set_yscale("log")
+    elif lowest < 0:
+        axes.axhline(0, color="0.7", linewidth=0.8)
+    axes.set(xlabel="iteration", ylabel="energy", title=f"{result.task}, {result.config.get('solver', '')}")
+    axes.legend()
+    axes.grid(alpha=0.25)
+    figure.savefig(path, dpi=120)
+
+
+def write_video(result: Result, path: Path, rate: int = 12) -> Path:
+    """The frames as an MP4 (H.264, needs the extra `video`) or a GIF; several images side by side. `rate`: frames a second.
+
+    Raises InputError if no frames were kept, MissingExtra without imageio and its ffmpeg.
+    """
+    import numpy as np
+
+    if not result.frames:
+        raise InputError("No frames were kept: ask for them with frames=N, one every N iterations.")
+    frames = [np.asarray(pictures.to_pil(pictures.mosaic(f)).convert("RGB")) for f in result.frames]
+    if path.suffix == ".gif":
+        import PIL.Image
+
+        first, *rest = [PIL.Image.fromarray(f) for f in frames]
+        first.save(path, save_all=True, append_images=rest, duration=1000 // rate, loop=0)
+        return path
+    if path.suffix != ".mp4":
+        raise InputError(f"A video is mp4 or gif; got {path.suffix!r}.")
+    try:
+        import imageio_ffmpeg
+    except ImportError:
+        raise MissingExtra("An MP4 needs ffmpeg: pip install 'preimage[video]', or ask for a gif.") from None
+    height, width = frames[0].shape[0] // 2 * 2, frames[0].shape[1] // 2 * 2  # H.264 wants even sides
+    writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=rate, macro_block_size=1, quality=8)
+    writer.send(None)
+    for frame in frames:
+        writer.send(np.ascontiguousarray(frame[:height, :width]))
+    writer.close()
+    return path
+
+
+def data_uri(picture: PIL.Image.Image) -> str:
+    """A picture inside a page, as PNG."""
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG")
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def versions() -> Mapping[str, str]:
+    """Of everything that a result depends on; `code` is a hash over the sources of this package."""
+    import hashlib
+    import platform
+    from importlib.metadata import version
+
+    import torch
+
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for source in sorted(root.rglob("*.py")):
+        digest.update(source.relative_to(root).as_posix().encode() + b"\0" + source.read_bytes())
+    found = {name: version(name) for name in ("preimage", "torchvision", "numpy", "pillow")}
+    return {
+        **found,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "code": digest.hexdigest()[:16],
+    }

@@ -1,0 +1,201 @@
+"""The solvers: the paper's, Adam in pixels, Adam in 1/f-scaled Fourier coordinates ("fast"), and L-BFGS."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .optimize import SOLVERS, Offsets, Run, Stage
+
+
+@SOLVERS.register("paper")
+@dataclass(frozen=True)
+class Paper:
+    r"""Decayed AdaGrad with momentum, exactly as published (IJCV Sect. 3.5; nnpreimage.m).
+
+    G ← ρG + g², m ← ρm − g / (1/η + √G), x ← x + m, then the bound; η = rate·H·W with H·W the size of Φ's input.
+    G and m start at 0 in each stage. A stage without jitter works on the centre crop of the canvas, a fresh problem.
+    rate: 0.05·B²/α = 53.3 with B = 80 and α = 6. The step does not depend on the scale of E: with a steady gradient it
+    tends to 3.16 grey levels. rho: momentum and decay.
+    """
+
+    rate: float = 0.05 * 80**2 / 6
+    rho: float = 0.9
+
+    def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
+        for stage in stages:
+            x = x if stage.jitter else run.crop(x)
+            size = run.crop(x).shape[-2:]
+            floor = 1.0 / (self.rate * stage.rate * size[0] * size[1])
+            accumulator, momentum = torch.zeros_like(x), torch.zeros_like(x)
+            for offsets in run.offsets(stage):
+                g = run.gradient(x, offsets if stage.jitter else None)
+                accumulator = self.rho * accumulator + g * g
+                momentum = self.rho * momentum - g / (floor + accumulator.sqrt())
+                x = run.ball(x + momentum)
+        return x
+
+
+@SOLVERS.register("adam")
+@dataclass(frozen=True)
+class Adam:
+    """Adam on pixels, the step falling to zero along a cosine over the whole run.
+
+    rate: first step in grey levels. A stage without jitter sees the centre of the canvas; the averages go on.
+    """
+
+    rate: float = 4.0
+    betas: tuple[float, float] = (0.9, 0.99)
+
+    def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
+        step = _adam(x, self.betas)
+        for offsets, rate in _schedule(run, stages):
+            x = run.ball(x - self.rate * rate * step(run.gradient(x, offsets)))
+        return x
+
+
+@SOLVERS.register("fast")
+@dataclass(frozen=True)
+class FourierAdam:
+    """Adam on the Fourier coefficients of x divided by 1/f, the spectrum of natural images: "fast", the default.
+
+    Equal steps on these coordinates are steps of 1/f on the coefficients, so large structures move first and far, as they
+    have to in a photograph. The coordinates span all images: nothing is left out, the energy is the same, only the path
+    changes. rate: first step in units in which a coordinate's step moves pixels by about one grey level.
+    """
+
+    rate: float = 10.0
+    betas: tuple[float, float] = (0.9, 0.99)
+
+    def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
+        scale = spectrum(x.shape[-2], x.shape[-1]).to(x)
+        size = x.shape[-2:]
+        z = torch.view_as_real(torch.fft.rfft2(x, norm="ortho") / scale)
+        step = _adam(z, self.betas)
+        for offsets, rate in _schedule(run, stages):
+            # the adjoint of irfft2 up to a factor 2 off the real columns, which Adam's own scaling takes away
+            g = torch.view_as_real(torch.fft.rfft2(run.gradient(x, offsets), norm="ortho") * scale)
+            z = z - self.rate * rate * step(g)
+            free = torch.fft.irfft2(torch.view_as_complex(z) * scale, s=size, norm="ortho")
+            x = run.ball(free)
+            z = z + torch.view_as_real(torch.fft.rfft2(x - free, norm="ortho") / scale)
+        return x
+
+
+@SOLVERS.register("lbfgs")
+@dataclass(frozen=True)
+class LBFGS:
+    """Limited-memory BFGS on pixels with a backtracking line search, each sample with its own curvature and step length.
+
+    The energy must not change between steps, so the view stays at the centre of the canvas. Each iteration takes one
+    evaluation, and more where the line search backs off. memory: pairs kept.
+    """
+
+    memory: int = 10
+    trials: int = 10
+
+    def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
+        x = run.crop(x)
+        energy, g = run.evaluate(x)
+        pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+        for _ in range(sum(s.iterations for s in stages) - 1):
+            d = -_two_loops(g, pairs)
+            slope = _dot(g, d)
+            downhill = slope < 0
+            d = torch.where(_column(downhill), d, -g)
+            slope = torch.where(downhill, slope, -_dot(g, g))
+            first = 1.0 / d.abs().amax(dim=(1, 2, 3)).clamp(min=1e-30)  # one grey level, while nothing is known of the curvature
+            length = torch.ones_like(energy) if pairs else first
+            x_new, energy_new, g_new = self._search(run, x, energy, d, slope, length)
+            pairs.append(_pair(x_new - x, g_new - g))
+            pairs = pairs[-self.memory :]
+            x, energy, g = x_new, energy_new, g_new
+        return x
+
+    def _search(
+        self, run: Run, x: Tensor, energy: Tensor, d: Tensor, slope: Tensor, length: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Halve the step of every sample whose energy has not fallen enough; one that never does stays where it is."""
+        for _ in range(self.trials):
+            trial = run.ball(x + _column(length) * d)
+            energy_new, g_new = run.evaluate(trial)
+            enough = energy_new <= energy + 1e-4 * length * slope
+            if bool(enough.all()):
+                return trial, energy_new, g_new
+            curve = energy_new - energy - length * slope
+            best = torch.where(curve > 0, -slope * length**2 / (2 * curve), length / 2)
+            length = torch.where(enough, length, torch.clamp(best, 0.1 * length, 0.5 * length))
+        keep = _column(enough)
+        energy_old, g_old = run.evaluate(x)
+        return torch.where(keep, trial, x), torch.where(enough, energy_new, energy_old), torch.where(keep, g_new, g_old)
+
+
+def spectrum(height: int, width: int) -> Tensor:
+    """1/f on the grid of rfft2, (height, width//2+1), root mean square 1; the mean counts as the lowest frequency.
+
+    >>> spectrum(4, 4).shape
+    torch.Size([4, 3])
+    """
+    f = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :])
+    scale = 1.0 / f.clamp(min=1.0 / max(height, width))
+    return scale / scale.square().mean().sqrt()
+
+
+def _schedule(run: Run, stages: Sequence[Stage]) -> Iterator[tuple[Offsets, float]]:
+    """Offsets and the cosine's value for each iteration of all stages."""
+    length = sum(s.iterations for s in stages)
+    t = 0
+    for stage in stages:
+        for offsets in run.offsets(stage):
+            yield offsets, stage.rate * 0.5 * (1 + math.cos(math.pi * t / length))
+            t += 1
+
+
+def _adam(like: Tensor, betas: tuple[float, float]) -> Callable[[Tensor], Tensor]:
+    """Adam's direction (Kingma & Ba 2015, Algorithm 1), a function with the averages inside."""
+    state = [torch.zeros_like(like), torch.zeros_like(like)]
+    count = [0]
+
+    def step(g: Tensor) -> Tensor:
+        count[0] += 1
+        state[0] = state[0].lerp(g, 1 - betas[0])
+        state[1] = state[1].lerp(g * g, 1 - betas[1])
+        mean = state[0] / (1 - betas[0] ** count[0])
+        square = state[1] / (1 - betas[1] ** count[0])
+        return mean / (square.sqrt() + 1e-12)
+
+    return step
+
+
+def _pair(s: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """A step, its change of gradient, and 1/⟨s, y⟩, 0 where the curvature is not clearly positive (the pair then counts nothing)."""
+    sy = _dot(s, y)
+    useful = sy > 1e-10 * (_dot(s, s) * _dot(y, y)).sqrt()
+    return s, y, torch.where(useful, 1.0 / sy.clamp(min=1e-38), 0.0)
+
+
+def _two_loops(g: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+    """The inverse Hessian's estimate times g (Nocedal & Wright, Algorithm 7.4), sample by sample."""
+    q, alphas = g, []
+    for s, y, rho in reversed(pairs):
+        alphas.append(rho * _dot(s, q))
+        q = q - _column(alphas[-1]) * y
+    scale = torch.ones_like(_dot(g, g))
+    for s, y, rho in pairs:
+        scale = torch.where(rho > 0, _dot(s, y) / _dot(y, y).clamp(min=1e-38), scale)
+    q = _column(scale) * q
+    for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
+        q = q + _column(alpha - rho * _dot(y, q)) * s
+    return q
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    return (a * b).sum(dim=(1, 2, 3))
+
+
+def _column(values: Tensor) -> Tensor:
+    return values.view(-1, 1, 1, 1)

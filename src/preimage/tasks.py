@@ -1,0 +1,575 @@
+"""invert, maximize, caricature: the three tasks of the paper, with its defaults, which live here and nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from .energy import Energy, Euclidean, InnerProduct, Loss
+from .errors import InputError, Interrupted
+from .images import ImageLike
+from .networks.network import weights_hash
+from .optimize import Minimum, Solver, Stage, load_solvers, minimize
+from .pixelspace import Fit
+from .regularizers import Jitter, PixelBall, Regularizer
+from .representations.base import Representation
+from .representations.masks import Mask, resolve
+from .result import Result, versions
+
+INVERT_C = 100.0  # get_defaults.m and exp_inversion.m use 1, 20, 100, 300; the paper's figures 100
+MAXIMIZE_C = 1.0e4  # exp_maximization.m: weight 10000 / rf² / M, here C / Z with Z = M·rf²
+CARICATURE_C = 1.0  # exp_enhance.m
+BOUND = 160.0  # B₊ = 2B
+START = 80.0 / math.sqrt(3)  # B/√3: the 95 % quantile of the random start (nnpreimage.m)
+TILE = 1.1  # exp_maximization.m: a unit's canvas spans 1.1 receptive fields
+
+_PAPER_INVERT = (Stage(300), Stage(50, rate=0.1, jitter=False))
+_PAPER = (Stage(300),)
+_STAGES: dict[str, dict[str, Sequence[Stage]]] = {
+    "paper": {"invert": _PAPER_INVERT, "maximize": _PAPER, "caricature": _PAPER},
+    "adam": {"invert": (Stage(250), Stage(50, jitter=False)), "maximize": _PAPER, "caricature": _PAPER},
+    "fast": {"invert": (Stage(200, jitter=False),), "maximize": (Stage(150),), "caricature": (Stage(100),)},
+    "lbfgs": {"invert": (Stage(150),), "maximize": (Stage(150),), "caricature": (Stage(100),)},
+}
+_DEFAULT_STAGES: Mapping[str, Sequence[Stage]] = {"invert": (Stage(200),), "maximize": (Stage(200),), "caricature": (Stage(200),)}
+
+Unit = int | str | tuple[int, ...]
+
+
+def invert(
+    phi: Representation,
+    image: ImageLike | Sequence[ImageLike],
+    C: float = INVERT_C,
+    restarts: int = 1,
+    mask: Mask | None = None,
+    solver: str | Solver = "fast",
+    iterations: int | None = None,
+    seed: int | Sequence[int] = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    progress: bool = True,
+    *,
+    regularizers: Mapping[str, Regularizer] | None = None,
+    jitter: int | None = None,
+    bound: float = BOUND,
+    fit: Fit | None = None,
+    frames: int = 0,
+) -> Result:
+    """Reconstruct an image from its features: minimise C·‖M⊙(Φ(x)−Φ(x0))‖²/‖M⊙Φ(x0)‖² + R_α + R_TVβ (IJCV Sect. 4).
+
+    phi: a representation. image: a path, PIL image, uint8 array (H, W[, C]) or canonical tensor ([B,] C, H, W), or a list of them;
+    fit="squash" resizes without keeping the aspect ratio, as the paper did. mask: which features count, a tensor that broadcasts
+    to one sample's features or one of `preimage.masks`. restarts: different starts for each image, all in one batch, image by image.
+    solver: "fast", "paper", "adam", "lbfgs" or a solver; iterations: instead of its own number. seed: one number (each sample's own
+    seed is made of it, the image and the restart), or one for each sample as `Result.seeds` lists them. device, dtype: where and in
+    which precision to compute; None is where the weights are, in float32. jitter: the amount, by default the paper's rule
+    max(round(stride/4), 1). bound: B₊. regularizers: by name, instead of the paper's. frames: keep every so many iterations.
+    Returns a `Result` of restarts x images pre-images. Raises InputError (ImageError) for what it cannot use, OptimizationError if no
+    sample has a usable result, and Interrupted (a KeyboardInterrupt, with what was found) on Ctrl-C.
+
+    >>> import preimage
+    >>> phi = preimage.from_callable(lambda x: x[:, :, ::2, ::2], preimage.PixelSpace(8, "grey"))
+    >>> r = invert(phi, np.full((8, 8), 200, np.uint8), progress=False)
+    >>> r.images.shape, bool(r.error < 0.3)
+    (torch.Size([1, 1, 8, 8]), True)
+    """
+    setup = _Setup("invert", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames)
+    with setup.session():
+        x0, labels, keys = _load(phi, image, fit)
+        x0 = x0.to(setup.device, setup.dtype)
+        restarts = _count("restarts", restarts)
+        phi0 = _features(phi, x0)
+        weights = resolve(mask, phi0.shape[1:])
+        amount = _jitter(phi, jitter)
+        seeds, generators = _seeds(seed, keys, restarts)
+        start = _noise(generators, (x0.shape[1], *amount.canvas(_size(x0))), setup)
+        target = phi0.repeat_interleave(restarts, dim=0)
+        found, took = setup.minimize(Euclidean(None if weights is None else weights.to(phi0)), target, C, start, amount, seeds)
+    return setup.result(
+        found,
+        took,
+        labels=_restarted(labels, restarts),
+        seeds=seeds,
+        originals=x0.repeat_interleave(restarts, dim=0),
+        more={"restarts": restarts, "mask": _describe(mask), "C": C, "fit": fit or phi.space.fit, "jitter": amount.amount},
+    )
+
+
+def maximize(
+    phi: Representation,
+    unit: Unit | Sequence[Unit],
+    C: float = MAXIMIZE_C,
+    restarts: int = 1,
+    canvas: str | int | tuple[int, int] = "auto",
+    solver: str | Solver = "fast",
+    iterations: int | None = None,
+    seed: int | Sequence[int] = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    progress: bool = True,
+    *,
+    everywhere: bool = False,
+    Z: float | None = None,
+    regularizers: Mapping[str, Regularizer] | None = None,
+    jitter: int | None = None,
+    bound: float = BOUND,
+    frames: int = 0,
+) -> Result:
+    """The image that excites a unit most: minimise −C·⟨Φ(x), e_unit⟩/Z + R_α + R_TVβ (IJCV Sect. 5).
+
+    unit: a channel, taken at the centre of the map; (channel, row, column), or (token, feature); a class name, for the last layer of
+    a network that has them; or a list of these, one image each, all in one batch. everywhere=True averages a channel over the map.
+    canvas: "receptive-field" is the largest image for which 1.1 receptive fields of units fit (exp_maximization.m), "input" the
+    network's own size, a number or (height, width) in pixels; "auto" is the receptive field where the layer has one below the
+    input's size, else the input. Z: the divisor, by default M·rf² with M the layer's largest response to three photographs and to
+    noise (the paper takes each unit's largest on ImageNet's training images) and rf the receptive field's side, at most the canvas's.
+    The other arguments, the result and the errors are those of `invert`.
+
+    >>> import preimage
+    >>> phi = preimage.from_callable(lambda x: x.mean(dim=(2, 3)), preimage.PixelSpace(8, "rgb"))
+    >>> r = maximize(phi, [0, 2], progress=False)
+    >>> r.images.mean(dim=(2, 3)).argmax(dim=1)
+    tensor([0, 2])
+    """
+    setup = _Setup("maximize", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames)
+    units = unit if isinstance(unit, list) else [unit]
+    with setup.session():
+        restarts = _count("restarts", restarts)
+        wanted = [_unit(phi, u) for u in units]  # type: ignore[arg-type]
+        size = _canvas(phi, canvas, setup)
+        phi0, labels = _one_hot(phi, wanted, units, size, everywhere, setup)  # type: ignore[arg-type]
+        rf = min(max(size), float(phi.receptive_field or max(size)))
+        M = None if Z is not None else _largest_response(phi, size, setup)
+        divisor = M * rf**2 if M is not None else _positive("Z", Z)
+        amount = _jitter(phi, jitter)
+        seeds, generators = _seeds(seed, [f"unit {w}" for w in wanted], restarts)
+        start = _noise(generators, (phi.space.count, *amount.canvas(size)), setup)
+        target = phi0.repeat_interleave(restarts, dim=0)
+        found, took = setup.minimize(InnerProduct(divisor), target, C, start, amount, seeds)
+    record = {"restarts": restarts, "unit": [_plain_unit(w) for w in wanted], "everywhere": everywhere, "canvas": list(size)}
+    return setup.result(
+        found,
+        took,
+        labels=_restarted(labels, restarts),
+        seeds=seeds,
+        scale=divisor,
+        more=record | {"C": C, "Z": divisor, "M": M, "jitter": amount.amount},
+    )
+
+
+def caricature(
+    phi: Representation,
+    image: ImageLike | Sequence[ImageLike],
+    C: float = CARICATURE_C,
+    mask: Mask | None = None,
+    solver: str | Solver = "fast",
+    iterations: int | None = None,
+    seed: int | Sequence[int] = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    progress: bool = True,
+    *,
+    regularizers: Mapping[str, Regularizer] | None = None,
+    jitter: int | None = None,
+    bound: float = BOUND,
+    fit: Fit | None = None,
+    frames: int = 0,
+) -> Result:
+    """Exaggerate what a layer sees in an image: minimise −C·⟨Φ(x), Φ₊⟩/‖Φ₊‖² + R_α + R_TVβ from x0, Φ₊ = max(Φ(x0), 0) (IJCV Sect. 6).
+
+    The arguments are those of `invert`; the start is the image itself, its jitter border the mean colour. `Result.activation` is
+    ⟨Φ(x), Φ₊⟩/‖Φ₊‖², 1 for the image itself where Φ is not negative. The features of x0 are taken of the image less the mean colour
+    (exp_enhance.m forgets the mean there).
+
+    >>> import preimage
+    >>> phi = preimage.from_callable(lambda x: x.relu(), preimage.PixelSpace(8, "grey", mean=128.0))
+    >>> r = caricature(phi, np.full((8, 8), 168, np.uint8), C=3.0, progress=False)
+    >>> bool(r.activation > 1)
+    True
+    """
+    setup = _Setup("caricature", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames)
+    with setup.session():
+        x0, labels, keys = _load(phi, image, fit)
+        x0 = x0.to(setup.device, setup.dtype)
+        phi0 = _features(phi, x0).clamp(min=0)
+        weights = resolve(mask, phi0.shape[1:])
+        amount = _jitter(phi, jitter)
+        seeds, _ = _seeds(seed, keys, 1)
+        start = x0.new_zeros(*x0.shape[:2], *amount.canvas(_size(x0)))
+        top, left = amount.centre
+        start[..., top : top + x0.shape[2], left : left + x0.shape[3]] = x0
+        loss = InnerProduct(None, None if weights is None else weights.to(phi0))
+        found, took = setup.minimize(loss, phi0, C, start, amount, seeds)
+    more = {"mask": _describe(mask), "C": C, "fit": fit or phi.space.fit, "jitter": amount.amount}
+    return setup.result(found, took, labels=labels, seeds=seeds, originals=x0, scale=1.0, more=more)
+
+
+@dataclass
+class _Setup:
+    """What the three tasks share: where to compute, the solver, the run and the record."""
+
+    task: str
+    phi: Representation
+    solver: str | Solver
+    iterations: int | None
+    place: str | torch.device | None
+    precision: torch.dtype | None
+    progress: bool
+    regularizers: Mapping[str, Regularizer] | None
+    bound: float
+    frames: int
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.phi, Representation):
+            raise InputError(
+                f"phi is a representation (net.layer(…), Layer(…), from_callable(…)); got {type(self.phi).__name__}, which has not "
+                "all of: a call, space, name, stride, receptive_field."
+            )
+        if isinstance(self.solver, str):
+            load_solvers()[self.solver]
+        if self.precision not in (None, torch.float32, torch.float64):
+            raise InputError(f"dtype is torch.float32 or torch.float64; got {self.precision}.")
+        try:
+            self.device = _device_of(self.phi) if self.place is None else torch.device(self.place)
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"The device {str(self.place)!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        self.dtype = self.precision or torch.float32
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Around the whole task: the representation prepared once, on the device and in the precision asked for."""
+        session = getattr(self.phi, "session", None)
+        if session is None:
+            yield
+            return
+        with session(self.device, self.dtype):
+            yield
+
+    def minimize(
+        self, loss: Loss, phi0: Tensor, C: float, start: Tensor, jitter: Jitter, seeds: Sequence[int]
+    ) -> tuple[Minimum, float]:
+        energy = Energy(loss, self.phi, phi0, C, self.regularizers)
+        stages = _STAGES.get(str(self.solver), _DEFAULT_STAGES)[self.task]
+        began = time.monotonic()
+        found = minimize(
+            energy,
+            start,
+            solver=self.solver,
+            stages=stages,
+            iterations=self.iterations,
+            jitter=jitter,
+            ball=PixelBall(self.bound),
+            generators=[_generator(s, "jitter") for s in seeds],
+            progress=self.progress,
+            title=f"{self.task} {self.phi.name}",
+            frames=self.frames,
+        )
+        self._energy = energy
+        return found, time.monotonic() - began
+
+    def result(
+        self,
+        found: Minimum,
+        took: float,
+        *,
+        labels: list[str],
+        seeds: list[int],
+        more: Mapping[str, Any],
+        originals: Tensor | None = None,
+        scale: float | None = None,
+    ) -> Result:
+        """Everything to the CPU, levels 0–255; raises Interrupted, with the result, if Ctrl-C came."""
+        decode = self.phi.space.decode
+        loss = found.energy["loss"].cpu() / self._energy.C
+        result = Result(
+            task=self.task,
+            images=decode(found.x).float().cpu(),
+            error=loss.sqrt().float() if self.task == "invert" else None,
+            activation=None if scale is None else (-loss * scale).float(),
+            energy={k: v.float().cpu() for k, v in found.energy.items()},
+            trace={k: v.float() for k, v in found.trace.items()},
+            evaluations=found.evaluations,
+            labels=labels,
+            seeds=seeds,
+            status=found.status,
+            config=self._record(took) | dict(more),
+            originals=None if originals is None else decode(originals).float().cpu(),
+            frames=[decode(f).float() for f in found.frames],
+            interrupted=found.interrupted,
+        )
+        if found.interrupted:
+            raise Interrupted(result)
+        return result
+
+    def _record(self, took: float) -> dict[str, Any]:
+        module = _module_of(self.phi)
+        network = getattr(self.phi, "network", None)
+        return {
+            "representation": self.phi.name,
+            "network": None if network is None else network.card.name,
+            "weights": None if network is None else network.weights,
+            "weights_sha256": None if module is None else weights_hash(module),
+            "leak": getattr(self.phi, "leak", 0.0),
+            "space": self.phi.space.to_dict(),
+            "solver": self.solver if isinstance(self.solver, str) else repr(self.solver),
+            "iterations": self.iterations,
+            "regularizers": {k: repr(r) for k, r in self._energy.regularizers.items()},
+            "bound": self.bound if math.isfinite(self.bound) else None,
+            "device": str(self.device),
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "seconds": round(took, 3),
+            "versions": versions(),
+        }
+
+
+def _load(phi: Representation, image: Any, fit: Fit | None) -> tuple[Tensor, list[str], list[str]]:
+    """Images of one size as one canonical batch, a label and a key for each."""
+    given = list(image) if isinstance(image, (list, tuple)) else [image]
+    if not given:
+        raise InputError("There is no image: the list is empty.")
+    batches = [phi.space.encode(i, fit=fit) for i in given]
+    if len({b.shape[1:] for b in batches}) > 1:
+        raise InputError(f"The images have different sizes, {[_size(b) for b in batches]}: invert them one by one.")
+    labels: list[str] = []
+    for k, (i, b) in enumerate(zip(given, batches, strict=True)):
+        path = getattr(i, "filename", i)
+        stem = (
+            np.char.rpartition(str(path).replace("\\", "/"), "/")[2].item()
+            if isinstance(path, str) or hasattr(path, "__fspath__")
+            else ""
+        )
+        base = stem.rpartition(".")[0] or stem or (f"image-{k}" if len(given) > 1 else "image")
+        labels += [base] if len(b) == 1 else [f"{base}-{j}" for j in range(len(b))]
+    x0 = torch.cat(batches)
+    return x0, labels, [hashlib.sha256(x.float().cpu().numpy().tobytes()).hexdigest() for x in x0]
+
+
+def _features(phi: Representation, x: Tensor) -> Tensor:
+    """Φ(x) without a graph, checked."""
+    with torch.no_grad():
+        features = phi(x)
+    if not bool(torch.isfinite(features).all()):
+        module = _module_of(phi)
+        bad = (
+            []
+            if module is None
+            else [n for n, p in module.state_dict().items() if p.is_floating_point() and not p.isfinite().all()]
+        )
+        cause = f"the weights {', '.join(bad[:3])} do. Load them again." if bad else "the weights are finite: look at the layer."
+        raise InputError(f"The features of {phi.name} hold NaN or infinite values; {cause}")
+    return features.detach()
+
+
+def _seeds(seed: int | Sequence[int], keys: Sequence[str], restarts: int) -> tuple[list[int], list[torch.Generator]]:
+    """One seed for each sample, made of what the sample is and not of where it stands in the batch; and its generator."""
+    if isinstance(seed, (int, np.integer)):
+        if seed < 0:
+            raise InputError(f"seed is a whole number of at least 0; got {seed}.")
+        seeds = [_hash_to_int(f"{seed} {key} {r}") for key in keys for r in range(restarts)]
+    else:
+        seeds = [int(s) for s in seed]
+        if len(seeds) != len(keys) * restarts:
+            raise InputError(f"{len(seeds)} seeds for {len(keys) * restarts} samples: give one number, or one for each sample.")
+    return seeds, [_generator(s, "start") for s in seeds]
+
+
+def _generator(seed: int, purpose: str) -> torch.Generator:
+    """On the CPU whatever the device, so that a seed means the same start everywhere."""
+    return torch.Generator().manual_seed(_hash_to_int(f"{seed} {purpose}"))
+
+
+def _hash_to_int(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+
+def _noise(generators: Sequence[torch.Generator], shape: tuple[int, ...], setup: _Setup) -> Tensor:
+    """nnpreimage.m's start: uniform in [-1, 1], divided by its 95 % quantile, times B/√3; each sample from its own generator."""
+    samples = []
+    for generator in generators:
+        x = torch.rand(shape, generator=generator) * 2 - 1
+        samples.append(x / float(np.quantile(x.numpy(), 0.95)) * START)
+    return torch.stack(samples).to(setup.device, setup.dtype)
+
+
+def _jitter(phi: Representation, amount: int | None) -> Jitter:
+    own = getattr(phi, "jitter", None)
+    if amount is not None:
+        return Jitter(amount)
+    return Jitter(own) if isinstance(own, int) else Jitter.for_stride(float(phi.stride))
+
+
+def _unit(phi: Representation, unit: Unit) -> tuple[int, ...]:
+    """A unit as a tuple of indices: (channel,) or a full position."""
+    if isinstance(unit, str):
+        named = getattr(phi, "unit_named", None)
+        if named is None:
+            raise InputError(f"{phi.name} has no class names: give the unit as a number.")
+        return (int(named(unit)),)
+    indices = unit if isinstance(unit, tuple) else (unit,)
+    if not all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in indices):
+        raise InputError(f"A unit is a channel, (channel, row, column) or a class name; got {unit!r}.")
+    return tuple(int(i) for i in indices)
+
+
+def _one_hot(
+    phi: Representation,
+    wanted: list[tuple[int, ...]],
+    units: Sequence[Unit],
+    size: tuple[int, int],
+    everywhere: bool,
+    setup: _Setup,
+) -> tuple[Tensor, list[str]]:
+    """Φ0 of each unit for images of this size, and its label."""
+    features = _features(phi, torch.zeros(1, phi.space.count, *size, device=setup.device, dtype=setup.dtype))
+    shape = features.shape[1:]
+    phi0 = features.new_zeros(len(wanted), *shape)
+    labels = []
+    for target, indices, unit in zip(phi0, wanted, units, strict=True):
+        spot: tuple[Any, ...] = indices
+        if len(indices) == 1 and len(shape) == 3:
+            spot = (indices[0], slice(None), slice(None)) if everywhere else (indices[0], shape[1] // 2, shape[2] // 2)
+        if len(spot) != len(shape):
+            raise InputError(
+                f"The features of {phi.name} have shape {tuple(shape)}: a unit is {len(shape)} numbers, got {indices}."
+            )
+        for i, n in zip(indices, shape, strict=False):
+            if not 0 <= i < n:
+                raise InputError(
+                    f"There is no unit {unit!r} in {phi.name}: its features have shape {tuple(shape)} (channels first, from 0)."
+                )
+        target[spot] = 1.0 / target[spot].numel() if everywhere else 1.0
+        name = unit if isinstance(unit, str) else "-".join(str(i) for i in indices)
+        labels.append(name if isinstance(unit, str) else f"unit {name}")
+    return phi0, labels
+
+
+def _canvas(phi: Representation, canvas: str | int | tuple[int, int], setup: _Setup) -> tuple[int, int]:
+    """The size of Φ's input in pixels."""
+    own = phi.space.size
+    if isinstance(canvas, str):
+        if canvas not in ("auto", "input", "receptive-field"):
+            raise InputError(f"canvas is 'auto', 'input', 'receptive-field' or a size in pixels; got {canvas!r}.")
+        rf = phi.receptive_field
+        if canvas == "receptive-field" and rf is None:
+            raise InputError(
+                f"The units of {phi.name} see the whole image: there is no receptive field. Choose canvas='input' or a size."
+            )
+        if canvas == "receptive-field" or (canvas == "auto" and rf is not None and (own is None or rf < min(own))):
+            side = _receptive_field_canvas(phi, setup, fixed=own if canvas == "auto" else None)
+            return (side, side) if isinstance(side, int) else side
+        if own is None:
+            raise InputError(f"{phi.name} takes images of any size: give canvas=PIXELS.")
+        return own
+    size = (canvas, canvas) if isinstance(canvas, (int, np.integer)) else tuple(canvas)
+    if len(size) != 2 or min(size) < 1:
+        raise InputError(f"canvas is a size in pixels, (height, width); got {canvas!r}.")
+    return int(size[0]), int(size[1])
+
+
+def _receptive_field_canvas(phi: Representation, setup: _Setup, fixed: tuple[int, int] | None) -> int | tuple[int, int]:
+    """exp_maximization.m: `reps` units span 1.1 receptive fields (at least 4, made odd); the largest square that gives just them."""
+    rf, stride = float(phi.receptive_field or 1), float(phi.stride)
+    reps = max(math.floor(TILE * rf / stride + 0.5), 4)
+    reps += 1 - reps % 2
+
+    def units(side: int) -> int | None:
+        try:
+            with torch.no_grad():
+                shape = phi(torch.zeros(1, phi.space.count, side, side, device=setup.device, dtype=setup.dtype)).shape
+        except InputError:
+            raise
+        except Exception:  # whatever a module raises on an image that is too small, or not of its own size
+            return None
+        return int(shape[-1]) if len(shape) == 4 else None
+
+    low, high = 1, max(4, math.ceil(rf + (reps + 1) * stride))
+    if units(high) is None and fixed is not None:
+        return fixed  # the network takes its own size only
+    while (n := units(high)) is not None and n <= reps and high < 4096:
+        low, high = high, min(2 * high, 4096)
+    while high - low > 1:
+        middle = (low + high) // 2
+        n = units(middle)
+        low, high = (middle, high) if n is None or n <= reps else (low, middle)
+    if units(low) != reps:
+        raise InputError(f"No square image gives {reps} x {reps} units of {phi.name}. Give canvas=PIXELS.")
+    return low
+
+
+def _largest_response(phi: Representation, size: tuple[int, int], setup: _Setup) -> float:
+    """M: the layer's largest response to the packaged photographs and to four random starts, on this canvas."""
+    noise = _noise([_generator(k, "reference") for k in range(4)], (phi.space.count, *size), setup)
+    batches = [noise]
+    if not isinstance(phi.space.channels, int) or phi.space.count in (1, 3):
+        batches = [phi.space.encode(i, size=size).to(noise) for i in reference_images()] + batches
+    responses = [float(_features(phi, b).max()) for b in batches]
+    if max(responses) > 0:
+        return max(responses)
+    spread = max(float(_features(phi, b).abs().max()) for b in batches)
+    if spread == 0:
+        raise InputError(f"{phi.name} answers 0 to every reference image: it is dead. Choose another layer, or give Z.")
+    return spread
+
+
+def reference_images() -> list[str]:
+    """Paths of the three photographs that come with the package; their origin is in data/CREDITS.md.
+
+    >>> len(reference_images())
+    3
+    """
+    from pathlib import Path
+
+    return [str(p) for p in sorted((Path(__file__).parent / "data").glob("*.jpg"))]
+
+
+def _module_of(phi: Any) -> nn.Module | None:
+    for candidate in (phi, getattr(phi, "module", None), getattr(phi, "f", None)):
+        if isinstance(candidate, nn.Module):
+            return candidate
+    return None
+
+
+def _device_of(phi: Any) -> torch.device:
+    module = _module_of(phi)
+    tensors = [] if module is None else [*module.parameters(), *module.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _size(x: Tensor) -> tuple[int, int]:
+    return int(x.shape[-2]), int(x.shape[-1])
+
+
+def _restarted(labels: list[str], restarts: int) -> list[str]:
+    return labels if restarts == 1 else [f"{label} restart {r}" for label in labels for r in range(restarts)]
+
+
+def _plain_unit(indices: tuple[int, ...]) -> int | list[int]:
+    return indices[0] if len(indices) == 1 else list(indices)
+
+
+def _describe(mask: Mask | None) -> str | None:
+    if mask is None:
+        return None
+    return f"tensor of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else getattr(mask, "__qualname__", repr(mask))
+
+
+def _count(name: str, value: int) -> int:
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} is a whole number of at least 1; got {value!r}.")
+    return int(value)
+
+
+def _positive(name: str, value: float | None) -> float:
+    if value is None or not (value > 0 and math.isfinite(value)):
+        raise InputError(f"{name} is a number above 0; got {value!r}.")
+    return float(value)
