@@ -68,8 +68,8 @@ class FourierAdam:
     changes. rate: first step in units in which a coordinate's step moves pixels by about one grey level.
     """
 
-    rate: float = 10.0
-    betas: tuple[float, float] = (0.9, 0.99)
+    rate: float = 14.0
+    betas: tuple[float, float] = (0.85, 0.9)
 
     def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
         scale = spectrum(x.shape[-2], x.shape[-1]).to(x)
@@ -110,7 +110,9 @@ class LBFGS:
             slope = torch.where(downhill, slope, -_dot(g, g))
             first = 1.0 / d.abs().amax(dim=(1, 2, 3)).clamp(min=1e-30)  # one grey level, while nothing is known of the curvature
             length = torch.ones_like(energy) if pairs else first
-            x_new, energy_new, g_new = self._search(run, x, energy, d, slope, length)
+            x_new, energy_new, g_new, moved = self._search(run, x, energy, d, slope, length)
+            if not moved:
+                break  # no sample can go lower in this precision
             pairs.append(_pair(x_new - x, g_new - g))
             pairs = pairs[-self.memory :]
             x, energy, g = x_new, energy_new, g_new
@@ -118,20 +120,21 @@ class LBFGS:
 
     def _search(
         self, run: Run, x: Tensor, energy: Tensor, d: Tensor, slope: Tensor, length: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor, Tensor, bool]:
         """Halve the step of every sample whose energy has not fallen enough; one that never does stays where it is."""
         for _ in range(self.trials):
             trial = run.ball(x + _column(length) * d)
             energy_new, g_new = run.evaluate(trial)
             enough = energy_new <= energy + 1e-4 * length * slope
             if bool(enough.all()):
-                return trial, energy_new, g_new
+                return trial, energy_new, g_new, True
             curve = energy_new - energy - length * slope
             best = torch.where(curve > 0, -slope * length**2 / (2 * curve), length / 2)
             length = torch.where(enough, length, torch.clamp(best, 0.1 * length, 0.5 * length))
         keep = _column(enough)
         energy_old, g_old = run.evaluate(x)
-        return torch.where(keep, trial, x), torch.where(enough, energy_new, energy_old), torch.where(keep, g_new, g_old)
+        energy_kept = torch.where(enough, energy_new, energy_old)
+        return torch.where(keep, trial, x), energy_kept, torch.where(keep, g_new, g_old), bool(enough.any())
 
 
 def spectrum(height: int, width: int) -> Tensor:
@@ -172,7 +175,7 @@ def _adam(like: Tensor, betas: tuple[float, float]) -> Callable[[Tensor], Tensor
 
 
 def _pair(s: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A step, its change of gradient, and 1/⟨s, y⟩, 0 where the curvature is not clearly positive (the pair then counts nothing)."""
+    """A step, its change of gradient, and 1/⟨s, y⟩, or 0 where the curvature is not clearly positive: the pair then counts nothing."""
     sy = _dot(s, y)
     useful = sy > 1e-10 * (_dot(s, s) * _dot(y, y)).sqrt()
     return s, y, torch.where(useful, 1.0 / sy.clamp(min=1e-38), 0.0)

@@ -37,7 +37,7 @@ _PAPER = (Stage(300),)
 _STAGES: dict[str, dict[str, Sequence[Stage]]] = {
     "paper": {"invert": _PAPER_INVERT, "maximize": _PAPER, "caricature": _PAPER},
     "adam": {"invert": (Stage(250), Stage(50, jitter=False)), "maximize": _PAPER, "caricature": _PAPER},
-    "fast": {"invert": (Stage(200, jitter=False),), "maximize": (Stage(150),), "caricature": (Stage(100),)},
+    "fast": {"invert": (Stage(40), Stage(160, jitter=False)), "maximize": (Stage(200),), "caricature": (Stage(100),)},
     "lbfgs": {"invert": (Stage(150),), "maximize": (Stage(150),), "caricature": (Stage(100),)},
 }
 _DEFAULT_STAGES: Mapping[str, Sequence[Stage]] = {"invert": (Stage(200),), "maximize": (Stage(200),), "caricature": (Stage(200),)}
