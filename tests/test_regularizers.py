@@ -94,7 +94,14 @@ def test_the_weights_are_those_of_get_defaults():
 
 @pytest.mark.parametrize(
     "make",
-    [lambda: AlphaNorm(0.5), lambda: AlphaNorm(B=0), lambda: TVBeta(float("nan")), lambda: TVBeta(V=-1), lambda: Jitter(0), lambda: PixelBall(-3)],
+    [
+        lambda: AlphaNorm(0.5),
+        lambda: AlphaNorm(B=0),
+        lambda: TVBeta(float("nan")),
+        lambda: TVBeta(V=-1),
+        lambda: Jitter(0),
+        lambda: PixelBall(-3),
+    ],
 )
 def test_wrong_constants_are_refused_with_what_was_wanted(make):
     with pytest.raises(InputError, match="got"):

@@ -65,7 +65,9 @@ def test_paper_s_step_starts_at_one_grey_level_and_tends_to_3_16():
     """Section 1.4 of the specification: scale-free steps."""
     for scale in (1.0, 1e3, 1e6):  # above 1/lr = 0.005 of this small image
         energy = Energy(InnerProduct(1.0), lambda x: x, torch.ones(1, 1, 2, 2), C=scale, regularizers={})
-        found = minimize(energy, torch.full((1, 1, 2, 2), -1e4), solver="paper", stages=[Stage(80)], ball=PixelBall(math.inf), frames=1)
+        found = minimize(
+            energy, torch.full((1, 1, 2, 2), -1e4), solver="paper", stages=[Stage(80)], ball=PixelBall(math.inf), frames=1
+        )
         positions = [f.mean().item() for f in found.frames]
         moves = np.diff(positions)
         assert moves[0] == pytest.approx(1.0, rel=1e-2)
@@ -84,7 +86,11 @@ def test_paper_s_second_stage_works_on_the_crop_with_a_tenth_of_the_rate():
     energy.phi = phi
     jitter = Jitter(3)
     found = minimize(
-        energy, torch.zeros(1, 1, *jitter.canvas((6, 6))), solver="paper", stages=[Stage(4), Stage(3, 0.1, jitter=False)], jitter=jitter
+        energy,
+        torch.zeros(1, 1, *jitter.canvas((6, 6))),
+        solver="paper",
+        stages=[Stage(4), Stage(3, 0.1, jitter=False)],
+        jitter=jitter,
     )
     assert set(shapes) == {(1, 1, 6, 6)}
     assert found.evaluations == 7

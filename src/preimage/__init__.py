@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from .regularizers import Jitter as Jitter
     from .regularizers import PixelBall as PixelBall
     from .regularizers import TVBeta as TVBeta
+    from . import images as images
+    from . import metrics as metrics
+    from . import solvers as solvers
+    from . import tasks as tasks
     from .representations import masks as masks
     from .representations.base import Representation as Representation
     from .representations.base import from_callable as from_callable
@@ -64,7 +68,7 @@ _HOMES = {
     "tasks": ["caricature", "invert", "maximize"],
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = {"masks": "representations.masks"}
+_MODULES = {"images": "images", "masks": "representations.masks", "metrics": "metrics", "solvers": "solvers", "tasks": "tasks"}
 
 __all__ = ["__version__", *sorted([*_HOME, *_MODULES])]
 

@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from .errors import ImageError, InputError
+from .errors import ImageError, InputError, PreimageWarning
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -122,8 +122,10 @@ def _through_profile(image: PIL.Image.Image, profile: bytes) -> PIL.Image.Image:
     try:
         source = PIL.ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = PIL.ImageCms.profileToProfile(image, source, PIL.ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except PIL.ImageCms.PyCMSError as error:
-        warnings.warn(f"The colour profile of a CMYK image is broken ({error}): converted without it.", stacklevel=2)
+    except (PIL.ImageCms.PyCMSError, OSError) as error:
+        warnings.warn(
+            f"The colour profile of a CMYK image is broken ({error}): converted without it.", PreimageWarning, stacklevel=2
+        )
         return image
     return image if converted is None else converted
 

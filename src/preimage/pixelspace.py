@@ -94,7 +94,7 @@ class PixelSpace:
             return self._canonical(image)
         space = replace(self, size=size or self.size, fit=fit or self.fit)
         levels = space._fitted(space._channels_of(image))
-        planes = torch.from_numpy(np.ascontiguousarray(np.atleast_3d(levels).transpose(2, 0, 1), dtype=np.float32))
+        planes = torch.from_numpy(np.array(np.atleast_3d(levels).transpose(2, 0, 1), dtype=np.float32, order="C"))
         return planes.unsqueeze(0) - self.mean_colour
 
     def decode(self, x: Tensor) -> Tensor:
