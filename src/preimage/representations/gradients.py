@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..errors import InputError
 
@@ -130,7 +129,8 @@ def pool(weights: Tensor, slots: Tensor, count: int, rows: Axis, columns: Axis) 
     """Sum pixels into cells by orientation: weights (K, B, H, W), slots (B, H, W) in 0..count-1 -> (K, B, count, h, w).
 
     A pixel adds its weight to its slot in the four cells around it. All K·4 sums have the same address, the gap between cell
-    centres, and are shifted into place afterwards; so the addresses are worked out once.
+    centres, and are shifted into place afterwards; so the addresses are worked out once. On a GPU the order of the additions,
+    and with it the last bit, may differ from run to run.
     """
     K, B = weights.shape[:2]
     high, wide = rows.count + 1, columns.count + 1
@@ -153,7 +153,6 @@ class _Modulus(torch.autograd.Function):
         return length
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         gx, gy, length = ctx.saved_tensors
         grad = grad / length.clamp(min=FLAT)
@@ -169,7 +168,6 @@ class _Angle(torch.autograd.Function):
         return torch.atan2(gy, gx)
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         gx, gy = ctx.saved_tensors
         grad = grad / (gx * gx + gy * gy).clamp_(min=FLAT**2)

@@ -129,31 +129,29 @@ class HOG(nn.Module):
 def nearest_orientation(gx: Tensor, gy: Tensor, n: int) -> Tensor:
     """The directed bin 0..2n-1 of each gradient, (B, H, W) int64, by vl_hog's arithmetic and tie rule.
 
-    The n undirected directions are scored with the unit gradient in the same order of operations, the first of equal scores
+    The gradient is projected on the n undirected directions in the same order of operations, the first of equal projections
     wins (vertical gradients lie between two directions if n is odd), then the sign of the gradient decides.
 
     >>> nearest_orientation(torch.tensor([[[1.0, -1.0, 0.0, 0.0]]]), torch.tensor([[[0.0, 0.0, 1.0, -1.0]]]), 9)
     tensor([[[ 0,  9,  4, 13]]])
     """
-    length = (gx * gx + gy * gy).sqrt_().clamp_(min=1e-10)
-    ux, uy = gx / length, gy / length
-    best = ux.abs()
+    best = gx.abs()
     bins = torch.zeros_like(best, dtype=torch.uint8 if n < 128 else torch.int64)
     mirrored: list[Tensor] = []  # the scores of n - k share their products with those of k
     for k in range(1, n):
         if 2 * k <= n:
-            along, across = ux * _cosine(k, n), uy * _cosine(n - 2 * k, 2 * n)
+            along, across = gx * _cosine(k, n), gy * _cosine(n - 2 * k, 2 * n)
             score = (along + across).abs_()
             if 2 * k < n:
                 mirrored.append(across.sub_(along).abs_())
         else:
             score = mirrored.pop()
-        bins.masked_fill_(score > best, k)
+        bins = torch.maximum(bins, (score > best).to(bins.dtype) * k)  # k rises; far faster than masked_fill
         best = torch.maximum(best, score)
     # the winner lies within π/2n of the gradient or of its opposite, so one component has the sign for certain
     horizontal = bins == 0
     negative = (horizontal & (gx < 0)) | (~horizontal & (gy < 0))
-    return bins.long() + negative * n
+    return (bins + negative.to(bins.dtype) * n).long()
 
 
 @lru_cache(maxsize=1024)
