@@ -47,8 +47,8 @@ def orientation_layer(g: Tensor, bilinear: bool) -> Tensor:
     length = (g.square().sum(dim=1, keepdim=True) / (directions / 2)).clamp(min=1e-24).sqrt()
     if not bilinear:
         return length * F.one_hot(g.argmax(dim=1), directions).movedim(-1, 1).to(g)
-    # the margin keeps the derivative of acos finite; 1 itself is infinite there
-    cosine = (g / length.clamp(min=1e-10)).clamp(-1 + 1e-7, 1 - 1e-7)
+    margin = torch.finfo(g.dtype).eps  # at 1 itself the derivative of acos is infinite
+    cosine = (g / length.clamp(min=1e-10)).clamp(-1 + margin, 1 - margin)
     return length * (1 - cosine.acos() * (directions / (2 * math.pi))).clamp(min=0)
 
 

@@ -136,7 +136,8 @@ def _differences_to_the_edge(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def _unit(bins: Tensor) -> Tensor:
     """Divided by the norm plus float32's epsilon, whatever the type, as vl_dsift does."""
-    return bins / (torch.linalg.vector_norm(bins, dim=1, keepdim=True) + EPS_VLFEAT)
+    norm: Tensor = torch.linalg.vector_norm(bins, dim=1, keepdim=True)
+    return bins / (norm + EPS_VLFEAT)
 
 
 @lru_cache(maxsize=64)
