@@ -139,7 +139,7 @@ def pool(weights: Tensor, slots: Tensor, count: int, rows: Axis, columns: Axis) 
     shares = weights.unsqueeze(1) * rows.weights.view(2, 1, -1, 1)
     shares = shares.unsqueeze(2) * columns.weights.view(2, 1, 1, -1)
     shares = shares.reshape(K * 4, -1)
-    gaps = shares.new_zeros(K * 4, B * count * high * wide).scatter_add(1, address.view(1, -1).expand_as(shares), shares)
+    gaps = shares.new_zeros(K * 4, B * count * high * wide).scatter_add(1, address.reshape(1, -1).expand_as(shares), shares)
     gaps = gaps.view(K, 2, 2, B, count, high, wide)
     upper = gaps[:, 0, 0, ..., 1:, 1:] + gaps[:, 0, 1, ..., 1:, :-1]
     return upper + gaps[:, 1, 0, ..., :-1, 1:] + gaps[:, 1, 1, ..., :-1, :-1]

@@ -42,7 +42,7 @@ class HOG(nn.Module):
     >>> phi = HOG(cell=8)
     >>> phi(torch.zeros(2, 1, 64, 100)).shape, phi.stride, phi.receptive_field
     (torch.Size([2, 27, 8, 13]), 8, 34)
-    >>> edge = 255 * (torch.arange(32.0) > 15).expand(1, 1, 32, 32)
+    >>> edge = 255.0 * (torch.arange(32.0) > 15).expand(1, 1, 32, 32)
     >>> phi(edge)[0, :, 2, 2].nonzero().flatten().tolist()
     [0, 18]
     """
