@@ -62,6 +62,11 @@ def tent_filters(channels: int, cell: int) -> Tensor:
 class LiteralHOG(nn.Module):
     """The paper's HOG network, layer by layer: (B, 1, H, W) -> (B, 27, floor(H/cell), floor(W/cell))."""
 
+    gradient: Tensor
+    tent: Tensor
+    block: Tensor
+    join: Tensor
+
     def __init__(self, cell: int = 8, bilinear: bool = False) -> None:
         super().__init__()
         self.cell, self.bilinear = cell, bilinear
@@ -86,6 +91,10 @@ class LiteralHOG(nn.Module):
 
 class LiteralDSIFT(nn.Module):
     """The paper's dense SIFT network, layer by layer: (B, 1, H, W) -> (B, 128, h, w)."""
+
+    gradient: Tensor
+    tent: Tensor
+    gather: Tensor
 
     def __init__(self, bin: int = 8) -> None:
         super().__init__()

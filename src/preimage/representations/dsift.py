@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..pixelspace import PixelSpace
 from . import gradients
+from .receptive_field import Number
 
 BINS = 4  # along each side of a descriptor
 DIRECTIONS = 8
@@ -71,8 +72,8 @@ class DenseSIFT(nn.Module):
         self.margin = bin + 0.5 if form == "paper" else float(gradients.whole("margin", margin or 0, 0))
         self.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(0.0,))
         self.name = "dsift"
-        self.stride = self.step
-        self.receptive_field = (BINS + 1) * bin + (2 if form == "paper" else 1)
+        self.stride: Number = self.step
+        self.receptive_field: Number | None = (BINS + 1) * bin + (2 if form == "paper" else 1)
 
     def extra_repr(self) -> str:
         return f"bin={self.bin}, step={self.step}, form={self.form!r}, window={self.window:g}, margin={self.margin:g}"

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..pixelspace import PixelSpace
 from . import gradients
 from .gradients import Axis
+from .receptive_field import Number
 
 CLAMP = 0.2
 EPS_VLFEAT = 1e-4  # added to the square of a block's norm, on differences that are not halved
@@ -65,9 +66,9 @@ class HOG(nn.Module):
         self.bilinear, self.texture, self.border = bool(bilinear), bool(texture), border
         self.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(0.0,))
         self.name = "hogb" if bilinear else "hog"
-        self.stride = cell
+        self.stride: Number = cell
         # three cells, the outer two by half a tent, and one more pixel each way for the gradient
-        self.receptive_field = 2 * cell + 2 * cell - cell % 2 + 2
+        self.receptive_field: Number | None = 2 * cell + 2 * cell - cell % 2 + 2
 
     @property
     def channels(self) -> int:
