@@ -75,6 +75,13 @@ def test_the_papers_form_is_the_network_of_dense_convolutions(size: int, shape: 
     assert (a - b).norm() < 1e-6 * b.norm()  # the network's arc cosine loses half the digits near 1
 
 
+def test_the_papers_root_holds_for_faint_images() -> None:
+    x = 1e-7 * noise(1, 1, 66, 66)  # descriptors have norms of about 1e-3, as the root of 1e-6 added to their square
+    ours = DenseSIFT(8)(x)
+    assert (ours - LiteralDSIFT(8)(x)).abs().max() < 1e-12
+    assert 0.01 < torch.linalg.vector_norm(ours, dim=1).max() < 0.99
+
+
 @pytest.mark.parametrize("form", ["paper", "vlfeat"])
 def test_small_steps_hold_the_descriptors_of_large_ones(form: str) -> None:
     x = noise(1, 1, 61, 70)

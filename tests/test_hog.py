@@ -92,6 +92,14 @@ def test_the_papers_form_is_the_network_of_dense_convolutions(size: tuple[int, i
     assert (a - b).norm() < 1e-6 * b.norm()  # the network's arc cosine loses half the digits near 1
 
 
+def test_the_papers_least_norm_holds_for_faint_images() -> None:
+    x = 3e-11 * noise(1, 1, 64, 64)  # blocks have norms of about 3e-7, below the least of 1e-6
+    ours = HOG(border="paper")(x)
+    assert distance(ours, LiteralHOG(8)(x).numpy()) < 1e-12
+    assert (ours - HOG(border="paper")(x / 2) * 2).abs().max() < 1e-12
+    assert ours.max() > 0
+
+
 def test_the_first_of_equally_near_directions_wins() -> None:
     up, down = torch.tensor([[[0.0, 0.0]]]), torch.tensor([[[7.3, -7.3]]])
     for dtype in (torch.float32, torch.float64):
