@@ -129,20 +129,24 @@ def pool(weights: Tensor, slots: Tensor, count: int, rows: Axis, columns: Axis) 
     """Sum pixels into cells by orientation: weights (K, B, H, W), slots (B, H, W) in 0..count-1 -> (K, B, count, h, w).
 
     A pixel adds its weight to its slot in the four cells around it. All K·4 sums have the same address, the gap between cell
-    centres, and are shifted into place afterwards; so the addresses are worked out once. On a GPU the order of the additions,
-    and with it the last bit, may differ from run to run.
+    centres, and are shifted into place afterwards; so the addresses are worked out once. One sum after the other keeps the
+    temporaries in the cache. On a GPU the order of the additions, and with it the last bit, may differ from run to run.
     """
-    K, B = weights.shape[:2]
+    B = slots.shape[0]
     high, wide = rows.cells + 1, columns.cells + 1
     image = torch.arange(B, device=slots.device).view(B, 1, 1) * count
-    address = (slots + image) * (high * wide) + (rows.block.unsqueeze(1) * wide + columns.block)
-    shares = weights.unsqueeze(1) * rows.weights.view(2, 1, -1, 1)
-    shares = shares.unsqueeze(2) * columns.weights.view(2, 1, 1, -1)
-    shares = shares.reshape(K * 4, -1)
-    gaps = shares.new_zeros(K * 4, B * count * high * wide).scatter_add(1, address.reshape(1, -1).expand_as(shares), shares)
-    gaps = gaps.view(K, 2, 2, B, count, high, wide)
-    upper = gaps[:, 0, 0, ..., 1:, 1:] + gaps[:, 0, 1, ..., 1:, :-1]
-    return upper + gaps[:, 1, 0, ..., :-1, 1:] + gaps[:, 1, 1, ..., :-1, :-1]
+    address = ((slots + image) * (high * wide) + (rows.block.unsqueeze(1) * wide + columns.block)).flatten()
+    empty = weights.new_zeros(B * count * high * wide)
+    pooled = []
+    for weight in weights.unbind():
+        cells = []
+        for i in (0, 1):  # the cell before the gap, the cell after it
+            band = weight * rows.weights[i].unsqueeze(1)
+            for j in (0, 1):
+                gaps = empty.scatter_add(0, address, (band * columns.weights[j]).flatten()).view(B, count, high, wide)
+                cells.append(gaps[..., 1 - i : high - i, 1 - j : wide - j])
+        pooled.append(cells[0] + cells[1] + cells[2] + cells[3])
+    return torch.stack(pooled)
 
 
 class _Modulus(torch.autograd.Function):
