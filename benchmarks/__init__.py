@@ -1,0 +1,1 @@
+"""Timings. Each module runs by itself: python -m benchmarks.NAME."""
