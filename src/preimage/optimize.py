@@ -51,7 +51,7 @@ class Minimum:
 
     x: canonical (B, C, H, W), the centre of the canvas. energy: term -> (B,) at x, without jitter, and "total".
     trace: term -> (T, B), each as it was when its gradient was taken, with jitter. evaluations: gradients taken per sample.
-    status: "ok", or what is wrong with the sample. interrupted: Ctrl-C came first. frames: the crop every so often.
+    status: "ok", or what is wrong with the sample. canvas: x with the jitter border that the last stage had. interrupted: Ctrl-C came first. frames: the crop every so often.
     """
 
     x: Tensor
@@ -59,6 +59,7 @@ class Minimum:
     trace: dict[str, Tensor]
     evaluations: int
     status: list[str]
+    canvas: Tensor
     interrupted: bool = False
     frames: list[Tensor] = field(default_factory=list)
 
@@ -100,8 +101,7 @@ def minimize(
         run = Run(energy, x0, jitter, ball, generators, tick, frames)
         interrupted = False
         try:
-            x = run.crop(method(run, ball(x0.detach()), stages))
-            run.look(x)
+            run.look(method(run, x0.detach(), stages))
         except _NothingLeft:
             pass
         except KeyboardInterrupt:
@@ -114,7 +114,7 @@ def minimize(
     terms["total"] = total(terms)
     trace = run.trace()
     status = _status(run, terms, trace, interrupted)
-    return Minimum(x, terms, trace, run.evaluations, status, interrupted, run.frames)
+    return Minimum(x, terms, trace, run.evaluations, status, run.good_x, interrupted, run.frames)
 
 
 class Run:
@@ -137,7 +137,7 @@ class Run:
         self._records: list[Tensor] = []
         self._canvas = x0.shape[-2:]
         self.good_x = x0.detach()
-        self.good = self.alive = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
+        self.good = self.alive = self.alive_now = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
 
     def crop(self, x: Tensor) -> Tensor:
         """The centre of a canvas, which is what Φ sees without jitter; a crop stays as it is."""
@@ -165,6 +165,7 @@ class Run:
         alive = seen.abs().amax(dim=(1, 2, 3)) != 0
         self.good = self.good & ~bad
         self.alive = self.alive | alive if self._records else alive
+        self.alive_now = alive
         self._keep(x)
         self._records.append(torch.stack([*(t.detach() for t in terms.values()), energy]))
         self.evaluations += 1
@@ -259,7 +260,7 @@ def _bar(length: int, title: str, shown: bool) -> Iterator[Tick]:
 
 def _status(run: Run, final: Mapping[str, Tensor], trace: Mapping[str, Tensor], interrupted: bool) -> list[str]:
     """Each sample's verdict; warns of those that are not ok, and raises if none has a result."""
-    good, alive = run.good.cpu(), run.alive.cpu()
+    good, alive, still_alive = run.good.cpu(), run.alive.cpu(), run.alive_now.cpu()
     start, end = trace["total"][0], final["total"].cpu()
     moved = (trace["loss"] - trace["loss"][0]).abs().amax(dim=0) > 1e-7 * trace["loss"][0].abs()
     moved |= (final["loss"].cpu() - trace["loss"][0]).abs() > 1e-7 * trace["loss"][0].abs()
@@ -269,6 +270,8 @@ def _status(run: Run, final: Mapping[str, Tensor], trace: Mapping[str, Tensor], 
             status.append(f"the energy became NaN or infinite {_where(trace, b)}: the last finite image is given. {_NAN}")
         elif not alive[b]:
             status.append(f"the gradient of the loss was exactly zero at every step. {_DEAD}")
+        elif not still_alive[b]:
+            status.append(f"the gradient of the loss vanished on the way: the unit has closed. {_DEAD}")
         elif not moved[b]:
             status.append(f"the loss did not move from {trace['loss'][0, b].item():.6g}. {_STUCK}")
         elif end[b] > start[b] + 1e-3 * start[b].abs() and not interrupted:

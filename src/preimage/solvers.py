@@ -12,6 +12,9 @@ from torch import Tensor
 from .optimize import SOLVERS, Offsets, Run, Stage
 
 
+WARM_UP = 0.1  # of the run: full first steps would close the units that the start has open
+
+
 @SOLVERS.register("paper")
 @dataclass(frozen=True)
 class Paper:
@@ -43,7 +46,7 @@ class Paper:
 @SOLVERS.register("adam")
 @dataclass(frozen=True)
 class Adam:
-    """Adam on pixels, the step falling to zero along a cosine over the whole run.
+    """Adam on pixels, the step rising over the first tenth of the run and then falling to zero along a cosine.
 
     rate: first step in grey levels. A stage without jitter sees the centre of the canvas; the averages go on.
     """
@@ -149,12 +152,13 @@ def spectrum(height: int, width: int) -> Tensor:
 
 
 def _schedule(run: Run, stages: Sequence[Stage]) -> Iterator[tuple[Offsets, float]]:
-    """Offsets and the cosine's value for each iteration of all stages."""
+    """Offsets and the rate for each iteration of all stages: up along a line over the first tenth, then down along a cosine."""
     length = sum(s.iterations for s in stages)
     t = 0
     for stage in stages:
         for offsets in run.offsets(stage):
-            yield offsets, stage.rate * 0.5 * (1 + math.cos(math.pi * t / length))
+            rise = min(1.0, (t + 1) / (WARM_UP * length))
+            yield offsets, stage.rate * rise * 0.5 * (1 + math.cos(math.pi * t / length))
             t += 1
 
 

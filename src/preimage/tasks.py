@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from .energy import Energy, Euclidean, InnerProduct, Loss
-from .errors import InputError, Interrupted
+from .errors import InputError, Interrupted, OptimizationError, PreimageWarning
 from .images import ImageLike
 from .networks.network import weights_hash
 from .optimize import Minimum, Solver, Stage, load_solvers, minimize
@@ -24,6 +25,7 @@ from .regularizers import Jitter, PixelBall, Regularizer
 from .representations.base import Representation
 from .representations.masks import Mask, resolve
 from .result import Result, versions
+from .solvers import Paper
 
 INVERT_C = 100.0  # get_defaults.m and exp_inversion.m use 1, 20, 100, 300; the paper's figures 100
 MAXIMIZE_C = 1.0e4  # exp_maximization.m: weight 10000 / rf² / M, here C / Z with Z = M·rf²
@@ -31,6 +33,8 @@ CARICATURE_C = 1.0  # exp_enhance.m
 BOUND = 160.0  # B₊ = 2B
 START = 80.0 / math.sqrt(3)  # B/√3: the 95 % quantile of the random start (nnpreimage.m)
 TILE = 1.1  # exp_maximization.m: a unit's canvas spans 1.1 receptive fields
+LEAK = 0.05  # exp_maximization.m's own default slope of ReLUs; here only for the gradient, until a closed unit opens
+WAKE, ROUNDS = Stage(10), 6
 
 _PAPER_INVERT = (Stage(300), Stage(50, rate=0.1, jitter=False))
 _PAPER = (Stage(300),)
@@ -132,6 +136,8 @@ def maximize(
     network's own size, a number or (height, width) in pixels; "auto" is the receptive field where the layer has one below the
     input's size, else the input. Z: the divisor, by default M·rf² with M the layer's largest response to three photographs and to
     noise (the paper takes each unit's largest on ImageNet's training images) and rf the receptive field's side, at most the canvas's.
+    A unit of a network layer that is closed at its start, so that no gradient reaches the image, is first opened with a gradient that
+    passes closed ReLUs with slope 0.05; `Result.config["woken"]` lists the samples for which that was done, and the evaluations count it.
     The other arguments, the result and the errors are those of `invert`.
 
     >>> import preimage
@@ -154,7 +160,9 @@ def maximize(
         seeds, generators = _seeds(seed, [f"unit {w}" for w in wanted], restarts)
         start = _noise(generators, (phi.space.count, *amount.canvas(size)), setup)
         target = phi0.repeat_interleave(restarts, dim=0)
+        start, woken, spent = _wake(phi, InnerProduct(divisor), target, start, amount, generators)
         found, took = setup.minimize(InnerProduct(divisor), target, C, start, amount, seeds)
+        found.evaluations += spent
     record = {"restarts": restarts, "unit": [_plain_unit(w) for w in wanted], "everywhere": everywhere, "canvas": list(size)}
     return setup.result(
         found,
@@ -162,7 +170,7 @@ def maximize(
         labels=_restarted(labels, restarts),
         seeds=seeds,
         scale=divisor,
-        more=record | {"C": C, "Z": divisor, "M": M, "jitter": amount.amount},
+        more=record | {"C": C, "Z": divisor, "M": M, "jitter": amount.amount, "woken": woken},
     )
 
 
@@ -504,6 +512,46 @@ def _receptive_field_canvas(phi: Representation, setup: _Setup, fixed: tuple[int
     if units(low) != reps:
         raise InputError(f"No square image gives {reps} x {reps} units of {phi.name}. Give canvas=PIXELS.")
     return low
+
+
+def _wake(
+    phi: Representation, loss: Loss, phi0: Tensor, start: Tensor, jitter: Jitter, generators: Sequence[torch.Generator]
+) -> tuple[Tensor, list[int], int]:
+    """Starts from which the unit has a gradient, which samples needed another, and the evaluations spent on it.
+
+    Most units of a deep layer are closed by their ReLU for noise. A few of the paper's steps on the loss alone, with a gradient
+    that passes closed ReLUs, open them; each sample takes its own way and the others are not touched.
+    """
+    opened = getattr(phi, "opened", None)
+    if opened is None or getattr(phi, "leak", 0.0) > 0:
+        return start, [], 0
+    closed = _closed(phi, loss, phi0, start, jitter)
+    woken, spent = closed, 1
+    steps = Paper(rate=1e12)  # a full step however small the gradient is
+    for _ in range(ROUNDS):
+        if not closed:
+            break
+        energy = Energy(loss, phi, phi0[closed], 1.0, {})
+        with opened(LEAK), warnings.catch_warnings():
+            warnings.simplefilter("ignore", PreimageWarning)
+            try:
+                own = [generators[b] for b in closed]
+                found = minimize(energy, start[closed], solver=steps, stages=[WAKE], jitter=jitter, generators=own)
+            except OptimizationError:
+                break  # not even that reaches the image: the run itself will say so
+        start = start.clone()
+        start[closed] = found.canvas
+        spent += found.evaluations + 1
+        still = _closed(phi, loss, phi0[closed], start[closed], jitter)
+        closed = [closed[b] for b in still]
+    return start, woken, spent
+
+
+def _closed(phi: Representation, loss: Loss, phi0: Tensor, x: Tensor, jitter: Jitter) -> list[int]:
+    """The samples whose loss has a gradient of exactly zero at the centre of the canvas."""
+    window = jitter.crop(x).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(phi(window), phi0).sum(), window)
+    return [b for b, g in enumerate(gradient.abs().amax(dim=(1, 2, 3)).tolist()) if g == 0.0]
 
 
 def _largest_response(phi: Representation, size: tuple[int, int], setup: _Setup) -> float:

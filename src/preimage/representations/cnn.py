@@ -87,6 +87,7 @@ class Layer:
         self._call = call if call is not None else run
         self.name = title or name or type(module).__name__
         self._depth = 0
+        self._running = False
         self._seen = 0
         self._kept: Tensor | None = None
         self.info, self.skipped = self._examine(dotted)
@@ -97,9 +98,12 @@ class Layer:
             pixels = self.space.to_network(x)
             if pixels.data_ptr() == x.data_ptr():  # the module may write into its input; the caller's x is not its to write
                 pixels = pixels.clone()
-            self._seen, self._kept = 0, None
-            with suppress(_Reached):
-                self.module(pixels)
+            self._seen, self._kept, self._running = 0, None, True
+            try:
+                with suppress(_Reached):
+                    self.module(pixels)
+            finally:
+                self._running = False
             kept: Tensor | None = self._kept
             self._kept = None
             if kept is None:
@@ -127,7 +131,15 @@ class Layer:
             finally:
                 self._depth -= 1
 
+    @contextmanager
+    def opened(self, slope: float) -> Iterator[None]:
+        """For a while the gradient passes ReLUs below zero with this slope; the values stay those of the network."""
+        with _Leaky(slope, _OpenReLU.apply):
+            yield
+
     def _keep(self, module: nn.Module, args: Any, output: Any) -> None:
+        if not self._running:  # somebody else runs the module while a session is open
+            return
         if self._seen == self._call:
             self._kept = _pick(output, self._key, self.name)
             raise _Reached
@@ -237,14 +249,29 @@ class _Reached(BaseException):
 class _Leaky(TorchFunctionMode):
     """Every ReLU becomes a leaky one, whether a module or a function calls it."""
 
-    def __init__(self, slope: float) -> None:
+    def __init__(self, slope: float, function: Callable[[Tensor, float], Any] = F.leaky_relu) -> None:
         super().__init__()
-        self.slope = slope
+        self.slope, self.function = slope, function
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in (torch.relu, torch.relu_, F.relu, Tensor.relu, Tensor.relu_):
-            return F.leaky_relu(args[0], self.slope)
+            return self.function(args[0], self.slope)
         return func(*args, **(kwargs or {}))
+
+
+class _OpenReLU(torch.autograd.Function):
+    """ReLU forward, leaky ReLU backward."""
+
+    @staticmethod
+    def forward(ctx, x, slope):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(x)
+        ctx.slope = slope
+        return x.clamp(min=0)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        (x,) = ctx.saved_tensors
+        return torch.where(x > 0, grad, ctx.slope * grad), None
 
 
 @dataclass
