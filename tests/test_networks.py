@@ -91,7 +91,10 @@ def test_weights_from_files_round_trip_and_wrong_ones_are_refused_with_the_list(
     torch.save(state, tmp_path / "w.pt")
     for name in ("w.safetensors", "w.pt"):
         assert weights_hash(preimage.load_network("squeezenet1_1", tmp_path / name).module) == weights_hash(net.module)
-    wrong = {k: v for k, v in state.items() if k != "features.0.bias"} | {"extra": torch.zeros(1), "features.0.weight": torch.zeros(1)}
+    wrong = {k: v for k, v in state.items() if k != "features.0.bias"} | {
+        "extra": torch.zeros(1),
+        "features.0.weight": torch.zeros(1),
+    }
     torch.save({"state_dict": wrong}, tmp_path / "wrong.pth")
     with pytest.raises(InputError, match=r"missing features.0.bias; unexpected extra; features.0.weight is \(1,\) instead of"):
         preimage.load_network("squeezenet1_1", tmp_path / "wrong.pth")

@@ -15,7 +15,9 @@ def touched(module, name, size, row, channels=3):
     phi = Layer(module, name, space=PixelSpace(size, "rgb" if channels == 3 else "grey"))
 
     def reaches(rows):
-        x = torch.zeros(1, channels, size, size, dtype=torch.float64)  # float32 kernels work in blocks and spread NaN beyond its users
+        x = torch.zeros(
+            1, channels, size, size, dtype=torch.float64
+        )  # float32 kernels work in blocks and spread NaN beyond its users
         x[:, :, rows] = float("nan")
         with torch.no_grad(), phi.session(dtype=torch.float64):
             return bool(phi(x)[0, :, row].isnan().any())
@@ -58,7 +60,11 @@ def check(module, names, size, gradients=True):
             assert touched(module, name, size, row) == expected, (name, row)
             if gradients:
                 first, last = gradient_rows(module, name, size, row)
-                assert expected[0] <= first <= expected[0] + info.stride, (name, first, expected)  # a corner may get no gradient: ReLU, max
+                assert expected[0] <= first <= expected[0] + info.stride, (
+                    name,
+                    first,
+                    expected,
+                )  # a corner may get no gradient: ReLU, max
                 assert expected[1] - info.stride <= last <= expected[1], (name, last, expected)
 
 

@@ -120,7 +120,9 @@ def test_resnet_and_vision_transformer_invert_with_the_same_call(cat):
     from torchvision.models import resnet18, vit_b_16
 
     torch.manual_seed(0)
-    r = preimage.invert(preimage.Layer(resnet18(), "layer1.1", space=preimage.PixelSpace.imagenet(96)), cat, progress=False, iterations=60)
+    r = preimage.invert(
+        preimage.Layer(resnet18(), "layer1.1", space=preimage.PixelSpace.imagenet(96)), cat, progress=False, iterations=60
+    )
     assert r.images.shape == (1, 3, 96, 96)
     assert r.error.item() < 0.5
     module = vit_b_16(image_size=64)
@@ -181,7 +183,9 @@ def test_units_by_channel_position_and_average_get_what_they_ask_for(net):
     assert corner.images.shape[-2:] == (40, 40)
     torch.testing.assert_close(phi(corner.images - net.space.mean_colour)[0, 5, 0, 1], corner.activation[0], rtol=1e-3, atol=1e-2)
     everywhere = preimage.maximize(phi, 5, canvas=(40, 50), everywhere=True, progress=False, iterations=20)
-    torch.testing.assert_close(phi(everywhere.images - net.space.mean_colour)[0, 5].mean(), everywhere.activation[0], rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(
+        phi(everywhere.images - net.space.mean_colour)[0, 5].mean(), everywhere.activation[0], rtol=1e-3, atol=1e-2
+    )
 
 
 def test_a_unit_is_the_same_alone_and_among_others(net):
@@ -224,9 +228,9 @@ def test_a_caricature_starts_from_the_image_and_exaggerates(net, cat):
     torch.testing.assert_close(seen["start"][..., :227, :227], x0)
     assert seen["start"].shape[-1] == 228
     assert bool((seen["start"][..., 227, :] == 0).all())  # the border is the mean colour
-    r = preimage.caricature(phi, cat, progress=False, iterations=20)
-    assert r.activation.item() > 1.3
-    assert r.trace["loss"][0].item() == pytest.approx(-1.0, rel=0.1)
+    r = preimage.caricature(phi, cat, C=10, progress=False, iterations=40)
+    assert r.activation.item() > 1.5
+    assert r.trace["loss"][0].item() == pytest.approx(-10.0, rel=0.1)
     assert r.error is None
     assert torch.linalg.vector_norm(r.images - r.originals) < torch.linalg.vector_norm(r.originals - 128)
 
@@ -304,12 +308,12 @@ def test_a_dead_unit_is_explained_and_a_leak_revives_it(grey_cnn, grey_space):
 def test_units_that_are_closed_at_the_start_are_opened(net):
     phi = net.layer("fire5")
     units = list(range(0, 32, 2))
-    r = preimage.maximize(phi, units, progress=False, iterations=20)
+    r = preimage.maximize(phi, units, progress=False, iterations=60)
     assert len(r.config["woken"]) > 5
     assert r.status == ["ok"] * len(units)
     assert bool((r.activation > 1).all())
-    assert 40 < r.evaluations <= 20 + 1 + 3 * 21
-    alone = preimage.maximize(phi, units[r.config["woken"][0]], progress=False, iterations=20)
+    assert 60 + 1 + 11 <= r.evaluations <= 60 + 1 + 6 * 11
+    alone = preimage.maximize(phi, units[r.config["woken"][0]], progress=False, iterations=60)
     assert alone.energy["total"].item() == pytest.approx(r.energy["total"][r.config["woken"][0]].item(), rel=0.02)
 
 
@@ -341,5 +345,5 @@ def test_the_record_has_all_that_is_needed_to_make_it_again(net, cat):
 def test_the_defaults_are_the_paper_s():
     assert (tasks.INVERT_C, tasks.MAXIMIZE_C, tasks.CARICATURE_C, tasks.BOUND) == (100, 1e4, 1, 160)
     assert (preimage.AlphaNorm().alpha, preimage.AlphaNorm().B, preimage.TVBeta().beta) == (6, 80, 2)
-    assert preimage.TVBeta().V == pytest.approx(80 / 6.5)
+    assert pytest.approx(80 / 6.5) == preimage.TVBeta().V
     assert preimage.solvers.Paper().rate == pytest.approx(53.3333, rel=1e-5)

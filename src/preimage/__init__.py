@@ -13,6 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import images as images
+    from . import metrics as metrics
+    from . import solvers as solvers
+    from . import tasks as tasks
     from .energy import Energy as Energy
     from .energy import Euclidean as Euclidean
     from .energy import InnerProduct as InnerProduct
@@ -34,10 +38,6 @@ if TYPE_CHECKING:
     from .regularizers import Jitter as Jitter
     from .regularizers import PixelBall as PixelBall
     from .regularizers import TVBeta as TVBeta
-    from . import images as images
-    from . import metrics as metrics
-    from . import solvers as solvers
-    from . import tasks as tasks
     from .representations import masks as masks
     from .representations.base import Representation as Representation
     from .representations.base import from_callable as from_callable

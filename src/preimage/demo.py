@@ -11,7 +11,7 @@ from .tasks import caricature, invert, maximize, reference_images
 
 DEPTHS = ("fire2", "fire4", "fire9")
 CLASSES = ("black swan", "goose", "tree frog", "cheeseburger")
-CARICATURE = "fire9"
+CARICATURE = "fire6"
 
 
 def run(out: Path) -> Path:

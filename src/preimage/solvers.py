@@ -11,7 +11,6 @@ from torch import Tensor
 
 from .optimize import SOLVERS, Offsets, Run, Stage
 
-
 WARM_UP = 0.1  # of the run: full first steps would close the units that the start has open
 
 

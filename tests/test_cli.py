@@ -1,0 +1,182 @@
+"""The command line: what it prints, what it writes, and the code with which it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import PIL.Image
+import pytest
+from typer.testing import CliRunner
+
+from preimage import tasks
+from preimage.cli import app
+from preimage.result import load_result
+
+QUICK = ["--iterations", "4", "-q"]
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / "photo.png"
+    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)).resize((227, 227)).save(path)
+    return path
+
+
+def test_invert_writes_a_folder_and_says_where(photo, tmp_path):
+    done = run("invert", photo, "--layer", "fire2", "-o", tmp_path / "out", *QUICK, "--mask", "central:5", "--squash", "--C", "20")
+    assert done.exit_code == 0, done.output
+    assert re.search(r"photo: error \d+\.\d%", done.stdout)
+    assert f"Saved in {tmp_path / 'out'}/" in done.stdout
+    result = load_result(tmp_path / "out")
+    assert (result.config["C"], result.config["fit"], result.config["representation"]) == (20, "squash", "fire2")
+
+
+def test_maximize_takes_classes_numbers_and_positions(tmp_path):
+    done = run("maximize", "-u", "tree frog", "-u", "3", "-o", tmp_path / "a", *QUICK)
+    assert done.exit_code == 0, done.output
+    assert load_result(tmp_path / "a").labels == ["tree frog", "unit 3"]
+    done = run("maximize", "-u", "7,2,2", "--layer", "conv1", "--canvas", "30", "-o", tmp_path / "b", *QUICK)
+    assert done.exit_code == 0, done.output
+    assert load_result(tmp_path / "b").images.shape[-1] == 30
+
+
+def test_json_is_one_object_and_nothing_else(photo, tmp_path):
+    done = run("caricature", photo, "--layer", "fire2", "-o", tmp_path / "out", "--iterations", "4", "--json")
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    assert record["task"] == "caricature"
+    assert record["folder"] == str(tmp_path / "out")
+    assert len(record["energy"]["total"]) == 1
+    names = json.loads(run("networks", "--json").stdout)
+    assert names[0]["name"] == "squeezenet1_1"
+    listed = json.loads(run("layers", "squeezenet1_1", "--json").stdout)
+    assert {"layer": "fire9", "output": "512x14x14", "receptive field": 207, "stride": 16, "jitter": 4, "kind": "Fire"} in listed
+
+
+def test_layers_and_networks_are_tables(tmp_path):
+    text = run("layers", "squeezenet1_1").stdout
+    assert re.search(r"fire4\s+256x28x28\s+47\s+8\s+2\s+Fire", text)
+    assert re.search(r"pool10\s+1000x1x1\s+global", text)
+    assert "features.3" not in text
+    assert "classifier" in run("layers", "squeezenet1_1", "--all").stdout
+    assert "squeezenet1_1" in run("networks").stdout
+
+
+def test_a_film_is_made_on_request(photo, tmp_path):
+    done = run(
+        "invert", photo, "--layer", "pool1", "-o", tmp_path / "out", "--iterations", "6", "-q", "--video", "gif", "--every", "2"
+    )
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "out" / "frames.gif").exists()
+
+
+BAD = [
+    (["invert", "absent.png", "--layer", "fire2", "-o", "out"], 1, "There is no file 'absent.png'"),
+    (["invert", "text.png", "--layer", "fire2", "-o", "out"], 1, "is not an image, whatever its name says"),
+    (["invert", "photo.png", "--layer", "fire22", "-o", "out"], 2, "Did you mean 'fire2'"),
+    (["invert", "photo.png", "--layer", "fire2", "--net", "vgg", "-o", "out"], 2, "No network named 'vgg'"),
+    (["invert", "photo.png", "--layer", "fire2", "--C", "0", "-o", "out"], 2, "C is the weight of the loss"),
+    (["invert", "photo.png", "--layer", "fire2", "--mask", "centre", "-o", "out"], 2, "A mask is central:N"),
+    (["invert", "photo.png", "--layer", "pool10", "--mask", "channels:1000", "-o", "out"], 2, "names channel 1000"),
+    (["invert", "photo.png", "--layer", "fire2", "--solver", "sgd", "-o", "out"], 2, "No solver named 'sgd'"),
+    (["invert", "photo.png", "--layer", "fire2", "--device", "cuda:77", "-o", "out"], 2, "cannot be used here"),
+    (["invert", "photo.png", "--layer", "fire2", "--weights", "text.png", "-o", "out"], 2, "Weights come as"),
+    (["invert", "photo.png", "--layer", "fire2", "-o", "text.png"], 1, "is a file"),
+    (["invert", "photo.png", "--layer", "fire2", "-o", "text.png/out"], 1, "Name a folder that can be written"),
+    (["invert", "photo.png", "--layer", "fire2", "-o", "full"], 1, "holds other files"),
+    (["maximize", "-u", "1000", "-o", "out"], 2, "There is no unit 1000"),
+    (["maximize", "-u", "frog", "-o", "out"], 2, "30 bullfrog, 31 tree frog"),
+    (["layers", "vgg"], 2, "No network named 'vgg'"),
+    (["invert", "photo.png", "--layer", "fire2", "--video", "avi", "-o", "out"], 2, "mp4 or gif"),
+    (["invert", "photo.png", "-o", "out"], 2, "--layer"),
+    (["inverse"], 2, "No such command"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "text"), BAD, ids=[" ".join(b[0][:6]) for b in BAD])
+def test_bad_input_ends_in_a_clear_line_an_honest_code_and_no_folder(arguments, code, text, photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").write_text("x")
+    before = sorted(tmp_path.iterdir())
+    done = run(*arguments, *([] if arguments[0] in ("layers", "inverse") else QUICK))
+    assert done.exit_code == code, done.output
+    assert text in " ".join(done.stderr.split())
+    assert "Traceback" not in done.output
+    if done.stderr.startswith("preimage: error"):
+        assert done.stderr.count("\n") == 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_ctrl_c_saves_what_was_found_and_ends_with_130(photo, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "preimage",
+        "invert",
+        str(photo),
+        "--layer",
+        "fire4",
+        "--iterations",
+        "100000",
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
+    seen = b""
+    while b"energy" not in seen:  # the bar runs
+        seen += os.read(process.stderr.fileno(), 4096)
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"Interrupted." in out
+    result = load_result(tmp_path / "out")
+    assert result.interrupted
+    assert 1 < result.evaluations < 100000
+
+
+def test_an_unexpected_error_is_one_line_too(photo, tmp_path, monkeypatch):
+    monkeypatch.setattr(tasks, "invert", lambda *a, **k: 1 / 0)
+    done = run("invert", photo, "--layer", "fire2", "-o", tmp_path / "out")
+    assert done.exit_code == 1
+    assert done.stderr == "preimage: error: ZeroDivisionError: division by zero (PREIMAGE_DEBUG=1 shows where)\n"
+    monkeypatch.setenv("PREIMAGE_DEBUG", "1")
+    assert isinstance(run("invert", photo, "--layer", "fire2", "-o", tmp_path / "out").exception, ZeroDivisionError)
+
+
+def test_help_teaches_and_its_defaults_are_those_of_the_tasks():
+    for command, default in (("invert", tasks.INVERT_C), ("maximize", tasks.MAXIMIZE_C), ("caricature", tasks.CARICATURE_C)):
+        text = " ".join(run(command, "--help").stdout.split())
+        assert "Example" in text
+        assert re.search(rf"--C NUMBER .{{0,40}}\[default: \(?{default:g}\)?\]", text), text
+    assert "130 interrupted" in " ".join(run("--help").stdout.split())
+
+
+def test_warnings_are_one_line_on_stderr(photo, tmp_path, monkeypatch):
+    import warnings
+
+    real = tasks.invert
+
+    def warned(*a, **k):
+        warnings.warn("look\nhere", UserWarning, stacklevel=1)
+        return real(*a, **k)
+
+    monkeypatch.setattr(tasks, "invert", warned)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        done = run("invert", photo, "--layer", "pool1", "-o", tmp_path / "out", *QUICK)
+    assert "preimage: warning: look here\n" in done.stderr

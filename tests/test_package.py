@@ -1,0 +1,102 @@
+"""The package as a whole: light to import, documented, and its README true."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import preimage
+from preimage.optimize import load_solvers
+from preimage.regularizers import REGULARIZERS
+
+ROOT = Path(__file__).parents[1]
+
+
+def seconds(code):
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", code], check=True)
+    return time.perf_counter() - began
+
+
+def test_importing_brings_in_nothing_heavy_and_writes_nothing(tmp_path):
+    code = (
+        "import sys, torch, preimage; heavy = {'torchvision', 'matplotlib', 'typer', 'PIL', 'ndf', 'tqdm', 'jinja2'} & set(sys.modules);"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    code = "import sys, preimage; preimage.Layer, preimage.invert; heavy = {'torchvision', 'matplotlib', 'typer'} & set(sys.modules); assert not heavy, heavy"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_public_name_is_there_and_says_what_it_is():
+    for name in preimage.__all__:
+        thing = getattr(preimage, name)
+        if name != "__version__":
+            assert inspect.getdoc(thing), name
+    assert set(preimage.__all__) <= set(dir(preimage))
+    with pytest.raises(AttributeError, match="no attribute 'inver'"):
+        preimage.inver  # noqa: B018
+
+
+def test_registered_things_are_documented_and_can_be_built():
+    for registry in (load_solvers(), REGULARIZERS):
+        for name in registry:
+            assert inspect.getdoc(registry[name]), name
+            for kw in registry.examples(name):
+                registry[name](**kw)
+
+
+def readme_blocks(language):
+    text = (ROOT / "README.md").read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, flags=re.S)
+
+
+def test_the_readme_s_python_runs(tmp_path, monkeypatch, cat):
+    """As it stands, at fewer iterations."""
+    (tmp_path / "photo.jpg").write_bytes(Path(cat).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    real = preimage.tasks.minimize
+    monkeypatch.setattr(preimage.tasks, "minimize", lambda *a, **k: real(*a, **{**k, "iterations": 12, "progress": False}))
+    blocks = readme_blocks("python")
+    assert len(blocks) >= 2
+    for block in blocks:
+        exec(compile(block, "README.md", "exec"), {})
+
+
+def test_the_readme_s_commands_exist():
+    from preimage.cli import app
+
+    commands = {c.name or c.callback.__name__ for c in app.registered_commands}
+    used = {m for block in readme_blocks("sh") for m in re.findall(r"^preimage (\w+)", block, flags=re.M)}
+    assert used
+    assert used <= commands | {g.name for g in app.registered_groups}
+    targets = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), flags=re.M))
+    assert {m for block in readme_blocks("sh") for m in re.findall(r"^make ([\w-]+)", block, flags=re.M)} <= targets
+
+
+def test_links_in_the_documents_lead_somewhere():
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), (page.name, target)
+
+
+def test_the_version_is_one():
+    import importlib.metadata
+
+    assert importlib.metadata.version("preimage") == preimage.__version__
+    assert f"## {preimage.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+@pytest.mark.slow
+def test_importing_costs_less_than_a_third_of_a_second_more_than_torch():
+    both = [(seconds("import torch, preimage"), seconds("import torch")) for _ in range(5)]
+    assert statistics.median(a - b for a, b in both) < 0.3
