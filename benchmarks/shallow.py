@@ -175,13 +175,9 @@ def ratios(times: dict[str, dict[str, float]]) -> dict[str, float]:
     """How many times slower the other one is, by medians."""
     found = {}
     for name in ("HOG", "HOGb"):
-        found[f"scikit-image hog / {name}, forward"] = (
-            times["forward scikit-image hog"]["median"] / times[f"forward {name}"]["median"]
-        )
+        found[f"scikit-image hog / {name}, forward"] = times["forward scikit-image hog"]["median"] / times[f"forward {name}"]["median"]
     for name in ("HOG", "HOGb", "DSIFT"):
-        found[f"literal {name} / {name}, forward + backward"] = (
-            times[f"both literal {name}"]["median"] / times[f"both {name}"]["median"]
-        )
+        found[f"literal {name} / {name}, forward + backward"] = times[f"both literal {name}"]["median"] / times[f"both {name}"]["median"]
     return found
 
 

@@ -74,9 +74,7 @@ def test_layers_and_networks_are_tables(tmp_path):
 
 
 def test_a_film_is_made_on_request(photo, tmp_path):
-    done = run(
-        "invert", photo, "--layer", "pool1", "-o", tmp_path / "out", "--iterations", "6", "-q", "--video", "gif", "--every", "2"
-    )
+    done = run("invert", photo, "--layer", "pool1", "-o", tmp_path / "out", "--iterations", "6", "-q", "--video", "gif", "--every", "2")
     assert done.exit_code == 0, done.output
     assert (tmp_path / "out" / "frames.gif").exists()
 
@@ -121,21 +119,11 @@ def test_bad_input_ends_in_a_clear_line_an_honest_code_and_no_folder(arguments, 
 
 
 def test_ctrl_c_saves_what_was_found_and_ends_with_130(photo, tmp_path):
-    command = [
-        sys.executable,
-        "-m",
-        "preimage",
-        "invert",
-        str(photo),
-        "--layer",
-        "fire4",
-        "--iterations",
-        "100000",
-        "-o",
-        str(tmp_path / "out"),
-    ]
+    # a process started in the background ignores SIGINT, and its children with it
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from preimage.cli import main; main()"
+    arguments = ["invert", str(photo), "--layer", "fire4", "--iterations", "100000", "-o", str(tmp_path / "out")]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
+    process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=env)
     seen = b""
     while b"energy" not in seen:  # the bar runs
         seen += os.read(process.stderr.fileno(), 4096)

@@ -71,9 +71,7 @@ def test_the_papers_border_leaves_the_inner_cells_as_vlfeats(golden: dict[str, n
 
 
 @pytest.mark.parametrize("bilinear", [False, True])
-@pytest.mark.parametrize(
-    ("cell", "n", "size"), [(8, 9, (41, 27)), (5, 6, (23, 32)), (4, 4, (17, 18)), (1, 3, (5, 4)), (6, 9, (4, 15))]
-)
+@pytest.mark.parametrize(("cell", "n", "size"), [(8, 9, (41, 27)), (5, 6, (23, 32)), (4, 4, (17, 18)), (1, 3, (5, 4)), (6, 9, (4, 15))])
 def test_a_plain_second_writing_gives_the_same(cell: int, n: int, size: tuple[int, int], bilinear: bool) -> None:
     x = noise(1, 1, *size, seed=cell).round()  # whole levels: equal neighbours and vertical gradients occur
     x[..., 3:9, 2:7] = 90.0
@@ -142,9 +140,7 @@ def test_contrast_and_brightness_do_not_matter_where_the_image_is_not_flat(phi: 
         assert (phi(x + 40) - phi(x)).abs().max() < 1e-10
 
 
-@pytest.mark.parametrize(
-    "phi", [HOG(4, 9, b, t, e) for b in (False, True) for t, e in ((True, "vlfeat"), (False, "paper"))], ids=repr
-)
+@pytest.mark.parametrize("phi", [HOG(4, 9, b, t, e) for b in (False, True) for t, e in ((True, "vlfeat"), (False, "paper"))], ids=repr)
 def test_derivatives_are_those_of_finite_differences(phi: HOG) -> None:
     x = noise(1, 1, 11, 10, seed=3).requires_grad_()
     assert torch.autograd.gradcheck(phi, x, eps=1e-5, atol=1e-6)

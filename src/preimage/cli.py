@@ -31,9 +31,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-Images = Annotated[
-    list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF, WebP or BMP; one or several.", show_default=False)
-]
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF, WebP or BMP; one or several.", show_default=False)]
 Net = Annotated[str, typer.Option("--net", metavar="NAME", help="A network: see `preimage networks`.")]
 Weights = Annotated[str, typer.Option(metavar="FILE", help="'default', a .safetensors or .pt file, or 'none' for random weights.")]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the result; it must be new or empty.")]
@@ -102,22 +100,16 @@ def invert(
 def maximize(
     unit: Annotated[
         list[str],
-        typer.Option(
-            "--unit", "-u", metavar="UNIT", help="A class name, a channel, or channel,row,column. Repeat for several images."
-        ),
+        typer.Option("--unit", "-u", metavar="UNIT", help="A class name, a channel, or channel,row,column. Repeat for several images."),
     ],
     out: Out,
-    layer: Annotated[
-        str | None, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.", show_default="the last")
-    ] = None,
+    layer: Annotated[str | None, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.", show_default="the last")] = None,
     net: Net = "squeezenet1_1",
     weights: Weights = "default",
     C: Annotated[float | None, typer.Option("--C", metavar="NUMBER", help="Weight of the unit.", show_default="10000")] = None,
     restarts: Annotated[int, typer.Option(metavar="N", help="Images of each unit, from different starts.")] = 1,
     canvas: Annotated[str, typer.Option(metavar="SIZE", help="auto, input, receptive-field or pixels.")] = "auto",
-    everywhere: Annotated[
-        bool, typer.Option("--everywhere", help="The channel's mean over the map, not its central unit.")
-    ] = False,
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="The channel's mean over the map, not its central unit.")] = False,
     solver: Solver = "fast",
     iterations: Iterations = None,
     seed: Seed = 0,
@@ -212,9 +204,7 @@ def layers(
 
 @app.command()
 def demo(
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the pictures and the page.")] = Path(
-        "demo-out"
-    ),
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the pictures and the page.")] = Path("demo-out"),
 ) -> None:
     """Three inversions, four classes and a caricature with the embedded network, and a page that shows them."""
     with _guard():
@@ -262,14 +252,10 @@ class _Destination:
             return
         for line in result.captions():
             typer.echo(line)
-        typer.echo(
-            f"{'Interrupted. ' if result.interrupted else ''}{result.evaluations} evaluations an image. Saved in {self.out}/"
-        )
+        typer.echo(f"{'Interrupted. ' if result.interrupted else ''}{result.evaluations} evaluations an image. Saved in {self.out}/")
 
 
-def _run(
-    task: Callable[[Layer, dict[str, Any]], Result], target: _Target, common: dict[str, Any], destination: _Destination
-) -> None:
+def _run(task: Callable[[Layer, dict[str, Any]], Result], target: _Target, common: dict[str, Any], destination: _Destination) -> None:
     """Load, run, save; what was found before Ctrl-C is saved too."""
     with _guard():
         destination.check()

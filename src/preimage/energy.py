@@ -111,9 +111,7 @@ class Energy:
         regularizers: Mapping[str, Regularizer] | None = None,
     ) -> None:
         if not (C > 0 and math.isfinite(C)):
-            raise InputError(
-                f"C is the weight of the loss, a number above 0; got {C!r}. The paper uses 1 to 300, and 100 by default."
-            )
+            raise InputError(f"C is the weight of the loss, a number above 0; got {C!r}. The paper uses 1 to 300, and 100 by default.")
         self.loss, self.phi, self.phi0, self.C = loss, phi, phi0, float(C)
         paper: dict[str, Regularizer] = {"alpha-norm": AlphaNorm(), "tv-beta": TVBeta()}
         self.regularizers = paper if regularizers is None else dict(regularizers)

@@ -71,9 +71,7 @@ def _levels(image: PIL.Image.Image, name: str) -> np.ndarray:
 
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise ImageError(
-            f"{name} is refused: {width}x{height} = {width * height:,} pixels, more than {MAX_PIXELS:,}. Scale it down first."
-        )
+        raise ImageError(f"{name} is refused: {width}x{height} = {width * height:,} pixels, more than {MAX_PIXELS:,}. Scale it down first.")
     if width == 0 or height == 0:
         raise ImageError(f"{name} has no pixels: {width}x{height}.")
     frames = getattr(image, "n_frames", 1)
@@ -123,9 +121,7 @@ def _through_profile(image: PIL.Image.Image, profile: bytes) -> PIL.Image.Image:
         source = PIL.ImageCms.ImageCmsProfile(io.BytesIO(profile))
         converted = PIL.ImageCms.profileToProfile(image, source, PIL.ImageCms.createProfile("sRGB"), outputMode="RGB")
     except (PIL.ImageCms.PyCMSError, OSError) as error:
-        warnings.warn(
-            f"The colour profile of a CMYK image is broken ({error}): converted without it.", PreimageWarning, stacklevel=2
-        )
+        warnings.warn(f"The colour profile of a CMYK image is broken ({error}): converted without it.", PreimageWarning, stacklevel=2)
         return image
     return image if converted is None else converted
 

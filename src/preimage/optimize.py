@@ -51,7 +51,8 @@ class Minimum:
 
     x: canonical (B, C, H, W), the centre of the canvas. energy: term -> (B,) at x, without jitter, and "total".
     trace: term -> (T, B), each as it was when its gradient was taken, with jitter. evaluations: gradients taken per sample.
-    status: "ok", or what is wrong with the sample. canvas: x with the jitter border that the last stage had. interrupted: Ctrl-C came first. frames: the crop every so often.
+    status: "ok", or what is wrong with the sample. canvas: x with the jitter border that the
+    last stage had. interrupted: Ctrl-C came first. frames: the crop every so often.
     """
 
     x: Tensor

@@ -132,9 +132,7 @@ class Result:
 
         tensors = {"images": self.images}
         tensors |= {
-            k: t
-            for k, t in (("error", self.error), ("activation", self.activation), ("originals", self.originals))
-            if t is not None
+            k: t for k, t in (("error", self.error), ("activation", self.activation), ("originals", self.originals)) if t is not None
         }
         tensors |= {f"energy.{k}": t for k, t in self.energy.items()} | {f"trace.{k}": t for k, t in self.trace.items()}
         save_file({k: t.contiguous() for k, t in tensors.items()}, path)
@@ -165,9 +163,7 @@ def load_result(folder: str | os.PathLike[str]) -> Result:
             group, _, term = key.partition(".")
             if term:
                 groups[group][term] = value
-        plain: dict[str, Any] = {
-            k: record[k] for k in ("task", "evaluations", "labels", "seeds", "status", "config", "interrupted")
-        }
+        plain: dict[str, Any] = {k: record[k] for k in ("task", "evaluations", "labels", "seeds", "status", "config", "interrupted")}
         return Result(
             images=tensors["images"],
             error=tensors.get("error"),
@@ -214,9 +210,7 @@ def _parent_part(destination: Path, overwrite: bool) -> Iterator[Path]:
         if not (destination / RECORD).is_file():
             raise ResultFolderError(f"The folder {str(destination)!r} holds other files. Name a new or an empty folder.")
         if not overwrite:
-            raise ResultFolderError(
-                f"The folder {str(destination)!r} holds a result already. Name another, or ask to overwrite it."
-            )
+            raise ResultFolderError(f"The folder {str(destination)!r} holds a result already. Name another, or ask to overwrite it.")
     made = [p for p in destination.absolute().parents if not p.exists()]
     try:
         destination.absolute().parent.mkdir(parents=True, exist_ok=True)

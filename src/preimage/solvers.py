@@ -120,9 +120,7 @@ class LBFGS:
             x, energy, g = x_new, energy_new, g_new
         return x
 
-    def _search(
-        self, run: Run, x: Tensor, energy: Tensor, d: Tensor, slope: Tensor, length: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor, bool]:
+    def _search(self, run: Run, x: Tensor, energy: Tensor, d: Tensor, slope: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor, bool]:
         """Halve the step of every sample whose energy has not fallen enough; one that never does stays where it is."""
         for _ in range(self.trials):
             trial = run.ball(x + _column(length) * d)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import time
 import warnings
@@ -263,9 +264,7 @@ class _Setup:
         with session(self.device, self.dtype):
             yield
 
-    def minimize(
-        self, loss: Loss, phi0: Tensor, C: float, start: Tensor, jitter: Jitter, seeds: Sequence[int]
-    ) -> tuple[Minimum, float]:
+    def minimize(self, loss: Loss, phi0: Tensor, C: float, start: Tensor, jitter: Jitter, seeds: Sequence[int]) -> tuple[Minimum, float]:
         energy = Energy(loss, self.phi, phi0, C, self.regularizers)
         stages = _STAGES.get(str(self.solver), _DEFAULT_STAGES)[self.task]
         began = time.monotonic()
@@ -310,7 +309,7 @@ class _Setup:
             labels=labels,
             seeds=seeds,
             status=found.status,
-            config=self._record(took) | dict(more),
+            config=json.loads(json.dumps(self._record(took) | dict(more))),
             originals=None if originals is None else decode(originals).float().cpu(),
             frames=[decode(f).float() for f in found.frames],
             interrupted=found.interrupted,
@@ -352,9 +351,7 @@ def _load(phi: Representation, image: Any, fit: Fit | None) -> tuple[Tensor, lis
     for k, (i, b) in enumerate(zip(given, batches, strict=True)):
         path = getattr(i, "filename", i)
         stem = (
-            np.char.rpartition(str(path).replace("\\", "/"), "/")[2].item()
-            if isinstance(path, str) or hasattr(path, "__fspath__")
-            else ""
+            np.char.rpartition(str(path).replace("\\", "/"), "/")[2].item() if isinstance(path, str) or hasattr(path, "__fspath__") else ""
         )
         base = stem.rpartition(".")[0] or stem or (f"image-{k}" if len(given) > 1 else "image")
         labels += [base] if len(b) == 1 else [f"{base}-{j}" for j in range(len(b))]
@@ -368,11 +365,7 @@ def _features(phi: Representation, x: Tensor) -> Tensor:
         features = phi(x)
     if not bool(torch.isfinite(features).all()):
         module = _module_of(phi)
-        bad = (
-            []
-            if module is None
-            else [n for n, p in module.state_dict().items() if p.is_floating_point() and not p.isfinite().all()]
-        )
+        bad = [] if module is None else [n for n, p in module.state_dict().items() if p.is_floating_point() and not p.isfinite().all()]
         cause = f"the weights {', '.join(bad[:3])} do. Load them again." if bad else "the weights are finite: look at the layer."
         raise InputError(f"The features of {phi.name} hold NaN or infinite values; {cause}")
     return features.detach()
@@ -447,9 +440,7 @@ def _one_hot(
         if len(indices) == 1 and len(shape) == 3:
             spot = (indices[0], slice(None), slice(None)) if everywhere else (indices[0], shape[1] // 2, shape[2] // 2)
         if len(spot) != len(shape):
-            raise InputError(
-                f"The features of {phi.name} have shape {tuple(shape)}: a unit is {len(shape)} numbers, got {indices}."
-            )
+            raise InputError(f"The features of {phi.name} have shape {tuple(shape)}: a unit is {len(shape)} numbers, got {indices}.")
         for i, n in zip(indices, shape, strict=False):
             if not 0 <= i < n:
                 raise InputError(
@@ -469,9 +460,7 @@ def _canvas(phi: Representation, canvas: str | int | tuple[int, int], setup: _Se
             raise InputError(f"canvas is 'auto', 'input', 'receptive-field' or a size in pixels; got {canvas!r}.")
         rf = phi.receptive_field
         if canvas == "receptive-field" and rf is None:
-            raise InputError(
-                f"The units of {phi.name} see the whole image: there is no receptive field. Choose canvas='input' or a size."
-            )
+            raise InputError(f"The units of {phi.name} see the whole image: there is no receptive field. Choose canvas='input' or a size.")
         if canvas == "receptive-field" or (canvas == "auto" and rf is not None and (own is None or rf < min(own))):
             side = _receptive_field_canvas(phi, setup, fixed=own if canvas == "auto" else None)
             return (side, side) if isinstance(side, int) else side

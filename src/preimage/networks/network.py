@@ -110,9 +110,7 @@ class Network:
         if target is None:
             modules = [n for n, _ in self.module.named_modules() if n]
             if dotted not in modules:
-                raise unknown(
-                    f"layer of {self.card.name}", dotted, [*self.card.names, *modules], f"preimage layers {self.card.name}"
-                )
+                raise unknown(f"layer of {self.card.name}", dotted, [*self.card.names, *modules], f"preimage layers {self.card.name}")
             target = dotted
         return ClassifierLayer(self, target + name[len(dotted) :], title=name, **options)
 
@@ -203,15 +201,11 @@ def weights_hash(module: nn.Module) -> str:
 def _weights(card: NetworkCard, weights: str | os.PathLike[str]) -> Mapping[str, Tensor]:
     if str(weights) == "default":
         if card.weights is None:
-            raise InputError(
-                f"{card.name} comes without trained weights. Give a file (weights=PATH) or weights=None for random ones."
-            )
+            raise InputError(f"{card.name} comes without trained weights. Give a file (weights=PATH) or weights=None for random ones.")
         return card.weights()
     path = Path(weights)
     if not path.is_file():
-        raise InputError(
-            f"There is no weights file {str(path)!r}. Give 'default', a .safetensors or .pt file, or None for random weights."
-        )
+        raise InputError(f"There is no weights file {str(path)!r}. Give 'default', a .safetensors or .pt file, or None for random weights.")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -226,7 +220,7 @@ def _weights(card: NetworkCard, weights: str | os.PathLike[str]) -> Mapping[str,
         except Exception as error:
             first = str(error).strip().splitlines()[0]
             raise InputError(
-                f"{str(path)!r} is no plain checkpoint of tensors ({first}). Files that run code are refused: save the model's state_dict()."
+                f"{str(path)!r} is no plain checkpoint of tensors ({first}). Files with code are refused: save the model's state_dict()."
             ) from None
         state = state.get("state_dict", state) if isinstance(state, Mapping) else state
         if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
@@ -240,13 +234,9 @@ def _fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     wanted = module.state_dict()
     wrong = [f"missing {k}" for k in wanted if k not in state] + [f"unexpected {k}" for k in state if k not in wanted]
     wrong += [
-        f"{k} is {tuple(state[k].shape)} instead of {tuple(v.shape)}"
-        for k, v in wanted.items()
-        if k in state and state[k].shape != v.shape
+        f"{k} is {tuple(state[k].shape)} instead of {tuple(v.shape)}" for k, v in wanted.items() if k in state and state[k].shape != v.shape
     ]
-    wrong += [
-        f"{k} holds NaN or infinite values" for k, v in state.items() if v.is_floating_point() and not bool(v.isfinite().all())
-    ]
+    wrong += [f"{k} holds NaN or infinite values" for k, v in state.items() if v.is_floating_point() and not bool(v.isfinite().all())]
     if wrong:
         more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
         raise InputError(f"{what[0].upper()}{what[1:]} do not fit: {'; '.join(wrong[:8])}{more}.")

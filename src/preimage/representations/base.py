@@ -35,9 +35,7 @@ class Representation(Protocol):
 class FromCallable:
     """See `from_callable`."""
 
-    def __init__(
-        self, f: Callable[[Tensor], Tensor], space: PixelSpace, name: str, stride: int, receptive_field: int | None
-    ) -> None:
+    def __init__(self, f: Callable[[Tensor], Tensor], space: PixelSpace, name: str, stride: int, receptive_field: int | None) -> None:
         self.f, self.space, self.name, self.stride, self.receptive_field = f, space, name, stride, receptive_field
 
     def __call__(self, x: Tensor) -> Tensor:

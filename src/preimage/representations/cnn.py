@@ -70,9 +70,7 @@ class Layer:
         title: str | None = None,
     ) -> None:
         if not isinstance(module, nn.Module):
-            raise InputError(
-                f"Layer takes an nn.Module; got {type(module).__name__}. For a function use preimage.from_callable(f, space)."
-            )
+            raise InputError(f"Layer takes an nn.Module; got {type(module).__name__}. For a function use preimage.from_callable(f, space).")
         if space.size is None:
             raise InputError("The pixel space of a network needs a size: PixelSpace(size=(H, W), …).")
         if not 0.0 <= leak < 1.0:
@@ -227,9 +225,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 def placed(module: nn.Module, device: torch.device | None, dtype: torch.dtype | None) -> Iterator[None]:
     """The module on a device and in a floating-point type for a while; its own tensors come back untouched."""
     tensors = [*module.parameters(), *module.buffers()]
-    if all(
-        (device is None or t.device == device) and (dtype is None or not t.is_floating_point() or t.dtype == dtype) for t in tensors
-    ):
+    if all((device is None or t.device == device) and (dtype is None or not t.is_floating_point() or t.dtype == dtype) for t in tensors):
         yield
         return
     own = [(t, t.data) for t in tensors]
@@ -345,9 +341,7 @@ def _pick(output: Any, key: int | str | None, name: str) -> Tensor:
 
 def _only_key(outputs: Mapping[Any, tuple[tuple[int, ...], Any]], name: str) -> Any:
     if len(outputs) != 1:
-        raise InputError(
-            f"Layer {name!r} gives {len(outputs)} tensors: {_listed(outputs)}. Choose one, with output= or {name}[KEY]."
-        )
+        raise InputError(f"Layer {name!r} gives {len(outputs)} tensors: {_listed(outputs)}. Choose one, with output= or {name}[KEY].")
     return next(iter(outputs))
 
 

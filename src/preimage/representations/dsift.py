@@ -113,9 +113,7 @@ class DenseSIFT(nn.Module):
             torch.as_tensor(gradients.tents(side, self.bin, self.margin, spacing, count, start, flat)).to(x)
             for side, count in zip(sides, counts, strict=True)
         )
-        maps = x.new_zeros(2, len(x), DIRECTIONS, *sides).scatter(
-            2, slots.expand(2, *slots.shape).unsqueeze(2), weights.unsqueeze(2)
-        )
+        maps = x.new_zeros(2, len(x), DIRECTIONS, *sides).scatter(2, slots.expand(2, *slots.shape).unsqueeze(2), weights.unsqueeze(2))
         return rise @ gradients.fold_slots(maps) @ run.mT
 
     def _normalised(self, bins: Tensor) -> Tensor:

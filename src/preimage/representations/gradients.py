@@ -113,9 +113,7 @@ def tents(length: int, cell: int, first: float, spacing: int, count: int, start:
 
 
 @lru_cache(maxsize=64)
-def axis(
-    length: int, cell: int, first: float, count: int, start: int, continued: bool, dtype: torch.dtype, device: torch.device
-) -> Axis:
+def axis(length: int, cell: int, first: float, count: int, start: int, continued: bool, dtype: torch.dtype, device: torch.device) -> Axis:
     """The `Axis` for cells as far apart as they are wide; see `tents` for the arguments."""
     weights = np.pad(tents(length, cell, first, cell, count, start, continued), ((1, 1), (0, 0)))
     pixels = np.arange(length)

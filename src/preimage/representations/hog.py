@@ -77,8 +77,7 @@ class HOG(nn.Module):
 
     def extra_repr(self) -> str:
         return (
-            f"cell={self.cell}, orientations={self.orientations}, bilinear={self.bilinear}, "
-            f"texture={self.texture}, border={self.border!r}"
+            f"cell={self.cell}, orientations={self.orientations}, bilinear={self.bilinear}, texture={self.texture}, border={self.border!r}"
         )
 
     def forward(self, x: Tensor) -> Tensor:

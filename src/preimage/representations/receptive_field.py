@@ -96,14 +96,10 @@ class Follow(TorchDispatchMode):
                 self._fields[tensor] = self._after(rule, func, args, kwargs or {}, inputs, tensor)
         return out
 
-    def _after(
-        self, rule: Rule | None, func: Any, args: Any, kwargs: Any, inputs: list[tuple[Tensor, Field]], out: Tensor
-    ) -> Field:
+    def _after(self, rule: Rule | None, func: Any, args: Any, kwargs: Any, inputs: list[tuple[Tensor, Field]], out: Tensor) -> Field:
         if rule is not None:
             arguments = {a.name: v for a, v in zip(func._schema.arguments, args, strict=False)} | kwargs
-            arguments |= {
-                a.name: a.default_value for a in func._schema.arguments if a.name not in arguments and a.has_default_value()
-            }
+            arguments |= {a.name: a.default_value for a in func._schema.arguments if a.name not in arguments and a.has_default_value()}
             if (field := rule(arguments, inputs, out)) is not None:
                 return field
         elif torch.Tag.pointwise in func.tags:
@@ -345,9 +341,7 @@ def _permute(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tensor)
 def _expand(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tensor) -> Field | None:
     tensor, field = inputs[0]
     new: Layout = [[(n, None)] for n in out.shape[: out.ndim - tensor.ndim]]
-    old: Layout = [
-        atoms if _length(atoms) == n else [(n, None)] for atoms, n in zip(field.layout, out.shape[len(new) :], strict=True)
-    ]
+    old: Layout = [atoms if _length(atoms) == n else [(n, None)] for atoms, n in zip(field.layout, out.shape[len(new) :], strict=True)]
     return replace(field, layout=[*new, *old])
 
 
@@ -401,9 +395,7 @@ def _layer_norm(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tens
 
 @_rule("mm", "addmm", "bmm", "baddbmm", "linear", "matmul")
 def _product(a: dict[str, Any], inputs: list[tuple[Tensor, Field]], out: Tensor) -> Field | None:
-    left = next(
-        a[k] for k in ("mat1", "batch1", "input", "self") if k in a and not (k == "self" and ("mat1" in a or "batch1" in a))
-    )
+    left = next(a[k] for k in ("mat1", "batch1", "input", "self") if k in a and not (k == "self" and ("mat1" in a or "batch1" in a)))
     if len(inputs) > 1 or left is not inputs[0][0] or left.ndim != out.ndim:
         return None
     field = inputs[0][1]
