@@ -320,12 +320,15 @@ def versions() -> Mapping[str, str]:
 
     import torch
 
+    from . import __version__
+
     digest = hashlib.sha256()
     root = Path(__file__).parent
     for source in sorted(root.rglob("*.py")):
         digest.update(source.relative_to(root).as_posix().encode() + b"\0" + source.read_bytes())
-    found = {name: version(name) for name in ("preimage", "torchvision", "numpy", "pillow")}
+    found = {name: version(name) for name in ("torchvision", "numpy", "pillow")}
     return {
+        "preimage": __version__,
         **found,
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -1,0 +1,46 @@
+"""The figures that the project promises, on the 20 photographs. Slow: `make test-slow`."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+import preimage
+
+pytestmark = pytest.mark.slow
+
+
+def means(net, photographs, layer, **kw):
+    """Mean error, energy and PSNR over the photographs, five in a batch."""
+    results = [preimage.invert(net.layer(layer), photographs[k : k + 5], C=100, seed=0, progress=False, **kw) for k in range(0, 20, 5)]
+    error, energy = torch.cat([r.error for r in results]), torch.cat([r.energy["total"] for r in results])
+    psnr = torch.cat([preimage.metrics.psnr(r.images, r.originals) for r in results])
+    print(f"\n| {layer} | {kw} | {results[0].evaluations} | {energy.mean():.2f} | {error.mean():.1%} | {psnr.mean():.1f} dB |", end="")
+    return error.mean().item(), energy.mean().item()
+
+
+@pytest.mark.parametrize("layer", ["fire2", "fire4"])
+def test_paper_inverts_and_fast_gets_there_in_a_hundred_evaluations(net, photographs, layer):
+    error, energy = means(net, photographs, layer, solver="paper")
+    assert error <= 0.22
+    _, fast = means(net, photographs, layer, solver="fast", iterations=100)
+    assert fast <= 1.05 * energy
+    _, default = means(net, photographs, layer)
+    assert default < energy
+
+
+def test_fire9_too_is_lower_with_the_default(net, photographs):
+    _, energy = means(net, photographs, "fire9", solver="paper")
+    _, default = means(net, photographs, "fire9")
+    assert default < energy
+
+
+@pytest.mark.parametrize("solver", ["fast", "paper"])
+def test_each_class_is_seen_as_itself_at_full_length(net, solver, tmp_path):
+    names = ["black swan", "goose", "tree frog", "cheeseburger"]
+    preimage.maximize(net.layer("pool10"), names, solver=solver, progress=False).save(tmp_path / "out")
+    for name in names:
+        ((best, probability),) = net.top(tmp_path / "out" / f"{name.replace(' ', '-')}.png", 1)[0]
+        print(f"\n{solver}: {name} is seen as {best}, {probability:.5f}", end="")
+        assert best == name
+        assert probability > 0.95
