@@ -108,7 +108,7 @@ def test_fisher_vectors_are_scikit_images(mixture: Vocabulary, x: Tensor, improv
     model.precisions_cholesky_ = 1 / np.sqrt(model.covariances_)
     expected = fisher_vector(rows(x), model, improved=improved)
     ours = FisherVector(mixture, improved=improved)(x)[0].numpy()
-    assert np.linalg.norm(ours - expected) < 1e-8 * np.linalg.norm(expected)  # 1e-12 under the power, where a value is near 0
+    assert np.linalg.norm(ours - expected) < 1e-7 * np.linalg.norm(expected)  # 1e-12 under the power, where a value is near 0
 
 
 def every(words: Vocabulary, mixture: Vocabulary) -> list[Representation]:
@@ -128,8 +128,9 @@ def test_they_are_representations_whose_samples_are_independent(words: Vocabular
 
 
 def test_derivatives_are_those_of_finite_differences(words: Vocabulary, mixture: Vocabulary, x: Tensor) -> None:
-    patch = x[..., 20:48, 16:44]
     generator = torch.Generator().manual_seed(0)
+    # levels that are no whole numbers: gradients along an axis lie on a kink of the orientation histogram
+    patch = x[..., 20:48, 16:44] + torch.rand(28, 28, generator=generator, dtype=torch.float64)
     for phi in [BagOfWords(words, (1, 2)), VLAD(words), FisherVector(mixture), FisherVector(mixture, improved=False)]:
         direction = torch.randn(patch.shape, generator=generator, dtype=torch.float64)
         weights = torch.randn(phi(patch).shape, generator=generator, dtype=torch.float64)
