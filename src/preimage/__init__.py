@@ -13,6 +13,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import images as images
+    from . import metrics as metrics
+    from . import solvers as solvers
+    from . import tasks as tasks
     from .energy import Energy as Energy
     from .energy import Euclidean as Euclidean
     from .energy import InnerProduct as InnerProduct
@@ -34,16 +38,21 @@ if TYPE_CHECKING:
     from .regularizers import Jitter as Jitter
     from .regularizers import PixelBall as PixelBall
     from .regularizers import TVBeta as TVBeta
-    from . import images as images
-    from . import metrics as metrics
-    from . import solvers as solvers
-    from . import tasks as tasks
     from .representations import masks as masks
     from .representations.base import Representation as Representation
     from .representations.base import from_callable as from_callable
     from .representations.cnn import Layer as Layer
     from .representations.cnn import LayerInfo as LayerInfo
     from .representations.cnn import layers as layers
+    from .representations.dsift import DenseSIFT as DenseSIFT
+    from .representations.encodings import VLAD as VLAD
+    from .representations.encodings import BagOfWords as BagOfWords
+    from .representations.encodings import FisherVector as FisherVector
+    from .representations.hog import HOG as HOG
+    from .representations.lbp import LBP as LBP
+    from .representations.vocabulary import Vocabulary as Vocabulary
+    from .representations.vocabulary import learn_vocabulary as learn_vocabulary
+    from .representations.vocabulary import load_vocabulary as load_vocabulary
     from .result import Result as Result
     from .result import load_result as load_result
     from .tasks import caricature as caricature
@@ -64,6 +73,11 @@ _HOMES = {
     "regularizers": ["AlphaNorm", "Jitter", "PixelBall", "TVBeta"],
     "representations.base": ["Representation", "from_callable"],
     "representations.cnn": ["Layer", "LayerInfo", "layers"],
+    "representations.dsift": ["DenseSIFT"],
+    "representations.encodings": ["BagOfWords", "FisherVector", "VLAD"],
+    "representations.hog": ["HOG"],
+    "representations.lbp": ["LBP"],
+    "representations.vocabulary": ["Vocabulary", "learn_vocabulary", "load_vocabulary"],
     "result": ["Result", "load_result"],
     "tasks": ["caricature", "invert", "maximize"],
 }  # fmt: skip

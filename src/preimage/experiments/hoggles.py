@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import warnings
@@ -30,12 +31,12 @@ PICTURES = ("astronaut.png", "chelsea.png", "coffee.png", "motorcycle_left.png")
 
 @dataclass(frozen=True)
 class PairedDictionary:
-    r"""Atoms that are a window of HOG and a patch of pixels at once: a window is :math:`V\alpha`, then its patch is :math:`U\alpha`.
+    r"""Atoms that are a window of HOG and a patch of pixels at once: a window is :math:`V\alpha`, its patch :math:`U\alpha`.
 
-    hog: V (K, 27·5·5), atoms of length 1. pixels: U (K, 40·40), of patches with mean 0 and standard deviation 1. mean: (27·5·5,), the
-    mean window, subtracted first. atoms: how many a window is made of (orthogonal matching pursuit). about: plain values.
-    HOG is that of `HOG()`. Calling it inverts: HOG (B, 27, h, w), h and w at least 5 -> grey levels (B, 1, 8h, 8w). Patches overlap
-    and are averaged; brightness and contrast are set to those of a usual photograph, as HOG does not know them.
+    hog: V (K, 27·5·5), atoms of length 1. pixels: U (K, 40·40), of patches with mean 0 and standard deviation 1. mean: the mean
+    window (27·5·5,), subtracted first. atoms: how many a window is made of (orthogonal matching pursuit). about: plain values.
+    HOG is that of `HOG()`. Calling it inverts: HOG (B, 27, h, w), h and w at least 5 -> grey levels (B, 1, 8h, 8w). Patches
+    overlap and are averaged; brightness and contrast are set to a usual photograph's, as HOG does not know them.
 
     This is the idea of HOGgles, not its code: their dictionary has other sizes, was learned on PASCAL VOC with SPAMS, and is lost.
     """
@@ -60,7 +61,7 @@ class PairedDictionary:
         decomposition = _sklearn()
         if features.ndim != 4 or features.shape[1] != CHANNELS or min(features.shape[2:]) < WINDOW:
             raise InputError(
-                f"HOGgles inverts HOG features (B, {CHANNELS}, h, w) of at least {WINDOW}x{WINDOW} cells; got {tuple(features.shape)}."
+                f"HOGgles inverts HOG (B, {CHANNELS}, h, w) of at least {WINDOW}x{WINDOW} cells; got {tuple(features.shape)}."
             )
         windows = F.unfold(features.double().cpu(), WINDOW).mT - self.mean.double()
         V = self.hog.double().numpy()
@@ -136,20 +137,21 @@ def learn_dictionary(
     length = np.linalg.norm(V, axis=1, keepdims=True)
     used = length[:, 0] > 1e-6 * length.max()
     about = {"images": len(given), "windows": len(features), "steps": steps, "seed": seed, "penalty": PENALTY}
-    parts = [np.ascontiguousarray(p, dtype=np.float32) for p in ((V / length)[used], (U / length)[used], mean)]
-    return PairedDictionary(*map(torch.from_numpy, parts), atoms=min(10, int(used.sum())), about=about)
+    hog, pixels, middle = (
+        torch.from_numpy(np.ascontiguousarray(p, dtype=np.float32)) for p in ((V / length)[used], (U / length)[used], mean)
+    )
+    return PairedDictionary(hog, pixels, middle, atoms=min(10, int(used.sum())), about=about)
 
 
 def scikit_image_photographs() -> list[Path]:
     """The colour photographs of natural scenes that scikit-image carries; nothing is downloaded."""
-    try:
-        import skimage
-    except ImportError:
-        raise MissingExtra("The default pictures are scikit-image's: pip install 'preimage[shallow]', or give images.") from None
-    paths = [Path(skimage.data_dir) / name for name in PICTURES]
+    found = importlib.util.find_spec("skimage")
+    if found is None or not found.submodule_search_locations:
+        raise MissingExtra("The default pictures are scikit-image's: pip install 'preimage[shallow]', or give images.")
+    paths = [Path(found.submodule_search_locations[0], "data", name) for name in PICTURES]
     missing = [p.name for p in paths if not p.is_file()]
     if missing:
-        raise InputError(f"This scikit-image ({skimage.__version__}) does not carry {', '.join(missing)}. Give images to learn from.")
+        raise InputError(f"This scikit-image does not carry {', '.join(missing)}. Give images to learn from.")
     return paths
 
 

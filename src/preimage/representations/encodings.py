@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..pixelspace import PixelSpace
 from . import gradients
+from .dsift import DenseSIFT
 from .receptive_field import Number
 from .vocabulary import Kind, Vocabulary
 
@@ -38,6 +40,12 @@ class BagOfWords(nn.Module):
     """
 
     jitter = 1
+    centres: Tensor
+    sift: DenseSIFT
+    space: PixelSpace
+    name: str
+    stride: Number
+    receptive_field: Number | None
 
     def __init__(self, vocabulary: Vocabulary, grids: Sequence[int] = (1, 2, 4), temperature: float = 0.05) -> None:
         super().__init__()
@@ -75,6 +83,12 @@ class VLAD(nn.Module):
     """
 
     jitter = 1
+    centres: Tensor
+    sift: DenseSIFT
+    space: PixelSpace
+    name: str
+    stride: Number
+    receptive_field: Number | None
 
     def __init__(
         self,
@@ -121,6 +135,14 @@ class FisherVector(nn.Module):
     """
 
     jitter = 1
+    centres: Tensor
+    variances: Tensor
+    weights: Tensor
+    sift: DenseSIFT
+    space: PixelSpace
+    name: str
+    stride: Number
+    receptive_field: Number | None
 
     def __init__(self, vocabulary: Vocabulary, grids: Sequence[int] = (1,), improved: bool = True, alpha: float = 0.5) -> None:
         super().__init__()
@@ -150,7 +172,7 @@ class FisherVector(nn.Module):
         return torch.cat(parts, dim=1)
 
 
-def _attach(phi: nn.Module, vocabulary: Vocabulary, kind: Kind, name: str) -> None:
+def _attach(phi: BagOfWords | VLAD | FisherVector, vocabulary: Vocabulary, kind: Kind, name: str) -> None:
     """What the three have in common: the words, their descriptor and the facts of a representation."""
     if vocabulary.kind != kind:
         raise InputError(
@@ -159,10 +181,10 @@ def _attach(phi: nn.Module, vocabulary: Vocabulary, kind: Kind, name: str) -> No
         )
     phi.sift = vocabulary.sift()
     phi.register_buffer("centres", vocabulary.centres)
-    phi.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(0.0,))  # type: ignore[assignment]
-    phi.name = name  # type: ignore[assignment]
-    phi.stride = phi.sift.stride  # type: ignore[assignment]
-    phi.receptive_field = None  # type: ignore[assignment]
+    phi.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(0.0,))
+    phi.name = name
+    phi.stride = phi.sift.stride
+    phi.receptive_field = None
 
 
 def _grids(grids: Sequence[int]) -> tuple[int, ...]:
@@ -187,7 +209,7 @@ def _regions(maps: Tensor, side: int) -> Iterator[tuple[slice, slice]]:
                 "Enlarge it or take a coarser grid."
             )
         cuts = [-(-n * i // side) for i in range(side + 1)]
-        edges.append([slice(a, b) for a, b in zip(cuts, cuts[1:], strict=False)])
+        edges.append([slice(a, b) for a, b in pairwise(cuts)])
     return ((rows, columns) for rows in edges[0] for columns in edges[1])
 
 

@@ -79,7 +79,7 @@ class LBP(nn.Module):
         x = gradients.grey_planes(x, (self.cell, self.cell), "LBP")
         bits = self._bits(x)
         h, w = x.shape[1] // self.cell, x.shape[2] // self.cell
-        bits = bits[:, :, : h * self.cell, : w * self.cell].unflatten(2, (h, self.cell)).unflatten(4, (w, self.cell))
+        bits = bits[:, :, : h * self.cell, : w * self.cell].reshape(len(x), self.points, h, self.cell, w, self.cell)
         bits = bits.permute(0, 2, 4, 1, 3, 5).reshape(len(x) * h * w, self.points, self.cell**2)
         # a code's share is a product over all bits: the sum over pixels is a matrix product of its two halves
         half = self.points // 2
@@ -119,7 +119,9 @@ class LBP(nn.Module):
             r, c = round(-self.radius * math.sin(angle), 5), round(self.radius * math.cos(angle), 5)
             top, left = math.floor(r), math.floor(c)
             # the fractions are taken of the position in the image, not of the shift: the last bit decides ties
-            down, right = (torch.arange(n, dtype=torch.float64, device=x.device) + s for n, s in zip(x.shape[1:], (r, c), strict=True))
+            down, right = (
+                torch.arange(n, dtype=torch.float64, device=x.device) + s for n, s in zip(x.shape[1:], (r, c), strict=True)
+            )
             down, right = (down - down.floor()).to(x.dtype).unsqueeze(1), (right - right.floor()).to(x.dtype)
             above = (1 - right) * shifted(top, left) + right * shifted(top, math.ceil(c))
             below = (1 - right) * shifted(math.ceil(r), left) + right * shifted(math.ceil(r), math.ceil(c))

@@ -20,7 +20,9 @@ from ..images import ImageLike, atomic_write, read_image, resize, to_grey
 from .dsift import DenseSIFT
 
 Kind = Literal["kmeans", "gmm"]
-FLOOR = 5e-4  # added to the variances of a mixture (a fifth of their median): bins that are nearly always 0 would outweigh all others
+FLOOR = (
+    5e-4  # added to the variances of a mixture (a fifth of their median): bins that are nearly always 0 would outweigh all others
+)
 ROUNDS = 100  # of Lloyd's or the EM algorithm, at most
 _SETTINGS = ("bin", "step", "form", "window")
 
@@ -50,7 +52,9 @@ class Vocabulary:
             raise InputError(f"The words of a vocabulary are (K, 128) numbers; got {tuple(self.centres.shape)}.")
         mixture = self.kind == "gmm"
         if mixture != (self.variances is not None) or mixture != (self.weights is not None):
-            raise InputError("A vocabulary of kind 'gmm' has variances and weights beside its centres, one of 'kmeans' has neither.")
+            raise InputError(
+                "A vocabulary of kind 'gmm' has variances and weights beside its centres, one of 'kmeans' has neither."
+            )
         for name, shape in (("centres", (self.words, 128)), ("variances", (self.words, 128)), ("weights", (self.words,))):
             part: Tensor | None = getattr(self, name)
             if part is None:
@@ -108,7 +112,7 @@ def learn_vocabulary(
     seed: int = 0,
     progress: bool = True,
 ) -> Vocabulary:
-    """Learn `words` typical descriptors of images: k-means for `BagOfWords` and `VLAD`, a diagonal Gaussian mixture for `FisherVector`.
+    """Learn `words` typical descriptors: k-means for `BagOfWords` and `VLAD`, a diagonal Gaussian mixture for `FisherVector`.
 
     images: paths or PIL images, made grey, the short side reduced to `size` pixels where it is longer. sift: by default bins of
     4 pixels, a descriptor every 4. descriptors: how many to learn from at most, as many from each image. The same seed and images
