@@ -1,4 +1,4 @@
-"""The commands of the shallow representations: `preimage vocabulary | invert-shallow | paper shallow-table | paper hog-template`."""
+"""The commands of the shallow representations: preimage vocabulary, invert-shallow, paper shallow-table, paper hog-template."""
 
 from __future__ import annotations
 

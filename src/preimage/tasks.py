@@ -72,8 +72,8 @@ def invert(
     to one sample's features or one of `preimage.masks`. restarts: different starts for each image, all in one batch, image by image.
     solver: "fast", "paper", "adam", "lbfgs" or a solver; iterations: instead of its own number; stages: instead of its own, as the
     one stage of the paper's HOG experiment, (Stage(300),). seed: one number (each sample's own seed is made of it, the image and
-    the restart), or one for each sample as `Result.seeds` lists them. device, dtype: where and in
-    which precision to compute; None is where the weights are, in float32. jitter: the amount, by default the paper's rule
+    the restart), or one for each sample as `Result.seeds` lists them. device, dtype: where and in which precision to compute;
+    None is where the weights are, in float32. jitter: the amount, by default the paper's rule
     max(round(stride/4), 1). bound: B₊. regularizers: by name, instead of the paper's. frames: keep every so many iterations.
     Returns a `Result` of restarts x images pre-images. Raises InputError (ImageError) for what it cannot use, OptimizationError if no
     sample has a usable result, and Interrupted (a KeyboardInterrupt, with what was found) on Ctrl-C.

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from .. import images as pictures
+from ..energy import Energy, Euclidean, total
 from ..errors import InputError, PreimageError
 from ..metrics import normalised_error
 from ..optimize import Stage
@@ -41,7 +42,7 @@ _GREY = PixelSpace(size=None, channels="grey", scale=255.0, mean=(0.0,))
 
 @dataclass(frozen=True)
 class Cell:
-    """One job: an image by a method. error, compared: normalised errors (not percent), see `NOTE`. energy: E at the end, or NaN."""
+    """One job: an image by a method. error, compared: normalised errors (not percent), see `NOTE`. energy: E at the end."""
 
     image: str
     method: str
@@ -162,14 +163,15 @@ def hoggles_result(dictionary: PairedDictionary, x0: Tensor) -> Result:
     phi0 = HOG(CELL)(x0)
     images = dictionary(phi0)
     error = normalised_error(HOG(CELL)(images), phi0)
-    terms = {"loss": INVERT_C * error.square()}
+    terms = Energy(Euclidean(), HOG(CELL), phi0, INVERT_C)(images)  # which HOGgles does not minimise: for comparison
+    terms["total"] = total(terms)
     return Result(
         task="hoggles",
         images=images,
         error=error,
         activation=None,
         energy=terms,
-        trace={k: v.unsqueeze(0) for k, v in terms.items()},
+        trace={k: v.clone().unsqueeze(0) for k, v in terms.items()},
         evaluations=0,
         labels=["image"],
         seeds=[0],
@@ -184,7 +186,8 @@ def _job(
 ) -> tuple[Result, Cell]:
     """Run one job, or read it back."""
     facts = settings | {"method": method, "pixels": _hash(x0), "shape": list(x0.shape)}
-    if method == "hoggles":
+    if method == "hoggles":  # which minimises nothing
+        facts = {k: v for k, v in facts.items() if k not in ("solver", "iterations")}
         facts["dictionary"] = [_hash(dictionary.hog), _hash(dictionary.pixels), _hash(dictionary.mean), dictionary.atoms]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     folder = runs / f"{name}-{method}-{key}"
@@ -201,7 +204,7 @@ def _job(
     if not math.isfinite(error):
         raise InputError(f"the error is {error}: {result.status[0]}")
     compared = _compared(result) if method in ("hoggles", "hog") else error
-    energy = float(result.energy["total"][0]) if "total" in result.energy else math.nan
+    energy = float(result.energy["total"][0])
     return result, Cell(name, method, error, compared, energy, result.evaluations, f"runs/{folder.name}", reused)
 
 
