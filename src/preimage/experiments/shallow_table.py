@@ -37,7 +37,7 @@ NOTE = (
     "1.96 std / sqrt(n). compared: the same of HOG with its 4 texture channels (31) without the outer ring of cells, the features "
     "by which the paper compares HOGgles and HOG; for HOGb and DSIFT the paper, and this column, repeat their own error."
 )
-_GREY = PixelSpace(size=None, channels="grey", scale=255.0, mean=(0.0,))
+_GREY = PixelSpace(size=None, channels="grey", scale=255.0, mean=(0.0,))  # levels 0–255; each method takes its own mean off
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,8 @@ def hoggles_result(dictionary: PairedDictionary, x0: Tensor) -> Result:
     phi0 = HOG(CELL)(x0)
     images = dictionary(phi0)
     error = normalised_error(HOG(CELL)(images), phi0)
-    terms = Energy(Euclidean(), HOG(CELL), phi0, INVERT_C)(images)  # which HOGgles does not minimise: for comparison
+    # which HOGgles does not minimise: for comparison
+    terms = Energy(Euclidean(), HOG(CELL), phi0, INVERT_C)(images - HOG(CELL).space.mean_colour)
     terms["total"] = total(terms)
     return Result(
         task="hoggles",
@@ -213,7 +214,9 @@ def _run(method: str, x0: Tensor, dictionary: PairedDictionary, settings: dict[s
         return hoggles_result(dictionary, x0)
     phis: dict[str, Callable[[], Representation]] = {"hog": HOG, "hogb": lambda: HOG(bilinear=True), "dsift": DenseSIFT}
     stages = (Stage(settings["iterations"]),)
-    return invert(phis[method](), x0, C=settings["C"], solver=settings["solver"], stages=stages, progress=False)
+    phi = phis[method]()
+    x0 = x0 - phi.space.mean_colour
+    return invert(phi, x0, C=settings["C"], solver=settings["solver"], stages=stages, progress=False)
 
 
 def _compared(result: Result) -> float:

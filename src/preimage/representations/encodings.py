@@ -181,7 +181,7 @@ def _attach(phi: BagOfWords | VLAD | FisherVector, vocabulary: Vocabulary, kind:
         )
     phi.sift = vocabulary.sift()
     phi.register_buffer("centres", vocabulary.centres)
-    phi.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(0.0,))
+    phi.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(gradients.MIDDLE,))
     phi.name = name
     phi.stride = phi.sift.stride
     phi.receptive_field = None

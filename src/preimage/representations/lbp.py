@@ -24,7 +24,7 @@ class LBP(nn.Module):
 
     x: grey (B, 1, H, W), levels 0–255 -> (B, labels, h, w), h = floor(H / cell); each cell's histogram of labels sums to 1.
     A pixel's code has one bit for each of `points` neighbours on a circle of `radius` pixels: is the neighbour at least as
-    bright? Neighbours between pixels are interpolated, the image lies on a black ground. Neighbour p is at the angle 2πp/points,
+    bright? Neighbours between pixels are interpolated; the image lies on a ground of 0. Neighbour p is at the angle 2πp/points,
     counted anticlockwise from the right, and is bit p.
 
     temperature: grey levels T. A bit is σ((neighbour − centre)/T) instead of 0 or 1, and a pixel adds to each code the product
@@ -33,7 +33,8 @@ class LBP(nn.Module):
     other; "uniform", by their number of ones if they have at most two changes around the circle, all others together;
     "nri_uniform", each of those for itself, all others together (59 labels of 8 points).
 
-    space: grey pixels of any size, mean 0. stride: the cell. jitter: 1. No parameters; float32 or float64, on the device of x.
+    space: grey pixels of any size, mean 128 (so in an inversion the ground is mid-grey).
+    stride: the cell. jitter: 1. No parameters; float32 or float64, on the device of x.
     Raises InputError for wrong settings and images.
 
     >>> phi = LBP(cell=16)
@@ -63,7 +64,7 @@ class LBP(nn.Module):
             raise InputError(f"temperature is in grey levels, 0 or more; got {temperature!r}")
         self.radius, self.temperature, self.method = float(radius), float(temperature), method
         self.labels = int(code_labels(points, method).max()) + 1
-        self.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(0.0,))
+        self.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(gradients.MIDDLE,))
         self.name = "lbp"
         self.stride: Number = cell
         self.receptive_field: Number | None = cell + 2 * math.ceil(radius)

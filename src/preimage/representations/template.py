@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..pixelspace import PixelSpace
+from . import gradients
 from .hog import HOG
 from .receptive_field import Number
 
@@ -39,7 +40,7 @@ class HOGTemplate(nn.Module):
         self.hog = HOG(cell, texture=template.shape[0] == 31)
         self.register_buffer("template", template.detach().clone())
         self.size = (cell * (template.shape[1] + 2), cell * (template.shape[2] + 2))
-        self.space = PixelSpace(size=self.size, channels="grey", scale=255.0, mean=(0.0,))
+        self.space = PixelSpace(size=self.size, channels="grey", scale=255.0, mean=(gradients.MIDDLE,))
         self.name = "hog-template"
         self.stride: Number = cell
         self.receptive_field: Number | None = None
