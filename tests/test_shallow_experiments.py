@@ -122,6 +122,18 @@ def test_the_papers_run_is_one_stage_of_its_own_rate(folder: Path, tmp_path: Pat
     assert record["error"] == pytest.approx(direct.error.tolist())
 
 
+@pytest.mark.parametrize("stages", [(), (300,), [Stage(3), None]], ids=str)
+def test_stages_that_are_none_are_refused(stages: object) -> None:
+    with pytest.raises(InputError, match="at least one"):
+        preimage.invert(HOG(), torch.zeros(1, 1, 32, 32), stages=stages, progress=False)  # type: ignore[arg-type]
+
+
+def test_the_benchmark_of_solvers_imports() -> None:
+    from benchmarks import shallow_solvers
+
+    assert shallow_solvers.RUNS["paper"] == ("paper", 300)
+
+
 def test_a_broken_image_fails_alone(folder: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(b"\x89PNG not really")

@@ -239,6 +239,8 @@ class _Setup:
             )
         if isinstance(self.solver, str):
             load_solvers()[self.solver]
+        if self.stages is not None and not (len(self.stages) and all(isinstance(s, Stage) for s in self.stages)):
+            raise InputError(f"stages is a list of at least one preimage.Stage, as [Stage(300)]; got {self.stages!r}.")
         if self.precision not in (None, torch.float32, torch.float64):
             raise InputError(f"dtype is torch.float32 or torch.float64; got {self.precision}.")
         try:
@@ -262,7 +264,7 @@ class _Setup:
         self, loss: Loss, phi0: Tensor, C: float, start: Tensor, jitter: Jitter, seeds: Sequence[int]
     ) -> tuple[Minimum, float]:
         energy = Energy(loss, self.phi, phi0, C, self.regularizers)
-        stages = self.stages or _STAGES.get(str(self.solver), _DEFAULT_STAGES)[self.task]
+        stages = _STAGES.get(str(self.solver), _DEFAULT_STAGES)[self.task] if self.stages is None else self.stages
         began = time.monotonic()
         found = minimize(
             energy,
