@@ -44,6 +44,15 @@ if TYPE_CHECKING:
     from .representations.cnn import Layer as Layer
     from .representations.cnn import LayerInfo as LayerInfo
     from .representations.cnn import layers as layers
+    from .representations.dsift import DenseSIFT as DenseSIFT
+    from .representations.encodings import VLAD as VLAD
+    from .representations.encodings import BagOfWords as BagOfWords
+    from .representations.encodings import FisherVector as FisherVector
+    from .representations.hog import HOG as HOG
+    from .representations.lbp import LBP as LBP
+    from .representations.vocabulary import Vocabulary as Vocabulary
+    from .representations.vocabulary import learn_vocabulary as learn_vocabulary
+    from .representations.vocabulary import load_vocabulary as load_vocabulary
     from .result import Result as Result
     from .result import load_result as load_result
     from .tasks import caricature as caricature
@@ -64,6 +73,11 @@ _HOMES = {
     "regularizers": ["AlphaNorm", "Jitter", "PixelBall", "TVBeta"],
     "representations.base": ["Representation", "from_callable"],
     "representations.cnn": ["Layer", "LayerInfo", "layers"],
+    "representations.dsift": ["DenseSIFT"],
+    "representations.encodings": ["BagOfWords", "FisherVector", "VLAD"],
+    "representations.hog": ["HOG"],
+    "representations.lbp": ["LBP"],
+    "representations.vocabulary": ["Vocabulary", "learn_vocabulary", "load_vocabulary"],
     "result": ["Result", "load_result"],
     "tasks": ["caricature", "invert", "maximize"],
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""The command line: `preimage invert | maximize | caricature | networks | layers | demo`."""
+"""The command line: `preimage invert | maximize | caricature | networks | layers | demo`, and those of cli_shallow.py."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import cli_shallow
 from .errors import ImageError, InputError, Interrupted, PreimageError, UnknownName
 
 if TYPE_CHECKING:
@@ -357,3 +358,6 @@ def _table(keys: list[str], rows: list[list[Any]], as_json: bool) -> None:
 
 def _plain(value: Any) -> Any:
     return value if isinstance(value, (int, str)) else float(value)
+
+
+cli_shallow.attach(app)

@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -63,6 +63,7 @@ def invert(
     dtype: torch.dtype | None = None,
     progress: bool = True,
     *,
+    stages: Sequence[Stage] | None = None,
     regularizers: Mapping[str, Regularizer] | None = None,
     jitter: int | None = None,
     bound: float = BOUND,
@@ -74,9 +75,10 @@ def invert(
     phi: a representation. image: a path, PIL image, uint8 array (H, W[, C]) or canonical tensor ([B,] C, H, W), or a list of them;
     fit="squash" resizes without keeping the aspect ratio, as the paper did. mask: which features count, a tensor that broadcasts
     to one sample's features or one of `preimage.masks`. restarts: different starts for each image, all in one batch, image by image.
-    solver: "fast", "paper", "adam", "lbfgs" or a solver; iterations: instead of its own number. seed: one number (each sample's own
-    seed is made of it, the image and the restart), or one for each sample as `Result.seeds` lists them. device, dtype: where and in
-    which precision to compute; None is where the weights are, in float32. jitter: the amount, by default the paper's rule
+    solver: "fast", "paper", "adam", "lbfgs" or a solver; iterations: instead of its own number; stages: instead of its own, as the
+    one stage of the paper's HOG experiment, (Stage(300),). seed: one number (each sample's own seed is made of it, the image and
+    the restart), or one for each sample as `Result.seeds` lists them. device, dtype: where and in which precision to compute;
+    None is where the weights are, in float32. jitter: the amount, by default the paper's rule
     max(round(stride/4), 1). bound: B₊. regularizers: by name, instead of the paper's. frames: keep every so many iterations.
     Returns a `Result` of restarts x images pre-images. Raises InputError (ImageError) for what it cannot use, OptimizationError if no
     sample has a usable result, and Interrupted (a KeyboardInterrupt, with what was found) on Ctrl-C.
@@ -87,7 +89,7 @@ def invert(
     >>> r.images.shape, bool(r.error < 0.4)
     (torch.Size([1, 1, 8, 8]), True)
     """
-    setup = _Setup("invert", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames)
+    setup = _Setup("invert", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, stages)
     with setup.session():
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(setup.device, setup.dtype)
@@ -236,6 +238,7 @@ class _Setup:
     regularizers: Mapping[str, Regularizer] | None
     bound: float
     frames: int
+    stages: Sequence[Stage] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.phi, Representation):
@@ -245,6 +248,8 @@ class _Setup:
             )
         if isinstance(self.solver, str):
             load_solvers()[self.solver]
+        if self.stages is not None and not (len(self.stages) and all(isinstance(s, Stage) for s in self.stages)):
+            raise InputError(f"stages is a list of at least one preimage.Stage, as [Stage(300)]; got {self.stages!r}.")
         if self.precision not in (None, torch.float32, torch.float64):
             raise InputError(f"dtype is torch.float32 or torch.float64; got {self.precision}.")
         try:
@@ -266,7 +271,7 @@ class _Setup:
 
     def minimize(self, loss: Loss, phi0: Tensor, C: float, start: Tensor, jitter: Jitter, seeds: Sequence[int]) -> tuple[Minimum, float]:
         energy = Energy(loss, self.phi, phi0, C, self.regularizers)
-        stages = _STAGES.get(str(self.solver), _DEFAULT_STAGES)[self.task]
+        stages = _STAGES.get(str(self.solver), _DEFAULT_STAGES)[self.task] if self.stages is None else self.stages
         began = time.monotonic()
         found = minimize(
             energy,
@@ -330,6 +335,7 @@ class _Setup:
             "space": self.phi.space.to_dict(),
             "solver": self.solver if isinstance(self.solver, str) else repr(self.solver),
             "iterations": self.iterations,
+            "stages": None if self.stages is None else [asdict(s) for s in self.stages],
             "regularizers": {k: repr(r) for k, r in self._energy.regularizers.items()},
             "bound": self.bound if math.isfinite(self.bound) else None,
             "device": str(self.device),

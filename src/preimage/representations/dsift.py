@@ -38,7 +38,8 @@ class DenseSIFT(nn.Module):
     window: standard deviation of the Gaussian in bins; by default 1.5 (paper) or 2 (VLFeat's windowSize).
     margin: form "vlfeat" only, pixels from the edge of the image to the outermost bin centre (VLFeat's bounds), 0 by default.
 
-    space: grey pixels of any size, mean 0. stride: the step. receptive_field: side of what one descriptor sees, in pixels.
+    space: grey pixels of any size, mean 128, so that pre-images lie in the middle of the range: SIFT does not know brightness.
+    stride: the step. receptive_field: side of what one descriptor sees, in pixels.
     jitter: 1, the paper's choice for HOG and dense SIFT. Pixels that the last descriptors do not reach are not seen at all.
     No parameters and no state; it computes in the type and on the device of x, which must be float32 or float64.
     Raises InputError for wrong settings, and at a call for another shape or type or an image without room for one descriptor.
@@ -70,7 +71,7 @@ class DenseSIFT(nn.Module):
         if not 0 < self.window < math.inf:
             raise InputError(f"window is a standard deviation in bins, a number above 0; got {window!r}")
         self.margin = bin + 0.5 if form == "paper" else float(gradients.whole("margin", margin or 0, 0))
-        self.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(0.0,))
+        self.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(gradients.MIDDLE,))
         self.name = "dsift"
         self.stride: Number = self.step
         self.receptive_field: Number | None = (BINS + 1) * bin + (2 if form == "paper" else 1)

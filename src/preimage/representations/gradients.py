@@ -16,6 +16,9 @@ from torch import Tensor
 
 from ..errors import InputError
 
+MIDDLE = 128.0
+"""Mean level of the pixel spaces of descriptors that see differences alone: where a pre-image's own mean ends up."""
+
 FLAT = 1e-12
 """Gradients shorter than this (grey levels a pixel) have no direction: their derivative fades to zero there."""
 

@@ -35,7 +35,9 @@ class HOG(nn.Module):
     block √(n² + 1e-4). "paper", as the network of the original experiments: the image lies on a black ground (its edge is a
     gradient), blocks that stick out are left out, max(n, 1e-6) on halved differences, floor(H / cell) cells.
 
-    space: grey pixels of any size, mean 0. stride: the cell. receptive_field: side of what one feature sees, in pixels.
+    space: grey pixels of any size, mean 128, so that pre-images lie in the middle of the range though HOG does not know brightness;
+    with border="paper", whose ground is black, 0 as in the original. stride: the cell. receptive_field: side of what one feature
+    sees, in pixels.
     jitter: 1, the paper's choice for HOG and dense SIFT (its rule for networks would say 2 at a cell of 8).
     No parameters and no state; it computes in the type and on the device of x, which must be float32 or float64.
     Raises InputError for wrong settings, and at a call for another shape or type or an image without room for the cells.
@@ -64,7 +66,8 @@ class HOG(nn.Module):
         if border not in ("vlfeat", "paper"):
             raise InputError(f"border is 'vlfeat' or 'paper'; got {border!r}")
         self.bilinear, self.texture, self.border = bool(bilinear), bool(texture), border
-        self.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(0.0,))
+        middle = 0.0 if border == "paper" else gradients.MIDDLE
+        self.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(middle,))
         self.name = "hogb" if bilinear else "hog"
         self.stride: Number = cell
         # three cells, the outer two by half a tent, and one more pixel each way for the gradient

@@ -1,0 +1,247 @@
+"""Bag of visual words, VLAD and Fisher vector: what an image's dense SIFT descriptors are over a vocabulary, differentiably."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..pixelspace import PixelSpace
+from . import gradients
+from .dsift import DenseSIFT
+from .receptive_field import Number
+from .vocabulary import Kind, Vocabulary
+
+TINY = 1e-12  # added to squares under a root, so that its derivative stays finite
+
+
+class BagOfWords(nn.Module):
+    r"""Histograms of visual words in a spatial pyramid (Lazebnik, Schmid & Ponce, CVPR 2006).
+
+    x: grey (B, 1, H, W), levels 0–255 -> (B, K·Σ g²): for each grid g x g of the pyramid, for each word, its share in each of the
+    grid's regions, row by row. A histogram counts the descriptors of its region over those of the image, times the grid's weight:
+    with L + 1 grids 1/2^L for the first and 1/2^(L-l+1) for the l-th after it, as in the pyramid match kernel.
+
+    vocabulary: of kind "kmeans". grids: sides of the grids. temperature T, in squares of SIFT distances: a descriptor d counts for
+    word k with exp(-‖d - c_k‖²/T), normalised over the words. At 0 it counts for the nearest word alone, as scikit-learn's
+    `KMeans.predict`; then Φ has no derivative and cannot be inverted.
+
+    space: grey pixels of any size. stride: the descriptors' step. jitter: 1. Raises InputError for a vocabulary of another kind,
+    wrong settings, or an image with fewer descriptors along a side than the finest grid has regions.
+
+    >>> phi = BagOfWords(Vocabulary("kmeans", torch.eye(6, 128)), grids=(1, 2))
+    >>> phi(torch.rand(2, 1, 40, 40) * 255).shape
+    torch.Size([2, 30])
+    """
+
+    jitter = 1
+    centres: Tensor
+    sift: DenseSIFT
+    space: PixelSpace
+    name: str
+    stride: Number
+    receptive_field: Number | None
+
+    def __init__(self, vocabulary: Vocabulary, grids: Sequence[int] = (1, 2, 4), temperature: float = 0.05) -> None:
+        super().__init__()
+        self.grids, self.temperature = _grids(grids), _temperature(temperature)
+        _attach(self, vocabulary, "kmeans", "bow")
+        last = len(self.grids) - 1
+        self.level_weights = [2.0 ** -(last - max(level - 1, 0)) for level in range(last + 1)]
+
+    def extra_repr(self) -> str:
+        return f"words={len(self.centres)}, grids={self.grids}, temperature={self.temperature:g}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, H, W) grey levels -> (B, K·Σ g²)."""
+        shares = _assign(self.sift(x), self.centres.to(x), self.temperature)
+        total = shares.shape[2] * shares.shape[3]
+        levels = []
+        for side, weight in zip(self.grids, self.level_weights, strict=True):
+            counts = [shares[:, :, rows, columns].sum(dim=(2, 3)) for rows, columns in _regions(shares, side)]
+            levels.append(torch.stack(counts, dim=2).flatten(1) * (weight / total))
+        return torch.cat(levels, dim=1)
+
+
+class VLAD(nn.Module):
+    r"""Vector of locally aggregated descriptors (Jégou et al., CVPR 2010): :math:`v_k = \sum_i a_{ik} (d_i - c_k)`.
+
+    x: grey (B, 1, H, W), levels 0–255 -> (B, K·128·Σ g²), region by region, in it word by word. vocabulary, grids, temperature as
+    for `BagOfWords`; at temperature 0 each descriptor is its nearest word's alone, and Φ has a derivative almost everywhere.
+    normalise: "intra" gives each word's residual length 1, then the whole (Arandjelović & Zisserman, CVPR 2013); "global" only the
+    whole; "none" leaves the sums as they are.
+
+    >>> phi = VLAD(Vocabulary("kmeans", torch.eye(6, 128)))
+    >>> features = phi(torch.rand(2, 1, 40, 40) * 255)
+    >>> features.shape, torch.allclose(features.norm(dim=1), torch.ones(()))
+    (torch.Size([2, 768]), True)
+    """
+
+    jitter = 1
+    centres: Tensor
+    sift: DenseSIFT
+    space: PixelSpace
+    name: str
+    stride: Number
+    receptive_field: Number | None
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        grids: Sequence[int] = (1,),
+        temperature: float = 0.05,
+        normalise: Literal["intra", "global", "none"] = "intra",
+    ) -> None:
+        super().__init__()
+        if normalise not in ("intra", "global", "none"):
+            raise InputError(f"normalise is 'intra', 'global' or 'none'; got {normalise!r}.")
+        self.grids, self.temperature, self.normalise = _grids(grids), _temperature(temperature), normalise
+        _attach(self, vocabulary, "kmeans", "vlad")
+
+    def extra_repr(self) -> str:
+        return f"words={len(self.centres)}, grids={self.grids}, temperature={self.temperature:g}, normalise={self.normalise!r}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, H, W) grey levels -> (B, K·128·Σ g²)."""
+        descriptors, centres = self.sift(x), self.centres.to(x)
+        shares = _assign(descriptors, centres, self.temperature)
+        parts = []
+        for side in self.grids:
+            for rows, columns in _regions(shares, side):
+                a, d = shares[:, :, rows, columns].flatten(2), descriptors[:, :, rows, columns].flatten(2)
+                residuals = a @ d.mT - a.sum(dim=2, keepdim=True) * centres
+                parts.append(_unit(residuals, 2) if self.normalise == "intra" else residuals)
+        features = torch.stack(parts, dim=1).flatten(1)
+        return features if self.normalise == "none" else _unit(features, 1)
+
+
+class FisherVector(nn.Module):
+    r"""Fisher vector of a Gaussian mixture (Perronnin & Dance, CVPR 2007), as scikit-image's `fisher_vector`.
+
+    x: grey (B, 1, H, W), levels 0–255 -> (B, (K + 2·K·128)·Σ g²): in each region the derivatives of the descriptors' mean
+    log-likelihood in the weights, the means and the variances, each over the root of its Fisher information (of the variances
+    with scikit-image's sign). vocabulary: of kind "gmm". grids as for `BagOfWords`.
+    improved: signed power `alpha`, then length 1 (Perronnin et al., ECCV 2010), for each region. The power is taken as
+    v·(v² + 1e-12)^((alpha-1)/2), which has a derivative at 0.
+
+    >>> words = Vocabulary("gmm", torch.eye(6, 128) / 5, torch.full((6, 128), 0.01), torch.full((6,), 1 / 6))
+    >>> FisherVector(words)(torch.rand(2, 1, 40, 40) * 255).shape
+    torch.Size([2, 1542])
+    """
+
+    jitter = 1
+    centres: Tensor
+    variances: Tensor
+    weights: Tensor
+    sift: DenseSIFT
+    space: PixelSpace
+    name: str
+    stride: Number
+    receptive_field: Number | None
+
+    def __init__(self, vocabulary: Vocabulary, grids: Sequence[int] = (1,), improved: bool = True, alpha: float = 0.5) -> None:
+        super().__init__()
+        if not 0 < alpha <= 1:
+            raise InputError(f"alpha is a power above 0, at most 1; got {alpha!r}.")
+        self.grids, self.improved, self.alpha = _grids(grids), bool(improved), float(alpha)
+        _attach(self, vocabulary, "gmm", "fisher")
+        self.register_buffer("variances", vocabulary.variances)
+        self.register_buffer("weights", vocabulary.weights)
+
+    def extra_repr(self) -> str:
+        return f"words={len(self.centres)}, grids={self.grids}, improved={self.improved}, alpha={self.alpha:g}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, H, W) grey levels -> (B, (K + 2·K·128)·Σ g²)."""
+        descriptors = self.sift(x)
+        means, variances, weights = (t.to(x) for t in (self.centres, self.variances, self.weights))
+        posteriors = _posteriors(descriptors, means, variances, weights)
+        parts = []
+        for side in self.grids:
+            for rows, columns in _regions(posteriors, side):
+                q, d = posteriors[:, :, rows, columns].flatten(2), descriptors[:, :, rows, columns].flatten(2)
+                vector = _fisher(q, d, means, variances, weights)
+                if self.improved:
+                    vector = _unit(vector * (vector.square() + TINY).pow((self.alpha - 1) / 2), 1)
+                parts.append(vector)
+        return torch.cat(parts, dim=1)
+
+
+def _attach(phi: BagOfWords | VLAD | FisherVector, vocabulary: Vocabulary, kind: Kind, name: str) -> None:
+    """What the three have in common: the words, their descriptor and the facts of a representation."""
+    if vocabulary.kind != kind:
+        raise InputError(
+            f"{type(phi).__name__} needs a vocabulary of kind {kind!r}; this one is of kind {vocabulary.kind!r}. "
+            f"Learn it with: preimage vocabulary IMAGES… --kind {kind} -o FILE"
+        )
+    phi.sift = vocabulary.sift()
+    phi.register_buffer("centres", vocabulary.centres)
+    phi.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(gradients.MIDDLE,))
+    phi.name = name
+    phi.stride = phi.sift.stride
+    phi.receptive_field = None
+
+
+def _grids(grids: Sequence[int]) -> tuple[int, ...]:
+    if not grids:
+        raise InputError("grids names at least one grid, as (1, 2, 4).")
+    return tuple(gradients.whole("a side of grids", g, 1) for g in grids)
+
+
+def _temperature(temperature: float) -> float:
+    if not 0 <= temperature < math.inf:
+        raise InputError(f"temperature is a square of distances, 0 or more; got {temperature!r}.")
+    return float(temperature)
+
+
+def _regions(maps: Tensor, side: int) -> Iterator[tuple[slice, slice]]:
+    """The side x side regions of (B, K, h, w), row by row: descriptor i of n is in region ⌊i·side/n⌋."""
+    edges = []
+    for n in maps.shape[2:]:
+        if n < side:
+            raise InputError(
+                f"An image with {maps.shape[2]}x{maps.shape[3]} descriptors cannot be divided into {side}x{side} regions. "
+                "Enlarge it or take a coarser grid."
+            )
+        cuts = [-(-n * i // side) for i in range(side + 1)]
+        edges.append([slice(a, b) for a, b in pairwise(cuts)])
+    return ((rows, columns) for rows in edges[0] for columns in edges[1])
+
+
+def _assign(descriptors: Tensor, centres: Tensor, temperature: float) -> Tensor:
+    """(B, D, h, w) descriptors -> (B, K, h, w) shares; ‖d‖² is the same for all words and is left out."""
+    closeness = 2 * torch.einsum("kd,bdhw->bkhw", centres, descriptors) - centres.square().sum(dim=1).view(1, -1, 1, 1)
+    if temperature == 0:
+        nearest = closeness.detach().argmax(dim=1, keepdim=True)
+        return torch.zeros_like(closeness).scatter(1, nearest, 1.0)
+    return torch.softmax(closeness / temperature, dim=1)
+
+
+def _posteriors(descriptors: Tensor, means: Tensor, variances: Tensor, weights: Tensor) -> Tensor:
+    """(B, D, h, w) -> (B, K, h, w): the probability of each component, given the descriptor."""
+    precision = 1 / variances
+    constant = weights.log() - 0.5 * (variances.log() + means.square() * precision).sum(dim=1)
+    linear = torch.einsum("kd,bdhw->bkhw", means * precision, descriptors)
+    square = torch.einsum("kd,bdhw->bkhw", precision, descriptors.square())
+    return torch.softmax(constant.view(1, -1, 1, 1) + linear - 0.5 * square, dim=1)
+
+
+def _fisher(q: Tensor, d: Tensor, means: Tensor, variances: Tensor, weights: Tensor) -> Tensor:
+    """Posteriors (B, K, n) and descriptors (B, D, n) -> (B, K + 2KD)."""
+    share = q.mean(dim=2, keepdim=True)
+    first, second = q @ d.mT / d.shape[2], q @ d.square().mT / d.shape[2]
+    root = weights.sqrt().unsqueeze(1)
+    in_weights = (share.squeeze(2) - weights) / weights.sqrt()
+    in_means = (first - share * means) / (root * variances.sqrt())
+    in_variances = (2 * first * means - second - share * means.square() + share * variances) / (math.sqrt(2) * root * variances)
+    return torch.cat((in_weights, in_means.flatten(1), in_variances.flatten(1)), dim=1)
+
+
+def _unit(vectors: Tensor, dim: int) -> Tensor:
+    """Length 1 along a dimension, safely where there is nothing."""
+    return vectors * (vectors.square().sum(dim=dim, keepdim=True) + TINY).rsqrt()

@@ -1,0 +1,56 @@
+"""The shallow representations by name, for the command line and for tests of what all of them must do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..errors import InputError
+from ..registry import Registry
+from .base import Representation
+from .dsift import DenseSIFT
+from .encodings import VLAD, BagOfWords, FisherVector
+from .hog import HOG
+from .lbp import LBP
+from .vocabulary import Vocabulary
+
+SHALLOW: Registry[Callable[[Vocabulary | None], Representation]] = Registry(
+    "shallow representation", "preimage invert-shallow --help"
+)
+
+
+def load_shallow(name: str, vocabulary: Vocabulary | None = None) -> Representation:
+    """A shallow representation with its default settings: hog, hogb, dsift, lbp; with a vocabulary: bow, vlad, fisher.
+
+    Raises UnknownName for another name, InputError for a vocabulary that is missing, of no use or of the wrong kind.
+
+    >>> load_shallow("hogb").name
+    'hogb'
+    """
+    return SHALLOW[name](vocabulary)
+
+
+def _plain(name: str, make: Callable[[], Representation]) -> None:
+    def build(vocabulary: Vocabulary | None) -> Representation:
+        if vocabulary is not None:
+            raise InputError(f"{name} has no vocabulary: leave it out.")
+        return make()
+
+    SHALLOW.register(name)(build)
+
+
+def _worded(name: str, kind: str, make: Callable[[Vocabulary], Representation]) -> None:
+    def build(vocabulary: Vocabulary | None) -> Representation:
+        if vocabulary is None:
+            raise InputError(f"{name} needs a vocabulary. Learn one: preimage vocabulary IMAGES… --kind {kind} -o FILE")
+        return make(vocabulary)
+
+    SHALLOW.register(name)(build)
+
+
+_plain("hog", HOG)
+_plain("hogb", lambda: HOG(bilinear=True))
+_plain("dsift", DenseSIFT)
+_plain("lbp", LBP)
+_worded("bow", "kmeans", BagOfWords)
+_worded("vlad", "kmeans", VLAD)
+_worded("fisher", "gmm", FisherVector)
