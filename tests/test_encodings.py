@@ -150,9 +150,7 @@ def test_flat_and_broken_images_do_not_crash(words: Vocabulary, mixture: Vocabul
 
 
 @pytest.mark.parametrize(("name", "reached"), [("bow", 0.1), ("vlad", 0.3), ("fisher", 0.55)])
-def test_each_inverts_by_the_same_call(
-    words: Vocabulary, mixture: Vocabulary, cat_levels: np.ndarray, name: str, reached: float
-) -> None:
+def test_each_inverts_by_the_same_call(words: Vocabulary, mixture: Vocabulary, cat_levels: np.ndarray, name: str, reached: float) -> None:
     phi = {"bow": BagOfWords(words), "vlad": VLAD(words, (2,)), "fisher": FisherVector(mixture)}[name]
     result = preimage.invert(phi, cat_levels, iterations=80, progress=False)
     assert result.status == ["ok"]

@@ -55,8 +55,7 @@ def test_at_zero_temperature_a_cell_counts_scikit_images_codes(method: str, poin
     phi = LBP(8, points, radius, method, temperature=0)  # type: ignore[arg-type]
     codes = theirs(x[0, 0].numpy(), points, radius, method)
     expected = [
-        [np.bincount(codes[8 * i : 8 * i + 8, 8 * j : 8 * j + 8].ravel(), minlength=phi.labels) / 64 for j in range(4)]
-        for i in range(3)
+        [np.bincount(codes[8 * i : 8 * i + 8, 8 * j : 8 * j + 8].ravel(), minlength=phi.labels) / 64 for j in range(4)] for i in range(3)
     ]
     assert np.abs(phi(x)[0].permute(1, 2, 0).numpy() - np.array(expected)).max() < 1e-12
 

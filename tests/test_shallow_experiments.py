@@ -228,9 +228,7 @@ def test_the_score_is_the_inner_product_without_the_outer_ring() -> None:
     assert hog_template(w[:27], iterations=3, progress=False).config["Z"] == 1.0
 
 
-@pytest.mark.parametrize(
-    ("shape", "planes"), [((6, 4, 27), 27), ((27, 6, 4), 27), ((6, 4, 31), 31), ((6, 4, 32), 31), ((32, 6, 4), 31)]
-)
+@pytest.mark.parametrize(("shape", "planes"), [((6, 4, 27), 27), ((27, 6, 4), 27), ((6, 4, 31), 31), ((6, 4, 32), 31), ((32, 6, 4), 31)])
 def test_templates_are_read_in_either_layout(shape: tuple[int, ...], planes: int, tmp_path: Path) -> None:
     array = np.random.default_rng(0).normal(size=shape)
     np.save(tmp_path / "w.npy", array)
@@ -289,9 +287,7 @@ def test_a_vocabulary_learned_on_the_command_line_inverts(folder: Path, tmp_path
     assert call(*learn)[0] == 2  # it is there already
     assert call(*learn, "--overwrite")[0] == 0
     photo = folder / "photos" / "chelsea.png"
-    code, text = call(
-        "invert-shallow", photo, "--name", "bow", "--vocabulary", words, "-o", tmp_path / "out", "--iterations", 20, "-q"
-    )
+    code, text = call("invert-shallow", photo, "--name", "bow", "--vocabulary", words, "-o", tmp_path / "out", "--iterations", 20, "-q")
     assert code == 0, text
     assert (tmp_path / "out" / "chelsea.png").exists()
     code, text = call("invert-shallow", photo, "--name", "fisher", "--vocabulary", words, "-o", tmp_path / "no", "-q")

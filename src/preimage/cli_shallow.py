@@ -24,9 +24,7 @@ Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder fo
 Solver = Annotated[str, typer.Option(metavar="NAME", help="fast, paper, adam or lbfgs.")]
 Iterations = Annotated[int, typer.Option(metavar="N", help="Evaluations an image, in one stage at the full rate.")]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same result.")]
-Size = Annotated[
-    int | None, typer.Option(metavar="PIXELS", help="Cut to a square of this size.", show_default="the picture's own size")
-]
+Size = Annotated[int | None, typer.Option(metavar="PIXELS", help="Cut to a square of this size.", show_default="the picture's own size")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
 
 
@@ -48,9 +46,7 @@ def attach(app: typer.Typer) -> None:
 def vocabulary(
     images: Pictures,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The vocabulary, a .safetensors file.")],
-    kind: Annotated[
-        str, typer.Option(metavar="KIND", help="kmeans for bags of words and VLAD, gmm for Fisher vectors.")
-    ] = "kmeans",
+    kind: Annotated[str, typer.Option(metavar="KIND", help="kmeans for bags of words and VLAD, gmm for Fisher vectors.")] = "kmeans",
     words: Annotated[int, typer.Option(metavar="K", help="Number of words, or of components of the mixture.")] = 64,
     bin: Annotated[int, typer.Option(metavar="PIXELS", help="Side of a SIFT bin; a descriptor is four bins wide.")] = 4,
     step: Annotated[int, typer.Option(metavar="PIXELS", help="From one descriptor to the next.")] = 4,
@@ -86,9 +82,7 @@ def vocabulary(
             progress=not quiet,
         )
         learned.save(out)
-        typer.echo(
-            f"{learned.words} words ({kind}) of {learned.about['descriptors']} descriptors of {len(found)} picture(s): {out}"
-        )
+        typer.echo(f"{learned.words} words ({kind}) of {learned.about['descriptors']} descriptors of {len(found)} picture(s): {out}")
 
 
 def invert_shallow(
@@ -101,9 +95,7 @@ def invert_shallow(
     size: Size = None,
     C: Annotated[float, typer.Option("--C", metavar="NUMBER", help="Weight of the features.")] = 100.0,
     solver: Solver = "fast",
-    iterations: Annotated[
-        int | None, typer.Option(metavar="N", help="Instead of the solver's own number.", show_default=False)
-    ] = None,
+    iterations: Annotated[int | None, typer.Option(metavar="N", help="Instead of the solver's own number.", show_default=False)] = None,
     seed: Seed = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in the folder.")] = False,
     quiet: Quiet = False,
@@ -184,9 +176,7 @@ def shallow_table(
 
 @paper.command("hog-template", epilog="Example:\n\n  preimage paper hog-template person.npy -o person/")
 def hog_template(
-    template: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A .npy or .npz array (height, width, 27, 31 or 32) of HOG weights.")
-    ],
+    template: Annotated[Path, typer.Argument(metavar="FILE", help="A .npy or .npz array (height, width, 27, 31 or 32) of HOG weights.")],
     out: Out,
     C: Annotated[float, typer.Option("--C", metavar="NUMBER", help="Weight of the template against the regularizers.")] = 1.0,
     solver: Solver = "paper",

@@ -60,9 +60,7 @@ class PairedDictionary:
     def __call__(self, features: Tensor) -> Tensor:
         decomposition = _sklearn()
         if features.ndim != 4 or features.shape[1] != CHANNELS or min(features.shape[2:]) < WINDOW:
-            raise InputError(
-                f"HOGgles inverts HOG (B, {CHANNELS}, h, w) of at least {WINDOW}x{WINDOW} cells; got {tuple(features.shape)}."
-            )
+            raise InputError(f"HOGgles inverts HOG (B, {CHANNELS}, h, w) of at least {WINDOW}x{WINDOW} cells; got {tuple(features.shape)}.")
         windows = F.unfold(features.double().cpu(), WINDOW).mT - self.mean.double()
         V = self.hog.double().numpy()
         with _quiet():

@@ -83,9 +83,7 @@ class Table:
         means = " & ".join(f"${mean:.1f}$" for mean, _, _ in rows)
         spreads = " & ".join(f"{{\\scriptsize $\\pm {spread:.1f}$}}" for _, spread, _ in rows)
         begin = "\\begin{tabular}{lcccc}\n\\hline\n"
-        return (
-            f"{begin}descriptor & {head} \\\\\n\\hline\nerror (\\%) & {means} \\\\\n & {spreads} \\\\\n\\hline\n\\end{{tabular}}\n"
-        )
+        return f"{begin}descriptor & {head} \\\\\n\\hline\nerror (\\%) & {means} \\\\\n & {spreads} \\\\\n\\hline\n\\end{{tabular}}\n"
 
     def csv(self) -> str:
         """One line a job."""
@@ -182,9 +180,7 @@ def hoggles_result(dictionary: PairedDictionary, x0: Tensor) -> Result:
     )
 
 
-def _job(
-    name: str, method: str, x0: Tensor, dictionary: PairedDictionary, settings: dict[str, Any], runs: Path
-) -> tuple[Result, Cell]:
+def _job(name: str, method: str, x0: Tensor, dictionary: PairedDictionary, settings: dict[str, Any], runs: Path) -> tuple[Result, Cell]:
     """Run one job, or read it back."""
     facts = settings | {"method": method, "pixels": _hash(x0), "shape": list(x0.shape)}
     if method == "hoggles":  # which minimises nothing

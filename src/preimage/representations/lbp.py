@@ -70,10 +70,7 @@ class LBP(nn.Module):
         self.receptive_field: Number | None = cell + 2 * math.ceil(radius)
 
     def extra_repr(self) -> str:
-        return (
-            f"cell={self.cell}, points={self.points}, radius={self.radius:g}, method={self.method!r}, "
-            f"temperature={self.temperature:g}"
-        )
+        return f"cell={self.cell}, points={self.points}, radius={self.radius:g}, method={self.method!r}, temperature={self.temperature:g}"
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) grey levels -> (B, labels, h, w)."""
@@ -120,9 +117,7 @@ class LBP(nn.Module):
             r, c = round(-self.radius * math.sin(angle), 5), round(self.radius * math.cos(angle), 5)
             top, left = math.floor(r), math.floor(c)
             # the fractions are taken of the position in the image, not of the shift: the last bit decides ties
-            down, right = (
-                torch.arange(n, dtype=torch.float64, device=x.device) + s for n, s in zip(x.shape[1:], (r, c), strict=True)
-            )
+            down, right = (torch.arange(n, dtype=torch.float64, device=x.device) + s for n, s in zip(x.shape[1:], (r, c), strict=True))
             down, right = (down - down.floor()).to(x.dtype).unsqueeze(1), (right - right.floor()).to(x.dtype)
             above = (1 - right) * shifted(top, left) + right * shifted(top, math.ceil(c))
             below = (1 - right) * shifted(math.ceil(r), left) + right * shifted(math.ceil(r), math.ceil(c))

@@ -13,9 +13,7 @@ from .hog import HOG
 from .lbp import LBP
 from .vocabulary import Vocabulary
 
-SHALLOW: Registry[Callable[[Vocabulary | None], Representation]] = Registry(
-    "shallow representation", "preimage invert-shallow --help"
-)
+SHALLOW: Registry[Callable[[Vocabulary | None], Representation]] = Registry("shallow representation", "preimage invert-shallow --help")
 
 
 def load_shallow(name: str, vocabulary: Vocabulary | None = None) -> Representation:

@@ -20,9 +20,7 @@ from ..images import ImageLike, atomic_write, read_image, resize, to_grey
 from .dsift import DenseSIFT
 
 Kind = Literal["kmeans", "gmm"]
-FLOOR = (
-    5e-4  # added to the variances of a mixture (a fifth of their median): bins that are nearly always 0 would outweigh all others
-)
+FLOOR = 5e-4  # added to the variances of a mixture (a fifth of their median): bins that are nearly always 0 would outweigh all others
 ROUNDS = 100  # of Lloyd's or the EM algorithm, at most
 _SETTINGS = ("bin", "step", "form", "window")
 
@@ -52,9 +50,7 @@ class Vocabulary:
             raise InputError(f"The words of a vocabulary are (K, 128) numbers; got {tuple(self.centres.shape)}.")
         mixture = self.kind == "gmm"
         if mixture != (self.variances is not None) or mixture != (self.weights is not None):
-            raise InputError(
-                "A vocabulary of kind 'gmm' has variances and weights beside its centres, one of 'kmeans' has neither."
-            )
+            raise InputError("A vocabulary of kind 'gmm' has variances and weights beside its centres, one of 'kmeans' has neither.")
         for name, shape in (("centres", (self.words, 128)), ("variances", (self.words, 128)), ("weights", (self.words,))):
             part: Tensor | None = getattr(self, name)
             if part is None:
@@ -152,9 +148,7 @@ def _sklearn() -> Any:
     return sklearn
 
 
-def _sample(
-    images: Sequence[ImageLike], sift: DenseSIFT, each: int, size: int | None, seed: int, progress: bool
-) -> tuple[np.ndarray, str]:
+def _sample(images: Sequence[ImageLike], sift: DenseSIFT, each: int, size: int | None, seed: int, progress: bool) -> tuple[np.ndarray, str]:
     """At most `each` descriptors of every image, (N, 128) float64, and a hash of the images."""
     from tqdm.auto import tqdm
 
