@@ -30,7 +30,7 @@ def photographs() -> list[Path]:
 
 @pytest.fixture(scope="session")
 def cat() -> str:
-    return next(p for p in preimage.tasks.reference_images() if "chelsea" in p)
+    return next(p for p in preimage.images.reference_images() if "chelsea" in p)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ SMALL = DenseSIFT(4, 4)
 
 @pytest.fixture(scope="module")
 def pictures() -> list[str]:
-    return preimage.tasks.reference_images()
+    return preimage.images.reference_images()
 
 
 @pytest.fixture(scope="module")

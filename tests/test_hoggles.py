@@ -17,12 +17,12 @@ from preimage.representations.hog import HOG
 
 @pytest.fixture(scope="module")
 def dictionary() -> PairedDictionary:
-    return learn_dictionary(preimage.tasks.reference_images(), 60, windows=3000, steps=8, progress=False)
+    return learn_dictionary(preimage.images.reference_images(), 60, windows=3000, steps=8, progress=False)
 
 
 @pytest.fixture(scope="module")
 def cat() -> torch.Tensor:
-    with PIL.Image.open(next(p for p in preimage.tasks.reference_images() if "chelsea" in p)) as picture:
+    with PIL.Image.open(next(p for p in preimage.images.reference_images() if "chelsea" in p)) as picture:
         return torch.from_numpy(np.array(picture.convert("L").resize((96, 80)), dtype=np.float32))[None, None]
 
 
@@ -73,7 +73,7 @@ def test_a_flat_image_gives_a_flat_one_and_no_nan(dictionary: PairedDictionary) 
 
 
 def test_the_same_seed_gives_the_same_dictionary(dictionary: PairedDictionary) -> None:
-    again = learn_dictionary(preimage.tasks.reference_images(), 60, windows=3000, steps=8, progress=False)
+    again = learn_dictionary(preimage.images.reference_images(), 60, windows=3000, steps=8, progress=False)
     assert torch.equal(again.pixels, dictionary.pixels)
 
 
@@ -96,7 +96,7 @@ def test_what_cannot_be_done_is_said(dictionary: PairedDictionary, monkeypatch: 
     with pytest.raises(InputError, match="at least 5x5 cells"):
         dictionary(torch.zeros(1, 27, 4, 9))
     with pytest.raises(InputError, match="too few for 500000 atoms"):
-        learn_dictionary(preimage.tasks.reference_images()[:1], 500_000, progress=False)
+        learn_dictionary(preimage.images.reference_images()[:1], 500_000, progress=False)
     with pytest.raises(InputError, match="40x40 pixels"):
         learn_dictionary([PIL.Image.new("L", (30, 99), 3)], progress=False)
     with pytest.raises(InputError, match="finite"):

@@ -175,7 +175,7 @@ def test_contrast_stretch_is_each_image_by_itself():
 
 
 def test_the_packaged_photographs_can_be_read_and_are_credited():
-    found = preimage.tasks.reference_images()
+    found = preimage.images.reference_images()
     credits = (images.Path(found[0]).parent / "CREDITS.md").read_text()
     for path in found:
         assert images.read_image(path).shape == (300, 300, 3)

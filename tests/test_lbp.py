@@ -108,7 +108,7 @@ def test_samples_do_not_see_each_other() -> None:
 
 
 def test_it_inverts_by_the_same_call() -> None:
-    with PIL.Image.open(next(p for p in preimage.tasks.reference_images() if "chelsea" in p)) as picture:
+    with PIL.Image.open(next(p for p in preimage.images.reference_images() if "chelsea" in p)) as picture:
         cat = np.asarray(picture.convert("L").resize((64, 64)))
     phi = LBP(cell=8)
     assert isinstance(phi, Representation)

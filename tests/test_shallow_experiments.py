@@ -37,9 +37,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("shallow")
     (path / "photos").mkdir()
     for name in ("chelsea", "coffee"):
-        with PIL.Image.open(next(p for p in preimage.tasks.reference_images() if name in p)) as picture:
+        with PIL.Image.open(next(p for p in preimage.images.reference_images() if name in p)) as picture:
             picture.resize((90, 72)).save(path / "photos" / f"{name}.png")
-    learn_dictionary(preimage.tasks.reference_images(), 40, windows=2000, steps=4, progress=False).save(path / "pairs.safetensors")
+    learn_dictionary(preimage.images.reference_images(), 40, windows=2000, steps=4, progress=False).save(path / "pairs.safetensors")
     return path
 
 

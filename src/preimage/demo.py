@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from .images import reference_images
 from .networks.network import load_network
 from .report import Section, write_page
-from .tasks import caricature, invert, maximize, reference_images
+from .tasks import caricature, invert, maximize
 
 DEPTHS = ("fire2", "fire4", "fire9")
 CLASSES = ("black swan", "goose", "tree frog", "cheeseburger")

@@ -231,5 +231,14 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     Path(file.name).replace(path)
 
 
+def reference_images() -> list[str]:
+    """Paths of the three photographs that come with the package; their origin is in data/CREDITS.md.
+
+    >>> len(reference_images())
+    3
+    """
+    return [str(p) for p in sorted((Path(__file__).parent / "data").glob("*.jpg"))]
+
+
 ImageLike = Any
 """A path, a PIL image, a uint8 or uint16 array (H, W[, C]), or a canonical tensor ([B,] C, H, W)."""

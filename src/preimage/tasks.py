@@ -6,7 +6,6 @@ import hashlib
 import json
 import math
 import time
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,28 +13,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from .energy import Energy, Euclidean, InnerProduct, Loss
-from .errors import InputError, Interrupted, OptimizationError, PreimageWarning
+from .errors import InputError, Interrupted
 from .images import ImageLike
 from .networks.network import weights_hash
 from .optimize import Minimum, Solver, Stage, load_solvers, minimize
 from .pixelspace import Fit
 from .regularizers import Jitter, PixelBall, Regularizer
-from .representations.base import Representation
+from .representations.base import Representation, device_of, features_of, module_of
 from .representations.masks import Mask, resolve
 from .result import Result, versions
-from .solvers import Paper
+from .starts import generator, noise, sample_seeds
+from .units import Unit, as_indices, canvas_size, largest_response, one_hot, wake
 
 INVERT_C = 100.0  # get_defaults.m and exp_inversion.m use 1, 20, 100, 300; the paper's figures 100
 MAXIMIZE_C = 1.0e4  # exp_maximization.m: weight 10000 / rf² / M, here C / Z with Z = M·rf²
 CARICATURE_C = 1.0  # exp_enhance.m
 BOUND = 160.0  # B₊ = 2B
-START = 80.0 / math.sqrt(3)  # B/√3: the 95 % quantile of the random start (nnpreimage.m)
-TILE = 1.1  # exp_maximization.m: a unit's canvas spans 1.1 receptive fields
-LEAK = 0.05  # exp_maximization.m's own default slope of ReLUs; here only for the gradient, until a closed unit opens
-WAKE, ROUNDS = Stage(10), 6
 
 _PAPER_INVERT = (Stage(300), Stage(50, rate=0.1, jitter=False))
 _PAPER = (Stage(300),)
@@ -46,8 +42,6 @@ _STAGES: dict[str, dict[str, Sequence[Stage]]] = {
     "lbfgs": {"invert": (Stage(150),), "maximize": (Stage(150),), "caricature": (Stage(100),)},
 }
 _DEFAULT_STAGES: Mapping[str, Sequence[Stage]] = {"invert": (Stage(200),), "maximize": (Stage(200),), "caricature": (Stage(200),)}
-
-Unit = int | str | tuple[int, ...]
 
 
 def invert(
@@ -94,11 +88,11 @@ def invert(
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(setup.device, setup.dtype)
         restarts = _count("restarts", restarts)
-        phi0 = _features(phi, x0)
+        phi0 = features_of(phi, x0)
         weights = resolve(mask, phi0.shape[1:])
         amount = _jitter(phi, jitter)
-        seeds, generators = _seeds(seed, keys, restarts)
-        start = _noise(generators, (x0.shape[1], *amount.canvas(_size(x0))), setup)
+        seeds, generators = sample_seeds(seed, keys, restarts)
+        start = noise(generators, (x0.shape[1], *amount.canvas(_size(x0))), setup.like)
         target = phi0.repeat_interleave(restarts, dim=0)
         found, took = setup.minimize(Euclidean(None if weights is None else weights.to(phi0)), target, C, start, amount, seeds)
     return setup.result(
@@ -153,17 +147,17 @@ def maximize(
     units = unit if isinstance(unit, list) else [unit]
     with setup.session():
         restarts = _count("restarts", restarts)
-        wanted = [_unit(phi, u) for u in units]  # type: ignore[arg-type]
-        size = _canvas(phi, canvas, setup)
-        phi0, labels = _one_hot(phi, wanted, units, size, everywhere, setup)  # type: ignore[arg-type]
+        wanted = [as_indices(phi, u) for u in units]  # type: ignore[arg-type]
+        size = canvas_size(phi, canvas, setup.like)
+        phi0, labels = one_hot(phi, wanted, units, size, everywhere, setup.like)  # type: ignore[arg-type]
         rf = min(max(size), float(phi.receptive_field or max(size)))
-        M = None if Z is not None else _largest_response(phi, size, setup)
+        M = None if Z is not None else largest_response(phi, size, setup.like)
         divisor = M * rf**2 if M is not None else _positive("Z", Z)
         amount = _jitter(phi, jitter)
-        seeds, generators = _seeds(seed, [f"unit {w}" for w in wanted], restarts)
-        start = _noise(generators, (phi.space.count, *amount.canvas(size)), setup)
+        seeds, generators = sample_seeds(seed, [f"unit {w}" for w in wanted], restarts)
+        start = noise(generators, (phi.space.count, *amount.canvas(size)), setup.like)
         target = phi0.repeat_interleave(restarts, dim=0)
-        start, woken, spent = _wake(phi, InnerProduct(divisor), target, start, amount, generators)
+        start, woken, spent = wake(phi, InnerProduct(divisor), target, start, amount, generators)
         found, took = setup.minimize(InnerProduct(divisor), target, C, start, amount, seeds)
         found.evaluations += spent
     record = {"restarts": restarts, "unit": [_plain_unit(w) for w in wanted], "everywhere": everywhere, "canvas": list(size)}
@@ -211,10 +205,10 @@ def caricature(
     with setup.session():
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(setup.device, setup.dtype)
-        phi0 = _features(phi, x0).clamp(min=0)
+        phi0 = features_of(phi, x0).clamp(min=0)
         weights = resolve(mask, phi0.shape[1:])
         amount = _jitter(phi, jitter)
-        seeds, _ = _seeds(seed, keys, 1)
+        seeds, _ = sample_seeds(seed, keys, 1)
         start = x0.new_zeros(*x0.shape[:2], *amount.canvas(_size(x0)))
         top, left = amount.centre
         start[..., top : top + x0.shape[2], left : left + x0.shape[3]] = x0
@@ -253,11 +247,12 @@ class _Setup:
         if self.precision not in (None, torch.float32, torch.float64):
             raise InputError(f"dtype is torch.float32 or torch.float64; got {self.precision}.")
         try:
-            self.device = _device_of(self.phi) if self.place is None else torch.device(self.place)
+            self.device = device_of(self.phi) if self.place is None else torch.device(self.place)
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"The device {str(self.place)!r} cannot be used here: {str(error).splitlines()[0]}") from None
         self.dtype = self.precision or torch.float32
+        self.like = torch.empty(0, device=self.device, dtype=self.dtype)
 
     @contextmanager
     def session(self) -> Iterator[None]:
@@ -281,7 +276,7 @@ class _Setup:
             iterations=self.iterations,
             jitter=jitter,
             ball=PixelBall(self.bound),
-            generators=[_generator(s, "jitter") for s in seeds],
+            generators=[generator(s, "jitter") for s in seeds],
             progress=self.progress,
             title=f"{self.task} {self.phi.name}",
             frames=self.frames,
@@ -324,7 +319,7 @@ class _Setup:
         return result
 
     def _record(self, took: float) -> dict[str, Any]:
-        module = _module_of(self.phi)
+        module = module_of(self.phi)
         network = getattr(self.phi, "network", None)
         return {
             "representation": self.phi.name,
@@ -365,227 +360,11 @@ def _load(phi: Representation, image: Any, fit: Fit | None) -> tuple[Tensor, lis
     return x0, labels, [hashlib.sha256(x.float().cpu().numpy().tobytes()).hexdigest() for x in x0]
 
 
-def _features(phi: Representation, x: Tensor) -> Tensor:
-    """Φ(x) without a graph, checked."""
-    with torch.no_grad():
-        features = phi(x)
-    if not bool(torch.isfinite(features).all()):
-        module = _module_of(phi)
-        bad = [] if module is None else [n for n, p in module.state_dict().items() if p.is_floating_point() and not p.isfinite().all()]
-        cause = f"the weights {', '.join(bad[:3])} do. Load them again." if bad else "the weights are finite: look at the layer."
-        raise InputError(f"The features of {phi.name} hold NaN or infinite values; {cause}")
-    return features.detach()
-
-
-def _seeds(seed: int | Sequence[int], keys: Sequence[str], restarts: int) -> tuple[list[int], list[torch.Generator]]:
-    """One seed for each sample, made of what the sample is and not of where it stands in the batch; and its generator."""
-    if isinstance(seed, (int, np.integer)):
-        if seed < 0:
-            raise InputError(f"seed is a whole number of at least 0; got {seed}.")
-        seeds = [_hash_to_int(f"{seed} {key} {r}") for key in keys for r in range(restarts)]
-    else:
-        seeds = [int(s) for s in seed]
-        if len(seeds) != len(keys) * restarts:
-            raise InputError(f"{len(seeds)} seeds for {len(keys) * restarts} samples: give one number, or one for each sample.")
-    return seeds, [_generator(s, "start") for s in seeds]
-
-
-def _generator(seed: int, purpose: str) -> torch.Generator:
-    """On the CPU whatever the device, so that a seed means the same start everywhere."""
-    return torch.Generator().manual_seed(_hash_to_int(f"{seed} {purpose}"))
-
-
-def _hash_to_int(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
-
-
-def _noise(generators: Sequence[torch.Generator], shape: tuple[int, ...], setup: _Setup) -> Tensor:
-    """nnpreimage.m's start: uniform in [-1, 1], divided by its 95 % quantile, times B/√3; each sample from its own generator."""
-    samples = []
-    for generator in generators:
-        x = torch.rand(shape, generator=generator) * 2 - 1
-        samples.append(x / float(np.quantile(x.numpy(), 0.95)) * START)
-    return torch.stack(samples).to(setup.device, setup.dtype)
-
-
 def _jitter(phi: Representation, amount: int | None) -> Jitter:
     own = getattr(phi, "jitter", None)
     if amount is not None:
         return Jitter(amount)
     return Jitter(own) if isinstance(own, int) else Jitter.for_stride(float(phi.stride))
-
-
-def _unit(phi: Representation, unit: Unit) -> tuple[int, ...]:
-    """A unit as a tuple of indices: (channel,) or a full position."""
-    if isinstance(unit, str):
-        named = getattr(phi, "unit_named", None)
-        if named is None:
-            raise InputError(f"{phi.name} has no class names: give the unit as a number.")
-        return (int(named(unit)),)
-    indices = unit if isinstance(unit, tuple) else (unit,)
-    if not all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in indices):
-        raise InputError(f"A unit is a channel, (channel, row, column) or a class name; got {unit!r}.")
-    return tuple(int(i) for i in indices)
-
-
-def _one_hot(
-    phi: Representation,
-    wanted: list[tuple[int, ...]],
-    units: Sequence[Unit],
-    size: tuple[int, int],
-    everywhere: bool,
-    setup: _Setup,
-) -> tuple[Tensor, list[str]]:
-    """Φ0 of each unit for images of this size, and its label."""
-    features = _features(phi, torch.zeros(1, phi.space.count, *size, device=setup.device, dtype=setup.dtype))
-    shape = features.shape[1:]
-    phi0 = features.new_zeros(len(wanted), *shape)
-    labels = []
-    for target, indices, unit in zip(phi0, wanted, units, strict=True):
-        spot: tuple[Any, ...] = indices
-        if len(indices) == 1 and len(shape) == 3:
-            spot = (indices[0], slice(None), slice(None)) if everywhere else (indices[0], shape[1] // 2, shape[2] // 2)
-        if len(spot) != len(shape):
-            raise InputError(f"The features of {phi.name} have shape {tuple(shape)}: a unit is {len(shape)} numbers, got {indices}.")
-        for i, n in zip(indices, shape, strict=False):
-            if not 0 <= i < n:
-                raise InputError(
-                    f"There is no unit {unit!r} in {phi.name}: its features have shape {tuple(shape)} (channels first, from 0)."
-                )
-        target[spot] = 1.0 / target[spot].numel() if everywhere else 1.0
-        name = unit if isinstance(unit, str) else "-".join(str(i) for i in indices)
-        labels.append(name if isinstance(unit, str) else f"unit {name}")
-    return phi0, labels
-
-
-def _canvas(phi: Representation, canvas: str | int | tuple[int, int], setup: _Setup) -> tuple[int, int]:
-    """The size of Φ's input in pixels."""
-    own = phi.space.size
-    if isinstance(canvas, str):
-        if canvas not in ("auto", "input", "receptive-field"):
-            raise InputError(f"canvas is 'auto', 'input', 'receptive-field' or a size in pixels; got {canvas!r}.")
-        rf = phi.receptive_field
-        if canvas == "receptive-field" and rf is None:
-            raise InputError(f"The units of {phi.name} see the whole image: there is no receptive field. Choose canvas='input' or a size.")
-        if canvas == "receptive-field" or (canvas == "auto" and rf is not None and (own is None or rf < min(own))):
-            side = _receptive_field_canvas(phi, setup, fixed=own if canvas == "auto" else None)
-            return (side, side) if isinstance(side, int) else side
-        if own is None:
-            raise InputError(f"{phi.name} takes images of any size: give canvas=PIXELS.")
-        return own
-    size = (canvas, canvas) if isinstance(canvas, (int, np.integer)) else tuple(canvas)
-    if len(size) != 2 or min(size) < 1:
-        raise InputError(f"canvas is a size in pixels, (height, width); got {canvas!r}.")
-    return int(size[0]), int(size[1])
-
-
-def _receptive_field_canvas(phi: Representation, setup: _Setup, fixed: tuple[int, int] | None) -> int | tuple[int, int]:
-    """exp_maximization.m: `reps` units span 1.1 receptive fields (at least 4, made odd); the largest square that gives just them."""
-    rf, stride = float(phi.receptive_field or 1), float(phi.stride)
-    reps = max(math.floor(TILE * rf / stride + 0.5), 4)
-    reps += 1 - reps % 2
-
-    def units(side: int) -> int | None:
-        try:
-            with torch.no_grad():
-                shape = phi(torch.zeros(1, phi.space.count, side, side, device=setup.device, dtype=setup.dtype)).shape
-        except InputError:
-            raise
-        except Exception:  # whatever a module raises on an image that is too small, or not of its own size
-            return None
-        return int(shape[-1]) if len(shape) == 4 else None
-
-    low, high = 1, max(4, math.ceil(rf + (reps + 1) * stride))
-    if units(high) is None and fixed is not None:
-        return fixed  # the network takes its own size only
-    while (n := units(high)) is not None and n <= reps and high < 4096:
-        low, high = high, min(2 * high, 4096)
-    while high - low > 1:
-        middle = (low + high) // 2
-        n = units(middle)
-        low, high = (middle, high) if n is None or n <= reps else (low, middle)
-    if units(low) != reps:
-        raise InputError(f"No square image gives {reps} x {reps} units of {phi.name}. Give canvas=PIXELS.")
-    return low
-
-
-def _wake(
-    phi: Representation, loss: Loss, phi0: Tensor, start: Tensor, jitter: Jitter, generators: Sequence[torch.Generator]
-) -> tuple[Tensor, list[int], int]:
-    """Starts from which the unit has a gradient, which samples needed another, and the evaluations spent on it.
-
-    Most units of a deep layer are closed by their ReLU for noise. A few of the paper's steps on the loss alone, with a gradient
-    that passes closed ReLUs, open them; each sample takes its own way and the others are not touched.
-    """
-    opened = getattr(phi, "opened", None)
-    if opened is None or getattr(phi, "leak", 0.0) > 0:
-        return start, [], 0
-    closed = _closed(phi, loss, phi0, start, jitter)
-    woken, spent = closed, 1
-    steps = Paper(rate=1e12)  # a full step however small the gradient is
-    for _ in range(ROUNDS):
-        if not closed:
-            break
-        energy = Energy(loss, phi, phi0[closed], 1.0, {})
-        with opened(LEAK), warnings.catch_warnings():
-            warnings.simplefilter("ignore", PreimageWarning)
-            try:
-                own = [generators[b] for b in closed]
-                found = minimize(energy, start[closed], solver=steps, stages=[WAKE], jitter=jitter, generators=own)
-            except OptimizationError:
-                break  # not even that reaches the image: the run itself will say so
-        start = start.clone()
-        start[closed] = found.canvas
-        spent += found.evaluations + 1
-        still = _closed(phi, loss, phi0[closed], start[closed], jitter)
-        closed = [closed[b] for b in still]
-    return start, woken, spent
-
-
-def _closed(phi: Representation, loss: Loss, phi0: Tensor, x: Tensor, jitter: Jitter) -> list[int]:
-    """The samples whose loss has a gradient of exactly zero at the centre of the canvas."""
-    window = jitter.crop(x).detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(phi(window), phi0).sum(), window)
-    return [b for b, g in enumerate(gradient.abs().amax(dim=(1, 2, 3)).tolist()) if g == 0.0]
-
-
-def _largest_response(phi: Representation, size: tuple[int, int], setup: _Setup) -> float:
-    """M: the layer's largest response to the packaged photographs and to four random starts, on this canvas."""
-    noise = _noise([_generator(k, "reference") for k in range(4)], (phi.space.count, *size), setup)
-    batches = [noise]
-    if not isinstance(phi.space.channels, int) or phi.space.count in (1, 3):
-        batches = [phi.space.encode(i, size=size).to(noise) for i in reference_images()] + batches
-    responses = [float(_features(phi, b).max()) for b in batches]
-    if max(responses) > 0:
-        return max(responses)
-    spread = max(float(_features(phi, b).abs().max()) for b in batches)
-    if spread == 0:
-        raise InputError(f"{phi.name} answers 0 to every reference image: it is dead. Choose another layer, or give Z.")
-    return spread
-
-
-def reference_images() -> list[str]:
-    """Paths of the three photographs that come with the package; their origin is in data/CREDITS.md.
-
-    >>> len(reference_images())
-    3
-    """
-    from pathlib import Path
-
-    return [str(p) for p in sorted((Path(__file__).parent / "data").glob("*.jpg"))]
-
-
-def _module_of(phi: Any) -> nn.Module | None:
-    for candidate in (phi, getattr(phi, "module", None), getattr(phi, "f", None)):
-        if isinstance(candidate, nn.Module):
-            return candidate
-    return None
-
-
-def _device_of(phi: Any) -> torch.device:
-    module = _module_of(phi)
-    tensors = [] if module is None else [*module.parameters(), *module.buffers()]
-    return tensors[0].device if tensors else torch.device("cpu")
 
 
 def _size(x: Tensor) -> tuple[int, int]:

@@ -82,3 +82,28 @@ def from_callable(
         raise InputError(f"from_callable takes a function or a module; got {type(f).__name__}.")
     title: Any = name or getattr(f, "__name__", type(f).__name__)
     return FromCallable(f, space, str(title), stride, receptive_field)
+
+
+def features_of(phi: Representation, x: Tensor) -> Tensor:
+    """Φ(x) without a graph, checked."""
+    with torch.no_grad():
+        features = phi(x)
+    if not bool(torch.isfinite(features).all()):
+        module = module_of(phi)
+        bad = [] if module is None else [n for n, p in module.state_dict().items() if p.is_floating_point() and not p.isfinite().all()]
+        cause = f"the weights {', '.join(bad[:3])} do. Load them again." if bad else "the weights are finite: look at the layer."
+        raise InputError(f"The features of {phi.name} hold NaN or infinite values; {cause}")
+    return features.detach()
+
+
+def module_of(phi: Any) -> nn.Module | None:
+    for candidate in (phi, getattr(phi, "module", None), getattr(phi, "f", None)):
+        if isinstance(candidate, nn.Module):
+            return candidate
+    return None
+
+
+def device_of(phi: Any) -> torch.device:
+    module = module_of(phi)
+    tensors = [] if module is None else [*module.parameters(), *module.buffers()]
+    return tensors[0].device if tensors else torch.device("cpu")

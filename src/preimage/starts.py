@@ -1,0 +1,49 @@
+"""Where each sample begins: its own seed, made of what it is and not of where it stands, and the original's random start."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import InputError
+
+START = 80.0 / math.sqrt(3)  # B/√3: the 95 % quantile of the random start (nnpreimage.m)
+
+
+def sample_seeds(seed: int | Sequence[int], keys: Sequence[str], restarts: int) -> tuple[list[int], list[torch.Generator]]:
+    """One seed for each sample, made of what the sample is and not of where it stands in the batch; and its generator."""
+    if isinstance(seed, (int, np.integer)):
+        if seed < 0:
+            raise InputError(f"seed is a whole number of at least 0; got {seed}.")
+        seeds = [_hash_to_int(f"{seed} {key} {r}") for key in keys for r in range(restarts)]
+    else:
+        seeds = [int(s) for s in seed]
+        if len(seeds) != len(keys) * restarts:
+            raise InputError(f"{len(seeds)} seeds for {len(keys) * restarts} samples: give one number, or one for each sample.")
+    return seeds, [generator(s, "start") for s in seeds]
+
+
+def generator(seed: int, purpose: str) -> torch.Generator:
+    """On the CPU whatever the device, so that a seed means the same start everywhere."""
+    return torch.Generator().manual_seed(_hash_to_int(f"{seed} {purpose}"))
+
+
+def _hash_to_int(text: str) -> int:
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
+
+
+def noise(generators: Sequence[torch.Generator], shape: tuple[int, ...], like: Tensor) -> Tensor:
+    """nnpreimage.m's start: uniform in [-1, 1], divided by its 95 % quantile, times B/√3; each sample from its own generator.
+
+    generators: one a sample. shape: (C, H, W) of one. like: gives the device and the type.
+    """
+    samples = []
+    for generator in generators:
+        x = torch.rand(shape, generator=generator) * 2 - 1
+        samples.append(x / float(np.quantile(x.numpy(), 0.95)) * START)
+    return torch.stack(samples).to(like)

@@ -1,0 +1,176 @@
+"""Activation maximization's own questions: which unit, on what canvas, how large its answers are, and whether it is open."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .energy import Energy, Loss
+from .errors import InputError, OptimizationError, PreimageWarning
+from .images import reference_images
+from .optimize import Stage, minimize
+from .regularizers import Jitter
+from .representations.base import Representation, features_of
+from .solvers import Paper
+from .starts import generator, noise
+
+TILE = 1.1  # exp_maximization.m: a unit's canvas spans 1.1 receptive fields
+LEAK = 0.05  # exp_maximization.m's own default slope of ReLUs; here only for the gradient, until a closed unit opens
+WAKE, ROUNDS = Stage(10), 6
+
+Unit = int | str | tuple[int, ...]
+
+
+def as_indices(phi: Representation, unit: Unit) -> tuple[int, ...]:
+    """A unit as a tuple of indices: (channel,) or a full position."""
+    if isinstance(unit, str):
+        named = getattr(phi, "unit_named", None)
+        if named is None:
+            raise InputError(f"{phi.name} has no class names: give the unit as a number.")
+        return (int(named(unit)),)
+    indices = unit if isinstance(unit, tuple) else (unit,)
+    if not all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in indices):
+        raise InputError(f"A unit is a channel, (channel, row, column) or a class name; got {unit!r}.")
+    return tuple(int(i) for i in indices)
+
+
+def one_hot(
+    phi: Representation,
+    wanted: list[tuple[int, ...]],
+    units: Sequence[Unit],
+    size: tuple[int, int],
+    everywhere: bool,
+    like: Tensor,
+) -> tuple[Tensor, list[str]]:
+    """Φ0 of each unit for images of this size, and its label."""
+    features = features_of(phi, like.new_zeros(1, phi.space.count, *size))
+    shape = features.shape[1:]
+    phi0 = features.new_zeros(len(wanted), *shape)
+    labels = []
+    for target, indices, unit in zip(phi0, wanted, units, strict=True):
+        spot: tuple[Any, ...] = indices
+        if len(indices) == 1 and len(shape) == 3:
+            spot = (indices[0], slice(None), slice(None)) if everywhere else (indices[0], shape[1] // 2, shape[2] // 2)
+        if len(spot) != len(shape):
+            raise InputError(f"The features of {phi.name} have shape {tuple(shape)}: a unit is {len(shape)} numbers, got {indices}.")
+        for i, n in zip(indices, shape, strict=False):
+            if not 0 <= i < n:
+                raise InputError(
+                    f"There is no unit {unit!r} in {phi.name}: its features have shape {tuple(shape)} (channels first, from 0)."
+                )
+        target[spot] = 1.0 / target[spot].numel() if everywhere else 1.0
+        name = unit if isinstance(unit, str) else "-".join(str(i) for i in indices)
+        labels.append(name if isinstance(unit, str) else f"unit {name}")
+    return phi0, labels
+
+
+def canvas_size(phi: Representation, canvas: str | int | tuple[int, int], like: Tensor) -> tuple[int, int]:
+    """The size of Φ's input in pixels."""
+    own = phi.space.size
+    if isinstance(canvas, str):
+        if canvas not in ("auto", "input", "receptive-field"):
+            raise InputError(f"canvas is 'auto', 'input', 'receptive-field' or a size in pixels; got {canvas!r}.")
+        rf = phi.receptive_field
+        if canvas == "receptive-field" and rf is None:
+            raise InputError(f"The units of {phi.name} see the whole image: there is no receptive field. Choose canvas='input' or a size.")
+        if canvas == "receptive-field" or (canvas == "auto" and rf is not None and (own is None or rf < min(own))):
+            side = _receptive_field_canvas(phi, like, fixed=own if canvas == "auto" else None)
+            return (side, side) if isinstance(side, int) else side
+        if own is None:
+            raise InputError(f"{phi.name} takes images of any size: give canvas=PIXELS.")
+        return own
+    size = (canvas, canvas) if isinstance(canvas, (int, np.integer)) else tuple(canvas)
+    if len(size) != 2 or min(size) < 1:
+        raise InputError(f"canvas is a size in pixels, (height, width); got {canvas!r}.")
+    return int(size[0]), int(size[1])
+
+
+def _receptive_field_canvas(phi: Representation, like: Tensor, fixed: tuple[int, int] | None) -> int | tuple[int, int]:
+    """exp_maximization.m: `reps` units span 1.1 receptive fields (at least 4, made odd); the largest square that gives just them."""
+    rf, stride = float(phi.receptive_field or 1), float(phi.stride)
+    reps = max(math.floor(TILE * rf / stride + 0.5), 4)
+    reps += 1 - reps % 2
+
+    def units(side: int) -> int | None:
+        try:
+            with torch.no_grad():
+                shape = phi(like.new_zeros(1, phi.space.count, side, side)).shape
+        except InputError:
+            raise
+        except Exception:  # whatever a module raises on an image that is too small, or not of its own size
+            return None
+        return int(shape[-1]) if len(shape) == 4 else None
+
+    low, high = 1, max(4, math.ceil(rf + (reps + 1) * stride))
+    if units(high) is None and fixed is not None:
+        return fixed  # the network takes its own size only
+    while (n := units(high)) is not None and n <= reps and high < 4096:
+        low, high = high, min(2 * high, 4096)
+    while high - low > 1:
+        middle = (low + high) // 2
+        n = units(middle)
+        low, high = (middle, high) if n is None or n <= reps else (low, middle)
+    if units(low) != reps:
+        raise InputError(f"No square image gives {reps} x {reps} units of {phi.name}. Give canvas=PIXELS.")
+    return low
+
+
+def largest_response(phi: Representation, size: tuple[int, int], like: Tensor) -> float:
+    """M: the layer's largest response to the packaged photographs and to four random starts, on this canvas."""
+    random = noise([generator(k, "reference") for k in range(4)], (phi.space.count, *size), like)
+    batches = [random]
+    if not isinstance(phi.space.channels, int) or phi.space.count in (1, 3):
+        batches = [phi.space.encode(i, size=size).to(random) for i in reference_images()] + batches
+    responses = [float(features_of(phi, b).max()) for b in batches]
+    if max(responses) > 0:
+        return max(responses)
+    spread = max(float(features_of(phi, b).abs().max()) for b in batches)
+    if spread == 0:
+        raise InputError(f"{phi.name} answers 0 to every reference image: it is dead. Choose another layer, or give Z.")
+    return spread
+
+
+def wake(
+    phi: Representation, loss: Loss, phi0: Tensor, start: Tensor, jitter: Jitter, generators: Sequence[torch.Generator]
+) -> tuple[Tensor, list[int], int]:
+    """Starts from which the unit has a gradient, which samples needed another, and the evaluations spent on it.
+
+    Most units of a deep layer are closed by their ReLU for noise. A few of the paper's steps on the loss alone, with a gradient
+    that passes closed ReLUs, open them; each sample takes its own way and the others are not touched.
+    """
+    opened = getattr(phi, "opened", None)
+    if opened is None or getattr(phi, "leak", 0.0) > 0:
+        return start, [], 0
+    closed = _closed(phi, loss, phi0, start, jitter)
+    woken, spent = closed, 1
+    steps = Paper(rate=1e12)  # a full step however small the gradient is
+    for _ in range(ROUNDS):
+        if not closed:
+            break
+        energy = Energy(loss, phi, phi0[closed], 1.0, {})
+        with opened(LEAK), warnings.catch_warnings():
+            warnings.simplefilter("ignore", PreimageWarning)
+            try:
+                own = [generators[b] for b in closed]
+                found = minimize(energy, start[closed], solver=steps, stages=[WAKE], jitter=jitter, generators=own)
+            except OptimizationError:
+                break  # not even that reaches the image: the run itself will say so
+        start = start.clone()
+        start[closed] = found.canvas
+        spent += found.evaluations + 1
+        still = _closed(phi, loss, phi0[closed], start[closed], jitter)
+        closed = [closed[b] for b in still]
+    return start, woken, spent
+
+
+def _closed(phi: Representation, loss: Loss, phi0: Tensor, x: Tensor, jitter: Jitter) -> list[int]:
+    """The samples whose loss has a gradient of exactly zero at the centre of the canvas."""
+    window = jitter.crop(x).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(loss(phi(window), phi0).sum(), window)
+    return [b for b, g in enumerate(gradient.abs().amax(dim=(1, 2, 3)).tolist()) if g == 0.0]
