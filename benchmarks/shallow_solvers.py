@@ -15,7 +15,7 @@ import preimage
 from preimage.representations.shallow import load_shallow
 from preimage.solvers import FourierAdam
 
-RUNS = {"paper": ("paper", 300), "fast": ("fast", 100), "fast, rate 8": (FourierAdam(rate=8), 100)}
+RUNS = {"paper": ("paper", 300), "fast": ("fast", 100), "fast, rate 14": (FourierAdam(rate=14), 100)}
 
 
 def photographs() -> list[str]:

@@ -27,6 +27,7 @@ from preimage.representations.shallow import SHALLOW, load_shallow
 from preimage.representations.template import HOGTemplate, load_template
 from preimage.representations.vocabulary import load_vocabulary
 from preimage.result import load_result
+from preimage.solvers import FourierAdam
 
 METHODS = ["hoggles", "hog", "hogb", "dsift"]
 
@@ -126,6 +127,16 @@ def test_the_papers_run_is_one_stage_of_its_own_rate(folder: Path, tmp_path: Pat
 def test_stages_that_are_none_are_refused(stages: object) -> None:
     with pytest.raises(InputError, match="at least one"):
         preimage.invert(HOG(), torch.zeros(1, 1, 32, 32), stages=stages, progress=False)  # type: ignore[arg-type]
+
+
+def test_fast_takes_the_rate_that_a_descriptor_asks_for(folder: Path) -> None:
+    photo, options = folder / "photos" / "coffee.png", {"iterations": 10, "progress": False}
+    fast = preimage.invert(HOG(), photo, **options)
+    assert fast.config["fast_rate"] == 8.0
+    assert torch.equal(fast.images, preimage.invert(HOG(), photo, solver=FourierAdam(rate=8), **options).images)
+    own = preimage.invert(load_shallow("lbp"), photo, **options)
+    assert own.config["fast_rate"] is None
+    assert torch.equal(own.images, preimage.invert(load_shallow("lbp"), photo, solver=FourierAdam(), **options).images)
 
 
 def test_the_benchmark_of_solvers_imports() -> None:

@@ -271,7 +271,7 @@ class _Setup:
         found = minimize(
             energy,
             start,
-            solver=self.solver,
+            solver=self._method(),
             stages=stages,
             iterations=self.iterations,
             jitter=jitter,
@@ -283,6 +283,11 @@ class _Setup:
         )
         self._energy = energy
         return found, time.monotonic() - began
+
+    def _method(self) -> str | Solver:
+        """ "fast" at the rate that the representation asks for, where it does; everything else as it was given."""
+        rate = getattr(self.phi, "fast_rate", None)
+        return load_solvers()["fast"](rate=rate) if self.solver == "fast" and rate is not None else self.solver
 
     def result(
         self,
@@ -329,6 +334,7 @@ class _Setup:
             "leak": getattr(self.phi, "leak", 0.0),
             "space": self.phi.space.to_dict(),
             "solver": self.solver if isinstance(self.solver, str) else repr(self.solver),
+            "fast_rate": getattr(self.phi, "fast_rate", None) if self.solver == "fast" else None,
             "iterations": self.iterations,
             "stages": None if self.stages is None else [asdict(s) for s in self.stages],
             "regularizers": {k: repr(r) for k, r in self._energy.regularizers.items()},
