@@ -216,6 +216,8 @@ def demo(
 
 def main() -> None:
     """The entry point of the command `preimage`."""
+    # threads that wait must not spin: beside any other work on the machine that is many times slower. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     app()
 
 
