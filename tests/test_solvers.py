@@ -154,7 +154,7 @@ def test_a_nan_on_the_way_gives_the_last_finite_image_and_says_so():
 
     energy = Energy(Euclidean(), phi, torch.full((2, 1, 4, 4), 50.0))
     with pytest.raises(OptimizationError, match="iteration 7"):
-        minimize(energy, torch.ones(2, 1, 4, 4), iterations=30)
+        minimize(energy, torch.ones(2, 1, 4, 4), iterations=30, batch=2)
 
     def half(x):
         calls.append(1)
@@ -166,7 +166,7 @@ def test_a_nan_on_the_way_gives_the_last_finite_image_and_says_so():
     calls.clear()
     energy = Energy(Euclidean(), half, torch.full((2, 1, 4, 4), 50.0))
     with pytest.warns(PreimageWarning, match="last finite image"):
-        found = minimize(energy, torch.ones(2, 1, 4, 4), iterations=30)
+        found = minimize(energy, torch.ones(2, 1, 4, 4), iterations=30, batch=2)
     assert bool(torch.isfinite(found.x).all())
     assert found.status[1] == "ok"
 
@@ -187,7 +187,7 @@ def test_a_gradient_of_exactly_zero_is_explained_and_ends_early():
 def test_one_dead_unit_does_not_take_the_others_with_it():
     energy = Energy(InnerProduct(1.0), lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x.mean((1, 2, 3))], 1), torch.eye(2))
     with pytest.warns(PreimageWarning, match="sample 1: the gradient of the loss was exactly zero"):
-        found = minimize(energy, torch.ones(2, 1, 4, 4), iterations=30)
+        found = minimize(energy, torch.ones(2, 1, 4, 4), iterations=30, batch=2)
     assert found.status[0] == "ok"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -127,6 +128,13 @@ class Energy:
     def __call__(self, x: Tensor, jitter: Jitter | None = None, offsets: Sequence[tuple[int, int]] = ()) -> dict[str, Tensor]:
         """Terms at x. With a jitter, Φ sees the windows at `offsets` and the regularizers see all of x."""
         return self.split(x, x if jitter is None else jitter(x, offsets))
+
+    def part(self, samples: slice) -> Energy:
+        """The energy of some of the samples."""
+        out = copy.copy(self)
+        if len(self.phi0) > 1:
+            out.phi0, out._weight = self.phi0[samples], self._weight[samples]
+        return out
 
     def split(self, x: Tensor, window: Tensor) -> dict[str, Tensor]:
         """Terms with Φ at `window` and the regularizers at x, so that a solver can ask for either gradient."""

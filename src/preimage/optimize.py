@@ -78,11 +78,14 @@ def minimize(
     progress: bool = False,
     title: str = "minimize",
     frames: int = 0,
+    batch: int | None = None,
 ) -> Minimum:
     """Minimise E over canonical images from the canvas x0 (B, C, H+j-1, W+j-1).
 
     solver: a name in `SOLVERS` or a solver. iterations: scales the stages to this sum. generators: one for each sample, for its
     jitter; the default is seeded 0 for each. frames: keep the crop every so many iterations, 0 for none.
+    batch: samples evaluated together; None is 1 on a CPU,
+    so that no bit of a sample depends on the others, and all on an accelerator.
     Ctrl-C ends the loop and gives what was found so far. A sample with a NaN, a gradient that is exactly zero, an energy
     that rose or a loss that did not move is named in `status` and in a PreimageWarning; if no sample has a finite energy and a
     gradient, OptimizationError says why.
@@ -99,7 +102,7 @@ def minimize(
         generators = [torch.Generator().manual_seed(0) for _ in x0]
     length = sum(s.iterations for s in stages)
     with _bar(length, title, progress) as tick:
-        run = Run(energy, x0, jitter, ball, generators, tick, frames)
+        run = Run(energy, x0, jitter, ball, generators, tick, frames, batch or (1 if x0.device.type == "cpu" else len(x0)))
         interrupted = False
         try:
             run.look(method(run, x0.detach(), stages))
@@ -110,9 +113,7 @@ def minimize(
                 raise
             interrupted = True
         x = run.crop(run.good_x)
-    with torch.no_grad():
-        terms = {name: value.detach() for name, value in energy(x).items()}
-    terms["total"] = total(terms)
+    terms = run.energies(x)
     trace = run.trace()
     status = _status(run, terms, trace, interrupted)
     return Minimum(x, terms, trace, run.evaluations, status, run.good_x, interrupted, run.frames)
@@ -130,12 +131,15 @@ class Run:
         generators: Sequence[torch.Generator],
         tick: Tick,
         every: int,
+        batch: int,
     ) -> None:
         self.energy, self.jitter, self.ball, self.generators = energy, jitter, ball, generators
         self.evaluations = 0
         self.frames: list[Tensor] = []
         self._tick, self._every = tick, every
         self._records: list[Tensor] = []
+        slices = [slice(k, k + batch) for k in range(0, len(x0), batch)]
+        self._parts = [(s, energy.part(s)) for s in slices]
         self._canvas = x0.shape[-2:]
         self.good_x = x0.detach()
         self.good = self.alive = self.alive_now = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
@@ -156,25 +160,38 @@ class Run:
 
     def evaluate(self, x: Tensor, offsets: Offsets | None = None) -> tuple[Tensor, Tensor]:
         """Energy (B,) and gradient at x."""
-        x = x.detach().requires_grad_()
-        window = x.view_as(x) if offsets is None else self.jitter(x, offsets)
-        terms = self.energy.split(x, window)
-        energy = total(terms)
-        gradient, seen = torch.autograd.grad(energy.sum(), [x, window])
-        x, energy = x.detach(), energy.detach()
+        x = x.detach()
+        done = [self._differentiate(part, x[s], None if offsets is None else offsets[s]) for s, part in self._parts]
+        record, gradient, alive = (torch.cat([d[k] for d in done], dim=-1 if k == 0 else 0) for k in range(3))
+        energy = record[-1]
         bad = ~(torch.isfinite(energy) & torch.isfinite(gradient.sum(dim=(1, 2, 3))))
-        alive = seen.abs().amax(dim=(1, 2, 3)) != 0
         self.good = self.good & ~bad
         self.alive = self.alive | alive if self._records else alive
         self.alive_now = alive
         self._keep(x)
-        self._records.append(torch.stack([*(t.detach() for t in terms.values()), energy]))
+        self._records.append(record)
         self.evaluations += 1
         if self._every and (self.evaluations - 1) % self._every == 0:
             self.frames.append(self.crop(x).cpu())
         if self._tick(self.evaluations, energy) or self.evaluations in (1, 20):
             self._stop_if_hopeless()
         return energy, torch.where(self._column(self.good), gradient, 0.0)
+
+    def _differentiate(self, energy: Energy, x: Tensor, offsets: Offsets | None) -> tuple[Tensor, Tensor, Tensor]:
+        """For some samples: terms and total (terms + 1, b), gradient (b, C, H, W), and whether the loss has a gradient (b,)."""
+        x = x.requires_grad_()
+        window = x.view_as(x) if offsets is None else self.jitter(x, offsets)
+        terms = energy.split(x, window)
+        whole = total(terms)
+        gradient, seen = torch.autograd.grad(whole.sum(), [x, window])
+        return torch.stack([*terms.values(), whole]).detach(), gradient, seen.abs().amax(dim=(1, 2, 3)) != 0
+
+    def energies(self, x: Tensor) -> dict[str, Tensor]:
+        """Each term and the total, (B,), at crops x, without jitter."""
+        with torch.no_grad():
+            parts = [part(x[s]) for s, part in self._parts]
+        terms = {name: torch.cat([p[name] for p in parts]) for name in self.energy.terms}
+        return terms | {"total": total(terms)}
 
     def look(self, x: Tensor) -> None:
         """Take the solver's last image, whose energy nobody has asked for yet, if it is finite."""

@@ -63,6 +63,7 @@ def invert(
     bound: float = BOUND,
     fit: Fit | None = None,
     frames: int = 0,
+    batch: int | None = None,
 ) -> Result:
     """Reconstruct an image from its features: minimise C·‖M⊙(Φ(x)−Φ(x0))‖²/‖M⊙Φ(x0)‖² + R_α + R_TVβ (IJCV Sect. 4).
 
@@ -74,6 +75,7 @@ def invert(
     the restart), or one for each sample as `Result.seeds` lists them. device, dtype: where and in which precision to compute;
     None is where the weights are, in float32. jitter: the amount, by default the paper's rule
     max(round(stride/4), 1). bound: B₊. regularizers: by name, instead of the paper's. frames: keep every so many iterations.
+    batch: samples evaluated together; None is 1 on a CPU, where no bit of a sample then depends on the others, and all on a GPU.
     Returns a `Result` of restarts x images pre-images. Raises InputError (ImageError) for what it cannot use, OptimizationError if no
     sample has a usable result, and Interrupted (a KeyboardInterrupt, with what was found) on Ctrl-C.
 
@@ -83,7 +85,7 @@ def invert(
     >>> r.images.shape, bool(r.error < 0.4)
     (torch.Size([1, 1, 8, 8]), True)
     """
-    setup = _Setup("invert", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, stages)
+    setup = _Setup("invert", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, stages)
     with setup.session():
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(setup.device, setup.dtype)
@@ -124,6 +126,7 @@ def maximize(
     jitter: int | None = None,
     bound: float = BOUND,
     frames: int = 0,
+    batch: int | None = None,
 ) -> Result:
     """The image that excites a unit most: minimise −C·⟨Φ(x), e_unit⟩/Z + R_α + R_TVβ (IJCV Sect. 5).
 
@@ -143,7 +146,7 @@ def maximize(
     >>> r.images.mean(dim=(2, 3)).argmax(dim=1)
     tensor([0, 2])
     """
-    setup = _Setup("maximize", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames)
+    setup = _Setup("maximize", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch)
     units = unit if isinstance(unit, list) else [unit]
     with setup.session():
         restarts = _count("restarts", restarts)
@@ -188,6 +191,7 @@ def caricature(
     bound: float = BOUND,
     fit: Fit | None = None,
     frames: int = 0,
+    batch: int | None = None,
 ) -> Result:
     """Exaggerate what a layer sees in an image: minimise −C·⟨Φ(x), Φ₊⟩/‖Φ₊‖² + R_α + R_TVβ from x0, Φ₊ = max(Φ(x0), 0) (IJCV Sect. 6).
 
@@ -201,7 +205,7 @@ def caricature(
     >>> bool(r.activation > 1)
     True
     """
-    setup = _Setup("caricature", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames)
+    setup = _Setup("caricature", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch)
     with setup.session():
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(setup.device, setup.dtype)
@@ -232,6 +236,7 @@ class _Setup:
     regularizers: Mapping[str, Regularizer] | None
     bound: float
     frames: int
+    batch: int | None
     stages: Sequence[Stage] | None = None
 
     def __post_init__(self) -> None:
@@ -242,6 +247,8 @@ class _Setup:
             )
         if isinstance(self.solver, str):
             load_solvers()[self.solver]
+        if self.batch is not None:
+            _count("batch", self.batch)
         if self.stages is not None and not (len(self.stages) and all(isinstance(s, Stage) for s in self.stages)):
             raise InputError(f"stages is a list of at least one preimage.Stage, as [Stage(300)]; got {self.stages!r}.")
         if self.precision not in (None, torch.float32, torch.float64):
@@ -280,6 +287,7 @@ class _Setup:
             progress=self.progress,
             title=f"{self.task} {self.phi.name}",
             frames=self.frames,
+            batch=self.batch,
         )
         self._energy = energy
         return found, time.monotonic() - began
