@@ -268,6 +268,7 @@ def test_wrong_input_is_refused_with_what_to_do(net, cat, tmp_path):
         (InputError, "There is no unit", lambda: preimage.maximize(phi, (3, 99, 0), **FEW)),
         (InputError, "256 channels and no class names", lambda: preimage.maximize(phi, "goose", **FEW)),
         (UnknownName, "Did you mean", lambda: preimage.maximize(net.layer("pool10"), "gooose", **FEW)),
+        (InputError, "cannot take a canvas of 3x3 pixels", lambda: preimage.maximize(phi, 3, canvas=3, **FEW)),
         (InputError, "canvas is", lambda: preimage.maximize(phi, 3, canvas="huge", **FEW)),
         (InputError, "see the whole image", lambda: preimage.maximize(net.layer("pool10"), 3, canvas="receptive-field", **FEW)),
         (InputError, "Z is a number above 0", lambda: preimage.maximize(phi, 3, Z=-1.0, **FEW)),

@@ -198,7 +198,9 @@ def new_folder(destination: Path, overwrite: bool) -> Iterator[Path]:
             if old is not None:
                 shutil.rmtree(old)
         except OSError as error:
-            raise ResultFolderError(f"The result could not be written to {str(destination)!r}: {_reason(error)}.") from error
+            raise ResultFolderError(
+                f"The result could not be written to {str(destination)!r}: {_reason(error)}. Make room or name another folder."
+            ) from error
 
 
 @contextmanager

@@ -49,7 +49,13 @@ def one_hot(
     like: Tensor,
 ) -> tuple[Tensor, list[str]]:
     """Φ0 of each unit for images of this size, and its label."""
-    features = features_of(phi, like.new_zeros(1, phi.space.count, *size))
+    try:
+        features = features_of(phi, like.new_zeros(1, phi.space.count, *size))
+    except InputError:
+        raise
+    except Exception as error:  # whatever a module raises on an image that is too small, or not of its own size
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(f"{phi.name} cannot take a canvas of {size[0]}x{size[1]} pixels ({reason}). Choose another canvas.") from error
     shape = features.shape[1:]
     phi0 = features.new_zeros(len(wanted), *shape)
     labels = []
