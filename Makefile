@@ -32,7 +32,7 @@ $(READY): pyproject.toml requirements/dev.txt requirements/photographs.txt
 	  || { echo "preimage needs Python 3.10 or later; $$($(PYTHON) --version) is too old. Try: make PYTHON=python3.12 demo"; exit 1; }
 	@echo "Making the environment in .venv (once; downloads about 3 GB of packages) ..."
 	@$(PYTHON) -m venv --clear .venv || { echo "No virtual environment could be made. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements/dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 -r requirements/dev.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/photographs.txt
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $(READY)
