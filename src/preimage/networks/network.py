@@ -61,9 +61,7 @@ def load_network(
     >>> net.layer("fire4").shape
     (256, 28, 28)
     """
-    for family in _FAMILIES:
-        import_module(f".{family}", __package__)
-    card = NETWORKS[name]
+    card = _registered()[name]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = card.build()
@@ -75,9 +73,15 @@ def load_network(
 
 def known_networks() -> list[NetworkCard]:
     """Every registered card, by name."""
+    registry = _registered()
+    return [registry[name] for name in registry]
+
+
+def _registered() -> Registry[NetworkCard]:
+    """The registry with every family of this package in it."""
     for family in _FAMILIES:
         import_module(f".{family}", __package__)
-    return [NETWORKS[name] for name in NETWORKS]
+    return NETWORKS
 
 
 class Network:
