@@ -41,7 +41,7 @@ class Euclidean:
     def scale(self, target: Tensor) -> Tensor:
         if not self.normalise:
             return torch.ones(len(target), dtype=target.dtype, device=target.device)
-        scale = self._masked(target).flatten(1).square().sum(dim=1)
+        scale = _masked(self.mask, target).flatten(1).square().sum(dim=1)
         if not bool((scale > 0).all()):
             raise InputError(
                 "The target features are all zero under the mask: there is nothing to invert. "
@@ -51,10 +51,7 @@ class Euclidean:
 
     def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
         scale = self.scale(target) if scale is None else scale
-        return self._masked(features - target).flatten(1).square().sum(dim=1) / scale
-
-    def _masked(self, features: Tensor) -> Tensor:
-        return features if self.mask is None else features * self.mask.to(features)
+        return _masked(self.mask, features - target).flatten(1).square().sum(dim=1) / scale
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ class InnerProduct:
 
     def scale(self, target: Tensor) -> Tensor:
         if self.Z is None:
-            scale = self._masked(target).flatten(1).square().sum(dim=1)
+            scale = _masked(self.mask, target).flatten(1).square().sum(dim=1)
         else:
             scale = torch.as_tensor(self.Z, dtype=target.dtype, device=target.device).expand(len(target))
         if not bool((scale > 0).all()):
@@ -85,10 +82,7 @@ class InnerProduct:
 
     def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
         scale = self.scale(target) if scale is None else scale
-        return -(self._masked(features) * target).flatten(1).sum(dim=1) / scale
-
-    def _masked(self, features: Tensor) -> Tensor:
-        return features if self.mask is None else features * self.mask.to(features)
+        return -(_masked(self.mask, features) * target).flatten(1).sum(dim=1) / scale
 
 
 class Energy:
@@ -154,3 +148,7 @@ class Energy:
 def total(terms: Mapping[str, Tensor]) -> Tensor:
     """The sum of the terms, (B,)."""
     return torch.stack(list(terms.values())).sum(dim=0)
+
+
+def _masked(mask: Tensor | None, features: Tensor) -> Tensor:
+    return features if mask is None else features * mask.to(features)
