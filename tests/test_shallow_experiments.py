@@ -193,7 +193,7 @@ def test_wrong_use_of_the_table_is_told(folder: Path, tmp_path: Path) -> None:
     assert call("paper", "shallow-table", tmp_path / "empty", "-o", tmp_path / "out")[0] == 2
     (tmp_path / "file").write_text("x")
     code, text = call("paper", "shallow-table", folder / "photos", "-o", tmp_path / "file")
-    assert (code, "No table can be written" in text) == (1, True)
+    assert (code, "Nothing can be written" in text) == (1, True)
     code, text = run_table(folder, tmp_path / "out", "--learn-from", folder / "photos")
     assert (code, "dictionary" in text) == (2, True)
 

@@ -40,8 +40,22 @@ class NetworkCard:
     paper: str = ""
 
 
+@dataclass(frozen=True)
+class Source:
+    """A way to name networks that are not registered one by one.
+
+    form: what such a name looks like, for help and errors. matches: whether a name is of this form (nothing is opened for it).
+    open: the name -> a card; raises InputError for what it cannot read and MissingExtra for a library that is not installed.
+    """
+
+    form: str
+    matches: Callable[[str], bool] = field(repr=False)
+    open: Callable[[str], NetworkCard] = field(repr=False)
+
+
 NETWORKS: Registry[NetworkCard] = Registry("network", see="preimage networks")
-_FAMILIES = ("squeezenet",)  # one file a family in this folder; it registers its cards when it is imported
+SOURCES: Registry[Source] = Registry("source of networks", see="preimage networks")
+_FAMILIES = ("squeezenet",)  # one file a family or a source in this folder; it registers when it is imported
 
 
 def load_network(
@@ -61,7 +75,7 @@ def load_network(
     >>> net.layer("fire4").shape
     (256, 28, 28)
     """
-    card = _registered()[name]
+    card = find_card(name)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = card.build()
@@ -75,6 +89,17 @@ def known_networks() -> list[NetworkCard]:
     """Every registered card, by name."""
     registry = _registered()
     return [registry[name] for name in registry]
+
+
+def find_card(name: str) -> NetworkCard:
+    """The card of a registered name, or the one that the source of such names opens. Raises UnknownName with the forms of names."""
+    registry = _registered()
+    if name in registry:
+        return registry[name]
+    for source in SOURCES:
+        if SOURCES[source].matches(name):
+            return SOURCES[source].open(name)
+    return registry[name]
 
 
 def _registered() -> Registry[NetworkCard]:

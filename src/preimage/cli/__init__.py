@@ -1,0 +1,26 @@
+"""The command line: one file a family of commands; each registers its own with `app`."""
+
+from __future__ import annotations
+
+import os
+
+import typer
+
+app = typer.Typer(
+    name="preimage",
+    help="Natural pre-images: see what a vision representation has kept of an image, and what its parts look for.",
+    epilog="Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted (what was found by then is saved).",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+from . import tasks, networks, shallow, paper, demo  # noqa: E402, F401, I001 (in the order of the help page)
+
+
+def main() -> None:
+    """The entry point of the command `preimage`."""
+    # threads that wait must not spin: beside any other work on the machine that is many times slower. Read when torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    app()

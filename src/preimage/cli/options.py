@@ -1,0 +1,34 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF, WebP or BMP; one or several.", show_default=False)]
+Net = Annotated[str, typer.Option("--net", metavar="NAME", help="A network: see `preimage networks`.")]
+Weights = Annotated[str, typer.Option(metavar="FILE", help="'default', a .safetensors or .pt file, or 'none' for random weights.")]
+Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the result; it must be new or empty.")]
+Solver = Annotated[str, typer.Option(metavar="NAME", help="fast, paper, adam or lbfgs.")]
+Iterations = Annotated[int | None, typer.Option(metavar="N", help="Instead of the solver's own number.", show_default=False)]
+Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same image.")]
+Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.", show_default="cpu")]
+Jitter = Annotated[int | None, typer.Option(metavar="PIXELS", help="1 for none.", show_default="max(stride/4, 1)")]
+Leak = Annotated[float, typer.Option(metavar="SLOPE", help="Slope of the ReLUs below zero; 0.05 revives dead units.")]
+Mask = Annotated[
+    str | None,
+    typer.Option(metavar="WHICH", help="Features that count: central:5, group:1/2, channels:0-63,70.", show_default="all"),
+]
+Squash = Annotated[bool, typer.Option("--squash", help="Resize without keeping the aspect ratio, as the paper did.")]
+Video = Annotated[str | None, typer.Option(metavar="mp4|gif", help="Also keep a film of the optimisation.", show_default=False)]
+Every = Annotated[int, typer.Option(metavar="N", help="A frame of the film every N iterations.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in the folder.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON, for machines, and no progress bar.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+Pictures = Annotated[
+    list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of them; they are made grey.", show_default=False)
+]
+Length = Annotated[int, typer.Option("--iterations", metavar="N", help="Evaluations an image, in one stage at the full rate.")]
+Size = Annotated[int | None, typer.Option(metavar="PIXELS", help="Cut to a square of this size.", show_default="the picture's own size")]

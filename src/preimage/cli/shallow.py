@@ -1,0 +1,92 @@
+"""preimage vocabulary, preimage invert-shallow."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import app
+from .common import guard, saving
+from .options import Out, Overwrite, Pictures, Quiet, Seed, Size, Solver
+
+
+@app.command(
+    epilog="Examples:\n\n  preimage vocabulary photos/ -o words.safetensors\n\n"
+    "  preimage vocabulary photos/ --kind gmm --words 16 -o mixture.safetensors",
+)
+def vocabulary(
+    images: Pictures,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The vocabulary, a .safetensors file.")],
+    kind: Annotated[str, typer.Option(metavar="KIND", help="kmeans for bags of words and VLAD, gmm for Fisher vectors.")] = "kmeans",
+    words: Annotated[int, typer.Option(metavar="K", help="Number of words, or of components of the mixture.")] = 64,
+    bin: Annotated[int, typer.Option(metavar="PIXELS", help="Side of a SIFT bin; a descriptor is four bins wide.")] = 4,
+    step: Annotated[int, typer.Option(metavar="PIXELS", help="From one descriptor to the next.")] = 4,
+    descriptors: Annotated[int, typer.Option(metavar="N", help="Learn from so many at most, as many from each picture.")] = 50_000,
+    size: Annotated[int, typer.Option(metavar="PIXELS", help="Reduce pictures whose short side is longer.")] = 256,
+    seed: Seed = 0,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Learn the visual words of pictures: typical dense SIFT descriptors, for `preimage invert-shallow --name bow | vlad | fisher`.
+
+    Needs scikit-learn: pip install 'preimage[shallow]'.
+    """
+    with guard():
+        from ..errors import InputError
+        from ..experiments.shallow_table import find_images
+        from ..representations.dsift import DenseSIFT
+        from ..representations.vocabulary import learn_vocabulary
+
+        if out.exists() and not overwrite:
+            raise InputError(f"The file {str(out)!r} is there already. Name another, or give --overwrite.")
+        if not out.absolute().parent.is_dir():
+            raise InputError(f"There is no folder {str(out.absolute().parent)!r} to write to.")
+        sift, found = DenseSIFT(bin, step), find_images(images)
+        learned = learn_vocabulary(
+            found,
+            words,
+            kind,  # type: ignore[arg-type]
+            sift=sift,
+            descriptors=descriptors,
+            size=size,
+            seed=seed,
+            progress=not quiet,
+        )
+        learned.save(out)
+        typer.echo(f"{learned.words} words ({kind}) of {learned.about['descriptors']} descriptors of {len(found)} picture(s): {out}")
+
+
+@app.command(
+    epilog="Examples:\n\n  preimage invert-shallow photo.jpg --name hogb -o out/\n\n"
+    "  preimage invert-shallow photo.jpg --name bow --vocabulary words.safetensors -o out/",
+)
+def invert_shallow(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of one size; made grey.", show_default=False)],
+    name: Annotated[str, typer.Option(metavar="NAME", help="hog, hogb, dsift, lbp; with a vocabulary bow, vlad, fisher.")],
+    out: Out,
+    vocabulary: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="From `preimage vocabulary`, for bow, vlad and fisher.", show_default=False)
+    ] = None,
+    size: Size = None,
+    C: Annotated[float, typer.Option("--C", metavar="NUMBER", help="Weight of the features.")] = 100.0,
+    solver: Solver = "fast",
+    iterations: Annotated[int | None, typer.Option(metavar="N", help="Instead of the solver's own number.", show_default=False)] = None,
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Reconstruct a photograph from a classical descriptor: HOG, dense SIFT, LBP, bag of words, VLAD or Fisher vector."""
+    with guard():
+        from ..representations.shallow import load_shallow
+        from ..representations.vocabulary import load_vocabulary
+        from ..result import check_folder
+        from ..tasks import invert
+
+        check_folder(out, overwrite)
+        phi = load_shallow(name, None if vocabulary is None else load_vocabulary(vocabulary))
+        x0 = [phi.space.encode(i, size=None if size is None else (size, size)) for i in images]
+        options: dict[str, Any] = {"C": C, "solver": solver, "iterations": iterations, "seed": seed, "progress": not quiet}
+        with saving(out, overwrite, [i.stem for i in images]) as save:
+            save(invert(phi, x0, **options))

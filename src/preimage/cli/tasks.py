@@ -1,0 +1,242 @@
+"""preimage invert, maximize, caricature."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import Interrupted
+from . import app
+from .common import INTERRUPTED, guard
+from .options import (
+    Device,
+    Every,
+    Images,
+    Iterations,
+    Jitter,
+    Json,
+    Leak,
+    Mask,
+    Net,
+    Out,
+    Overwrite,
+    Quiet,
+    Seed,
+    Solver,
+    Squash,
+    Video,
+    Weights,
+)
+
+if TYPE_CHECKING:
+    from ..representations.cnn import Layer
+    from ..result import Result
+
+
+@app.command(
+    epilog="Examples:\n\n  preimage invert photo.jpg --layer fire4 -o out/\n\n"
+    "  preimage invert a.jpg b.jpg --layer fire9 --solver paper --restarts 4 -o out/"
+)
+def invert(
+    images: Images,
+    layer: Annotated[str, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.")],
+    out: Out,
+    net: Net = "squeezenet1_1",
+    weights: Weights = "default",
+    C: Annotated[float | None, typer.Option("--C", metavar="NUMBER", help="Weight of the features.", show_default="100")] = None,
+    restarts: Annotated[int, typer.Option(metavar="N", help="Pre-images of each photograph, from different starts.")] = 1,
+    mask: Mask = None,
+    solver: Solver = "fast",
+    iterations: Iterations = None,
+    seed: Seed = 0,
+    device: Device = None,
+    jitter: Jitter = None,
+    leak: Leak = 0.0,
+    squash: Squash = False,
+    video: Video = None,
+    every: Every = 5,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Reconstruct a photograph from the features of one layer.
+
+    The result folder holds the pictures, the originals, the energy curve, the exact tensors and result.json.
+    """
+    options = _given(C=C) | {"restarts": restarts, "mask": _mask(mask), "fit": "squash" if squash else None}
+    _run(
+        lambda phi, common: _tasks().invert(phi, [str(i) for i in images], **options, **common),
+        _Target(net, weights, layer, leak, device),
+        _common(solver, iterations, seed, jitter, video, every, as_json or quiet),
+        _Destination(out, overwrite, video, as_json),
+    )
+
+
+@app.command(
+    epilog='Examples:\n\n  preimage maximize --unit "tree frog" -o out/\n\n'
+    "  preimage maximize --layer fire5 --unit 12 --unit 40 --unit 99 -o out/\n\n"
+    "  preimage maximize --layer fire5 --unit 12,7,7 --canvas input -o out/"
+)
+def maximize(
+    unit: Annotated[
+        list[str],
+        typer.Option("--unit", "-u", metavar="UNIT", help="A class name, a channel, or channel,row,column. Repeat for several images."),
+    ],
+    out: Out,
+    layer: Annotated[str | None, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.", show_default="the last")] = None,
+    net: Net = "squeezenet1_1",
+    weights: Weights = "default",
+    C: Annotated[float | None, typer.Option("--C", metavar="NUMBER", help="Weight of the unit.", show_default="10000")] = None,
+    restarts: Annotated[int, typer.Option(metavar="N", help="Images of each unit, from different starts.")] = 1,
+    canvas: Annotated[str, typer.Option(metavar="SIZE", help="auto, input, receptive-field or pixels.")] = "auto",
+    everywhere: Annotated[bool, typer.Option("--everywhere", help="The channel's mean over the map, not its central unit.")] = False,
+    solver: Solver = "fast",
+    iterations: Iterations = None,
+    seed: Seed = 0,
+    device: Device = None,
+    jitter: Jitter = None,
+    leak: Leak = 0.0,
+    video: Video = None,
+    every: Every = 5,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Find the image that excites a unit or a class most."""
+    options: dict[str, Any] = _given(C=C) | {"restarts": restarts, "everywhere": everywhere}
+    options["canvas"] = int(canvas) if canvas.isdecimal() else canvas
+    _run(
+        lambda phi, common: _tasks().maximize(phi, [_unit(u) for u in unit], **options, **common),
+        _Target(net, weights, layer, leak, device),
+        _common(solver, iterations, seed, jitter, video, every, as_json or quiet),
+        _Destination(out, overwrite, video, as_json),
+    )
+
+
+@app.command(epilog="Example:\n\n  preimage caricature photo.jpg --layer fire6 -o out/")
+def caricature(
+    images: Images,
+    layer: Annotated[str, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.")],
+    out: Out,
+    net: Net = "squeezenet1_1",
+    weights: Weights = "default",
+    C: Annotated[float | None, typer.Option("--C", metavar="NUMBER", help="Weight of the features.", show_default="1")] = None,
+    mask: Mask = None,
+    solver: Solver = "fast",
+    iterations: Iterations = None,
+    seed: Seed = 0,
+    device: Device = None,
+    jitter: Jitter = None,
+    leak: Leak = 0.0,
+    squash: Squash = False,
+    video: Video = None,
+    every: Every = 5,
+    overwrite: Overwrite = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Exaggerate what one layer sees in a photograph."""
+    options = _given(C=C) | {"mask": _mask(mask), "fit": "squash" if squash else None}
+    _run(
+        lambda phi, common: _tasks().caricature(phi, [str(i) for i in images], **options, **common),
+        _Target(net, weights, layer, leak, device),
+        _common(solver, iterations, seed, jitter, video, every, as_json or quiet),
+        _Destination(out, overwrite, video, as_json),
+    )
+
+
+def _tasks() -> Any:
+    from .. import tasks
+
+    return tasks
+
+
+def _given(**options: Any) -> dict[str, Any]:
+    """The options that were given; the others keep the task's own defaults."""
+    return {k: v for k, v in options.items() if v is not None}
+
+
+def _mask(text: str | None) -> Any:
+    if text is None:
+        return None
+    with guard():
+        from ..representations.masks import parse_mask
+
+        return parse_mask(text)
+
+
+def _unit(text: str) -> int | str | tuple[int, ...]:
+    parts = text.split(",")
+    if all(p.strip().isdecimal() for p in parts):
+        numbers = tuple(int(p) for p in parts)
+        return numbers[0] if len(numbers) == 1 else numbers
+    return text
+
+
+class _Target:
+    """Which representation, before it is loaded."""
+
+    def __init__(self, net: str, weights: str, layer: str | None, leak: float, device: str | None) -> None:
+        self.net, self.weights, self.layer, self.leak, self.device = net, weights, layer, leak, device
+
+    def load(self) -> Layer:
+        from ..networks.network import load_network
+
+        network = load_network(self.net, weights=None if self.weights == "none" else self.weights)
+        name = self.layer or network.layers()[-1].name
+        return network.layer(name, leak=self.leak)
+
+
+class _Destination:
+    """Where the result goes."""
+
+    def __init__(self, out: Path, overwrite: bool, video: str | None, as_json: bool) -> None:
+        if video not in (None, "mp4", "gif"):
+            raise typer.BadParameter("mp4 or gif", param_hint="--video")
+        self.out, self.overwrite, self.video, self.as_json = out, overwrite, video, as_json
+
+    def check(self) -> None:
+        from ..result import check_folder
+
+        check_folder(self.out, self.overwrite)
+
+    def save(self, result: Result) -> None:
+        result.save(self.out, overwrite=self.overwrite, video=self.video if result.frames else None)
+        if self.as_json:
+            typer.echo(json.dumps({"folder": str(self.out), **result.summary()}, ensure_ascii=False))
+            return
+        for line in result.captions():
+            typer.echo(line)
+        typer.echo(f"{'Interrupted. ' if result.interrupted else ''}{result.evaluations} evaluations an image. Saved in {self.out}/")
+
+
+def _run(task: Callable[[Layer, dict[str, Any]], Result], target: _Target, common: dict[str, Any], destination: _Destination) -> None:
+    """Load, run, save; what was found before Ctrl-C is saved too."""
+    with guard():
+        destination.check()
+        phi = target.load()
+        try:
+            result = task(phi, common | {"device": target.device})
+        except Interrupted as stop:
+            if stop.result is None:
+                raise
+            destination.save(stop.result)
+            raise typer.Exit(INTERRUPTED) from None
+        destination.save(result)
+
+
+def _common(
+    solver: str, iterations: int | None, seed: int, jitter: int | None, video: str | None, every: int, quiet: bool
+) -> dict[str, Any]:
+    return {
+        "solver": solver,
+        "iterations": iterations,
+        "seed": seed,
+        "jitter": jitter,
+        "frames": every if video else 0,
+        "progress": not quiet,
+    }
