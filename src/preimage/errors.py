@@ -28,6 +28,10 @@ class ResultFolderError(PreimageError, OSError):
     """A folder that cannot take a result."""
 
 
+class FetchError(PreimageError, OSError):
+    """A file of weights that is not here, cannot be fetched, or is not the one that it should be."""
+
+
 class OptimizationError(PreimageError, RuntimeError):
     """The minimisation gave no usable image for any sample."""
 

@@ -18,6 +18,7 @@ from ..images import ImageLike
 from ..pixelspace import PixelSpace
 from ..registry import Registry, unknown
 from ..representations.cnn import Layer, LayerInfo, evaluating, layers, parse_name, with_title
+from .fetch import RemoteFile
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class NetworkCard:
 
     build: makes the module with random weights. weights: reads its trained weights as a state dict, or None if there are none.
     names: its own layer names -> the module's dotted names, in order. classes: gives the class names in order.
+    file: where trained weights that do not come with a package can be had, with `preimage fetch NAME`.
     """
 
     name: str
@@ -34,6 +36,7 @@ class NetworkCard:
     weights: Callable[[], Mapping[str, Tensor]] | None = field(default=None, repr=False)
     names: Mapping[str, str] = field(default_factory=dict, repr=False)
     classes: Callable[[], list[str]] | None = field(default=None, repr=False)
+    file: RemoteFile | None = field(default=None, repr=False)
     sha256: str = ""
     source: str = ""
     licence: str = ""
@@ -55,7 +58,7 @@ class Source:
 
 NETWORKS: Registry[NetworkCard] = Registry("network", see="preimage networks")
 SOURCES: Registry[Source] = Registry("source of networks", see="preimage networks")
-_FAMILIES = ("squeezenet",)  # one file a family or a source in this folder; it registers when it is imported
+_FAMILIES = ("squeezenet", "classic")  # one file a family or a source in this folder; it registers when it is imported
 
 
 def load_network(

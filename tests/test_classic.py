@@ -1,0 +1,200 @@
+"""The classic networks: their geometry is the paper's in every row, on their own size and on larger canvases."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from typer.testing import CliRunner
+
+import preimage
+from preimage.cli import app
+from preimage.errors import FetchError
+from preimage.networks import chain, classic
+from preimage.networks.chain import AveragePool, Chain, Conv, MaxPool, Norm, Pool, ReLU
+from preimage.networks.network import find_card
+from preimage.units import canvas_size
+
+
+def rows(text: str) -> list[tuple]:
+    """'name side channels field stride jitter' a line."""
+    return [(w[0], *map(int, w[1:])) for w in (line.split() for line in text.strip().splitlines())]
+
+
+# The tables of the original experiments' networks, row by row: name, side, channels, receptive field, stride, jitter.
+ALEX = rows("""
+    conv1 55 96 11 4 1
+    relu1 55 96 11 4 1
+    norm1 55 96 11 4 1
+    pool1 27 96 19 8 2
+    conv2 27 256 51 8 2
+    relu2 27 256 51 8 2
+    norm2 27 256 51 8 2
+    pool2 13 256 67 16 4
+    conv3 13 384 99 16 4
+    relu3 13 384 99 16 4
+    conv4 13 384 131 16 4
+    relu4 13 384 131 16 4
+    conv5 13 256 163 16 4
+    relu5 13 256 163 16 4
+    pool5 6 256 195 32 8
+    fc6 1 4096 355 32 8
+    relu6 1 4096 355 32 8
+    fc7 1 4096 355 32 8
+    relu7 1 4096 355 32 8
+    fc8 1 1000 355 32 8
+""")
+REF = [
+    *ALEX[:2],
+    *rows("pool1 27 96 19 8 2\nnorm1 27 96 19 8 2"),
+    *ALEX[4:6],
+    *rows("pool2 13 256 67 16 4\nnorm2 13 256 67 16 4"),
+    *ALEX[8:],
+]
+VGG_M = rows("""
+    conv1 109 96 7 2 1
+    relu1 109 96 7 2 1
+    norm1 109 96 7 2 1
+    pool1 54 96 11 4 1
+    conv2 26 256 27 8 2
+    relu2 26 256 27 8 2
+    norm2 26 256 27 8 2
+    pool2 13 256 43 16 4
+    conv3 13 512 75 16 4
+    relu3 13 512 75 16 4
+    conv4 13 512 107 16 4
+    relu4 13 512 107 16 4
+    conv5 13 512 139 16 4
+    relu5 13 512 139 16 4
+    pool5 6 512 171 32 8
+    fc6 1 4096 331 32 8
+    relu6 1 4096 331 32 8
+    fc7 1 4096 331 32 8
+    relu7 1 4096 331 32 8
+    fc8 1 1000 331 32 8
+""")
+VGG_VD_16 = rows("""
+    conv1_1 224 64 3 1 1
+    relu1_1 224 64 3 1 1
+    conv1_2 224 64 5 1 1
+    relu1_2 224 64 5 1 1
+    pool1 112 64 6 2 1
+    conv2_1 112 128 10 2 1
+    relu2_1 112 128 10 2 1
+    conv2_2 112 128 14 2 1
+    relu2_2 112 128 14 2 1
+    pool2 56 128 16 4 1
+    conv3_1 56 256 24 4 1
+    relu3_1 56 256 24 4 1
+    conv3_2 56 256 32 4 1
+    relu3_2 56 256 32 4 1
+    conv3_3 56 256 40 4 1
+    relu3_3 56 256 40 4 1
+    pool3 28 256 44 8 2
+    conv4_1 28 512 60 8 2
+    relu4_1 28 512 60 8 2
+    conv4_2 28 512 76 8 2
+    relu4_2 28 512 76 8 2
+    conv4_3 28 512 92 8 2
+    relu4_3 28 512 92 8 2
+    pool4 14 512 100 16 4
+    conv5_1 14 512 132 16 4
+    relu5_1 14 512 132 16 4
+    conv5_2 14 512 164 16 4
+    relu5_2 14 512 164 16 4
+    conv5_3 14 512 196 16 4
+    relu5_3 14 512 196 16 4
+    pool5 7 512 212 32 8
+    fc6 1 4096 404 32 8
+    relu6 1 4096 404 32 8
+    fc7 1 4096 404 32 8
+    relu7 1 4096 404 32 8
+    fc8 1 1000 404 32 8
+""")
+TABLES = {"caffe-alex": ALEX, "caffe-ref": REF, "vgg-m": VGG_M, "vgg-vd-16": VGG_VD_16}
+NAMES = [*TABLES, "vgg-f", "vgg-s", "vgg-vd-19"]
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    """The networks without numbers: shapes, fields and names only, so that the largest takes no time."""
+    found = {}
+    for name in NAMES:
+        card = find_card(name)
+        with torch.device("meta"):
+            found[name] = preimage.networks.Network(card.build().eval(), card, "none")
+    return found
+
+
+@pytest.fixture(scope="module")
+def alex():
+    return preimage.load_network("caffe-alex", weights=None)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_of_the_paper_s_table(shapes, name):
+    found = [(i.name, i.shape[1], i.shape[0], i.receptive_field, i.stride, i.jitter) for i in shapes[name].layers()]
+    assert found == TABLES[name]
+    assert all(i.shape[1] == i.shape[2] for i in shapes[name].layers())
+
+
+def test_the_command_line_prints_the_same_table():
+    listed = json.loads(CliRunner().invoke(app, ["layers", "caffe-alex", "--json"]).stdout)
+    found = [(r["layer"], r["output"], r["receptive field"], r["stride"], r["jitter"]) for r in listed]
+    assert found == [(n, f"{c}x{s}x{s}", f, t, j) for n, s, c, f, t, j in ALEX]
+
+
+def test_the_other_three_have_the_published_maps_and_numbers_of_weights(shapes):
+    """Chatfield et al. 2014, Table 1; Simonyan & Zisserman 2015, Table 2 (E: 144 million)."""
+    sides = {n: [(i.name, i.shape) for i in shapes[n].layers() if i.name.startswith(("pool", "fc"))] for n in NAMES}
+    assert sides["vgg-f"][:4] == [("pool1", (64, 27, 27)), ("pool2", (256, 13, 13)), ("pool5", (256, 6, 6)), ("fc6", (4096, 1, 1))]
+    assert sides["vgg-s"][:4] == [("pool1", (96, 37, 37)), ("pool2", (256, 17, 17)), ("pool5", (512, 6, 6)), ("fc6", (4096, 1, 1))]
+    assert sides["vgg-vd-19"][4:6] == [("pool5", (512, 7, 7)), ("fc6", (4096, 1, 1))]
+    count = {n: sum(p.numel() for p in shapes[n].module.parameters()) for n in NAMES}
+    assert (count["caffe-alex"], count["caffe-ref"]) == (60965224, 60965224)  # Caffe's own count
+    assert (count["vgg-vd-16"], count["vgg-vd-19"]) == (138357544, 143667240)  # torchvision's count
+    assert len(shapes["vgg-vd-19"].layers()) == 42
+    assert "norm2" not in dict(sides["vgg-s"])
+
+
+def largest_canvas(module: nn.Module, layer: str, units: int) -> int:
+    """The largest square that gives `units` x `units`, as exp_maximization.m finds it: by trying."""
+    best = 0
+    for side in range(1, 1200):
+        x = torch.empty(1, 3, side, side, device="meta")
+        try:
+            for name, child in module.named_children():
+                x = child(x)
+                if name == layer:
+                    break
+        except RuntimeError:  # too small for a window
+            continue
+        if x.shape[-1] > units:
+            break
+        best = side if x.shape[-1] == units else best
+    return best
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "units", "pixels"),
+    [
+        *[("caffe-alex", f"conv{k}", u, p) for k, u, p in [(1, 25, 110), (2, 35, 298), (3, 35, 594), (4, 45, 754), (5, 55, 914)]],
+        *[("vgg-m", f"conv{k}", u, p) for k, u, p in [(1, 25, 56), (2, 25, 218), (3, 25, 426), (4, 35, 586), (5, 55, 906)]],
+        *[("vgg-vd-16", f"conv{k}", p, p) for k, p in [("1_1", 25), ("1_2", 35)]],
+        *[("vgg-vd-16", f"conv{k}", u, p) for k, u, p in [("3_1", 35, 143), ("4_3", 65, 527), ("5_3", 65, 1055)]],
+    ],
+)
+def test_the_canvases_of_the_paper_s_mosaics(shapes, name, layer, units, pixels):
+    """25 units in a grid of tiles: the sizes that the original experiments arrive at."""
+    assert largest_canvas(shapes[name].module, layer, units) == pixels
+
+
+@pytest.mark.parametrize(("name", "pixels"), [("caffe-alex", 642), ("caffe-ref", 642), ("vgg-m", 554), ("vgg-vd-16", 703)])
+@pytest.mark.parametrize("layer", ["fc6", "fc8"])
+def test_the_canvas_of_one_unit_is_the_paper_s(shapes, name, pixels, layer):
+    like = torch.empty(0, device="meta")
+    assert canvas_size(shapes[name].layer(layer), "receptive-field", like) == (pixels, pixels)
