@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import bisect
 import json
 
 import numpy as np
@@ -162,39 +162,101 @@ def test_the_other_three_have_the_published_maps_and_numbers_of_weights(shapes):
 
 
 def largest_canvas(module: nn.Module, layer: str, units: int) -> int:
-    """The largest square that gives `units` x `units`, as exp_maximization.m finds it: by trying."""
-    best = 0
-    for side in range(1, 1200):
+    """The largest square that gives `units` x `units` of a layer (the number never falls as the square grows)."""
+
+    def count(side: int) -> int:
         x = torch.empty(1, 3, side, side, device="meta")
-        try:
-            for name, child in module.named_children():
+        for name, child in module.named_children():
+            try:
                 x = child(x)
-                if name == layer:
-                    break
-        except RuntimeError:  # too small for a window
-            continue
-        if x.shape[-1] > units:
-            break
-        best = side if x.shape[-1] == units else best
-    return best
+            except RuntimeError:  # too small for a window
+                return 0
+            if name == layer:
+                return x.shape[-1]
+        raise AssertionError(layer)
+
+    side = bisect.bisect_right(range(2000), units, key=count) - 1
+    assert count(side) == units
+    return side
 
 
-@pytest.mark.parametrize(
-    ("name", "layer", "units", "pixels"),
-    [
-        *[("caffe-alex", f"conv{k}", u, p) for k, u, p in [(1, 25, 110), (2, 35, 298), (3, 35, 594), (4, 45, 754), (5, 55, 914)]],
-        *[("vgg-m", f"conv{k}", u, p) for k, u, p in [(1, 25, 56), (2, 25, 218), (3, 25, 426), (4, 35, 586), (5, 55, 906)]],
-        *[("vgg-vd-16", f"conv{k}", p, p) for k, p in [("1_1", 25), ("1_2", 35)]],
-        *[("vgg-vd-16", f"conv{k}", u, p) for k, u, p in [("3_1", 35, 143), ("4_3", 65, 527), ("5_3", 65, 1055)]],
-    ],
-)
-def test_the_canvases_of_the_paper_s_mosaics(shapes, name, layer, units, pixels):
-    """25 units in a grid of tiles: the sizes that the original experiments arrive at."""
-    assert largest_canvas(shapes[name].module, layer, units) == pixels
+MOSAICS = {
+    "caffe-alex": {f"conv{k + 1}": p for k, p in enumerate((110, 298, 594, 754, 914))},
+    "vgg-m": {f"conv{k + 1}": p for k, p in enumerate((56, 218, 426, 586, 906))},
+    "vgg-vd-16": {
+        f"conv{s + 1}_{k + 1}": p
+        for s, row in enumerate([(25, 35), (71, 91), (143, 183, 223), (367, 447, 527), (735, 895, 1055)])
+        for k, p in enumerate(row)
+    },
+}
 
 
-@pytest.mark.parametrize(("name", "pixels"), [("caffe-alex", 642), ("caffe-ref", 642), ("vgg-m", 554), ("vgg-vd-16", 703)])
-@pytest.mark.parametrize("layer", ["fc6", "fc8"])
-def test_the_canvas_of_one_unit_is_the_paper_s(shapes, name, pixels, layer):
-    like = torch.empty(0, device="meta")
-    assert canvas_size(shapes[name].layer(layer), "receptive-field", like) == (pixels, pixels)
+@pytest.mark.parametrize("name", MOSAICS)
+def test_the_canvases_of_the_paper_s_mosaics(shapes, name):
+    """exp_maximization.m: five tiles of 1.1 receptive fields, at least 4 units and an odd number, on the largest square that gives them."""
+    fields = {i.name: (i.receptive_field, i.stride) for i in shapes[name].layers()}
+    for layer, pixels in MOSAICS[name].items():
+        field, stride = fields[layer]
+        tile = max(int(1.1 * field / stride + 0.5), 4)
+        assert largest_canvas(shapes[name].module, layer, 5 * (tile + 1 - tile % 2)) == pixels, layer
+
+
+# vgg-m: pool5 has no padding in MatConvNet's own definition; with a row and column over the edge, as pool2 has, it would be 554
+@pytest.mark.parametrize(("name", "pixels"), [("caffe-alex", 642), ("caffe-ref", 642), ("vgg-m", 570), ("vgg-vd-16", 703)])
+def test_the_canvas_of_one_fully_connected_unit_is_the_paper_s(shapes, name, pixels):
+    for layer in ("fc6", "fc8"):
+        assert canvas_size(shapes[name].layer(layer), "receptive-field", torch.empty(0, device="meta")) == (pixels, pixels)
+
+
+def test_scores_on_the_own_size_and_a_map_on_a_larger_canvas(alex):
+    x = torch.zeros(2, 3, 227, 227)
+    assert alex.module(x).shape == (2, 1000)
+    assert alex.layer("fc8").shape == (1000, 1, 1)
+    larger = alex.layer("fc8")(torch.zeros(1, 3, 300, 270))
+    assert larger.shape == (1, 1000, 3, 2)
+    probabilities = alex.predict(np.zeros((40, 60, 3), np.uint8))
+    assert probabilities.shape == (1, 1000)
+    assert probabilities.sum() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_class_can_be_called_by_name(alex):
+    assert alex.layer("fc8").unit_named("tree frog") == 31
+    result = preimage.maximize(alex.layer("fc8"), "tree frog", canvas="input", iterations=2, progress=False)
+    assert result.labels == ["tree frog"]
+    assert result.images.shape == (1, 3, 227, 227)
+
+
+def test_random_weights_follow_the_seed_and_keep_responses_alive(alex, cat):
+    again, other = (preimage.load_network("caffe-alex", weights=None, seed=s) for s in (0, 1))
+    same = [torch.equal(a, b) for a, b in zip(alex.module.parameters(), again.module.parameters(), strict=True)]
+    assert all(same)
+    assert not torch.equal(alex.module.conv1.weight, other.module.conv1.weight)
+    x = alex.space.encode(cat)
+    spread = {i.name: float(alex.layer(i.name)(x).std()) for i in alex.layers()}
+    assert all(1 < s < 1000 for s in spread.values()), spread  # pixels have about 60
+
+
+@pytest.mark.parametrize(("name", "colour"), [("caffe-alex", (122.68, 116.67, 104.0)), ("vgg-vd-16", (123.68, 116.78, 103.94))])
+def test_pixels_are_rgb_less_the_published_mean(shapes, name, colour):
+    space = shapes[name].space
+    grey = np.full((300, 300, 3), 128, np.uint8)
+    seen = space.to_network(space.encode(grey))[0, :, 0, 0]
+    torch.testing.assert_close(seen, 128 - torch.tensor(colour), atol=0.01, rtol=0)  # the constants are given to two digits here
+    assert space.channels == "rgb"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "layer"), [("caffe-alex", "conv3"), ("vgg-vd-16", "conv3_1")])
+def test_the_paper_s_solver_inverts_random_networks(cat, name, layer):
+    net = preimage.load_network(name, weights=None)
+    result = preimage.invert(net.layer(layer), cat, C=100.0, solver="paper", fit="squash", progress=False)
+    print(f"\n{name} {layer}: error {float(result.error):.3f}, {result.evaluations} evaluations", end="")
+    assert float(result.error) < 0.3
+
+
+def test_the_paper_s_solver_inverts_a_random_network_on_a_small_canvas(alex, cat):
+    """The same on 99 pixels, one receptive field of conv3, so that it takes seconds."""
+    small = preimage.PixelSpace(99, "rgb", mean=alex.space.mean)
+    phi = preimage.Layer(alex.module, "conv3", space=small)
+    result = preimage.invert(phi, cat, C=100.0, solver="paper", progress=False)
+    assert float(result.error) < 0.3

@@ -132,9 +132,7 @@ def _classes() -> list[str]:
     return list(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
 
 
-def _card(
-    name: str, steps: list[Step], size: int, mean: tuple[float, ...], stem: str, md5: str, licence: str, paper: str
-) -> NetworkCard:
+def _card(name: str, steps: list[Step], size: int, mean: tuple[float, ...], stem: str, md5: str, licence: str, paper: str) -> NetworkCard:
     def build() -> nn.Module:
         return initialise(Chain(steps))
 
@@ -164,8 +162,26 @@ _TABLE = (
     ("vgg-f", vgg_f(), 224, _VGG_MEAN, "imagenet-vgg-f", "f666c61dc968c413ef664a7e17b01144", _NON_COMMERCIAL, _CHATFIELD),
     ("vgg-m", vgg_m(), 224, _VGG_MEAN, "imagenet-vgg-m", "1c164950e882b4ea11623e669a86b1c4", _NON_COMMERCIAL, _CHATFIELD),
     ("vgg-s", vgg_s(), 224, _VGG_MEAN, "imagenet-vgg-s", "93b683d5420c2eeaf07a6eef492f182b", _NON_COMMERCIAL, _CHATFIELD),
-    ("vgg-vd-16", vgg_vd((2, 2, 3, 3, 3)), 224, _VGG_MEAN, "imagenet-vgg-verydeep-16", "7f0f9f01dfd99c7b7088d1c5a26eb483", _CC_BY, _SIMONYAN),
-    ("vgg-vd-19", vgg_vd((2, 2, 4, 4, 4)), 224, _VGG_MEAN, "imagenet-vgg-verydeep-19", "49e623de543b207d57fab0f6eaf79a7e", _CC_BY, _SIMONYAN),
+    (
+        "vgg-vd-16",
+        vgg_vd((2, 2, 3, 3, 3)),
+        224,
+        _VGG_MEAN,
+        "imagenet-vgg-verydeep-16",
+        "7f0f9f01dfd99c7b7088d1c5a26eb483",
+        _CC_BY,
+        _SIMONYAN,
+    ),
+    (
+        "vgg-vd-19",
+        vgg_vd((2, 2, 4, 4, 4)),
+        224,
+        _VGG_MEAN,
+        "imagenet-vgg-verydeep-19",
+        "49e623de543b207d57fab0f6eaf79a7e",
+        _CC_BY,
+        _SIMONYAN,
+    ),
 )
 for _row in _TABLE:
     NETWORKS.register(_row[0])(_card(*_row))
