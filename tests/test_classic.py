@@ -13,9 +13,6 @@ from typer.testing import CliRunner
 
 import preimage
 from preimage.cli import app
-from preimage.errors import FetchError
-from preimage.networks import chain, classic
-from preimage.networks.chain import AveragePool, Chain, Conv, MaxPool, Norm, Pool, ReLU
 from preimage.networks.network import find_card
 from preimage.units import canvas_size
 

@@ -28,16 +28,16 @@ class ResultFolderError(PreimageError, OSError):
     """A folder that cannot take a result."""
 
 
-class FetchError(PreimageError, OSError):
-    """A file of weights that is not here, cannot be fetched, or is not the one that it should be."""
-
-
 class OptimizationError(PreimageError, RuntimeError):
     """The minimisation gave no usable image for any sample."""
 
 
 class MissingExtra(PreimageError, ImportError):
     """An optional dependency is absent; the text names the extra to install."""
+
+
+class FetchError(PreimageError, OSError):
+    """A file that had to be fetched and could not be; the text names it, where to get it and where to put it."""
 
 
 class PreimageWarning(UserWarning):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from . import app
 from .common import guard, table
 from .options import Json
+
+if TYPE_CHECKING:
+    from ..networks.network import NetworkCard
 
 
 @app.command()
@@ -18,7 +21,7 @@ def networks(as_json: Json = False) -> None:
         from ..networks.network import known_networks
 
         cards = known_networks()
-        rows = [[c.name, f"{c.space.size}", "yes" if c.weights else "no", c.licence, c.paper] for c in cards]
+        rows = [[c.name, f"{c.space.size}", _weights(c), c.licence, c.paper] for c in cards]
         keys = ["name", "size", "trained weights", "licence", "paper"]
         table(keys, rows, as_json)
 
@@ -46,3 +49,12 @@ def layers(
             for i in infos
         ]
         table(["layer", "output", "receptive field", "stride", "jitter", "kind"], rows, as_json)
+
+
+def _weights(card: NetworkCard) -> str:
+    """Where the trained weights of a network come from."""
+    from ..networks.fetch import cache_folder
+
+    if card.file is not None:
+        return "fetched" if (cache_folder() / card.file.name).is_file() else f"preimage fetch {card.name}"
+    return "packaged" if card.weights else "none"

@@ -58,6 +58,21 @@ def initialise(module: nn.Module) -> nn.Module:
     return module
 
 
+def map_size(step: Step, size: Pair) -> Pair:
+    """(rows, columns) of a layer's output for an input of this size; below 1 where its window does not fit.
+
+    >>> map_size(Pool("pool1", "max", (3, 3), (2, 2), (0, 1, 0, 1)), (26, 27))
+    (13, 13)
+    """
+    if not isinstance(step, (Conv, Pool)):
+        return size
+    dilation = step.dilation if isinstance(step, Conv) else (1, 1)
+    top, bottom, left, right = step.pads
+    padded = (size[0] + top + bottom, size[1] + left + right)
+    rows, columns = ((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(padded, step.kernel, step.stride, dilation, strict=True))
+    return rows, columns
+
+
 @dataclass(frozen=True)
 class Conv:
     """A convolution (as everywhere, a correlation) with a bias."""
@@ -71,20 +86,28 @@ class Conv:
     groups: int = 1
     dilation: Pair = (1, 1)
 
+    @property
+    def even(self) -> bool:
+        return self.pads[0] == self.pads[1] and self.pads[2] == self.pads[3]
+
+    @property
+    def inside(self) -> str:
+        """Where the weights are in a chain."""
+        return self.name if self.even else f"{self.name}.conv"
+
     def build(self) -> nn.Module:
         top, bottom, left, right = self.pads
-        even = top == bottom and left == right
-        conv: nn.Module = nn.utils.skip_init(  # no initialisation here: that of a fully connected layer takes seconds
+        conv: nn.Module = nn.utils.skip_init(  # type: ignore[no-untyped-call]  # no initialisation here: that of a fully connected layer takes seconds
             nn.Conv2d,
             self.inputs,
             self.outputs,
             self.kernel,
             self.stride,
-            (top, left) if even else 0,
+            (top, left) if self.even else 0,
             self.dilation,
             self.groups,
         )
-        return conv if even else nn.Sequential(OrderedDict(pad=nn.ZeroPad2d((left, right, top, bottom)), conv=conv))
+        return conv if self.even else nn.Sequential(OrderedDict(pad=nn.ZeroPad2d((left, right, top, bottom)), conv=conv))
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,17 @@ takes its geometry, mean and class names from it.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from torch import nn
 
 from ..pixelspace import PixelSpace
 from .chain import Chain, Conv, Norm, Pool, ReLU, Step, initialise
 from .fetch import RemoteFile
+from .matconvnet import with_file
 from .network import NETWORKS, NetworkCard
 
-# RGB. Caffe's is the mean over the pixels of ilsvrc_2012_mean.npy, VGG's the one published with VGG-VD (also in imagenet-vgg-verydeep-*.mat);
+# RGB. Caffe's is the mean over the pixels of ilsvrc_2012_mean.npy, VGG's the one published with VGG-VD and in its files;
 # the mean image of VGG-F, -M, -S comes with their files alone: by name they take VGG-VD's colour.
 _CAFFE_MEAN = (122.6789, 116.6688, 104.0070)
 _VGG_MEAN = (123.68, 116.779, 103.939)
@@ -136,7 +139,7 @@ def _card(name: str, steps: list[Step], size: int, mean: tuple[float, ...], stem
     def build() -> nn.Module:
         return initialise(Chain(steps))
 
-    return NetworkCard(
+    card = NetworkCard(
         name=name,
         space=PixelSpace(size, "rgb", mean=mean),  # type: ignore[arg-type]
         build=build,
@@ -147,6 +150,7 @@ def _card(name: str, steps: list[Step], size: int, mean: tuple[float, ...], stem
         licence=licence,
         paper=paper,
     )
+    return replace(card, adopt=lambda path: with_file(card, steps, path))
 
 
 _KRIZHEVSKY = "Krizhevsky, Sutskever, Hinton, ImageNet classification with deep convolutional neural networks, NIPS 2012"

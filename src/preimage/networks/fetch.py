@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,31 +56,38 @@ def fetch(file: RemoteFile, folder: Path | None = None, progress: bool = True) -
         with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as unfinished:
             path = _download(file, Path(unfinished), progress)
             found = _digests(path)
-            _compare(file, found, "The download", "Nothing was kept. Try again; if it stays so, the file was changed by its owner")
+            _compare(file, found, "What came", "Nothing was kept. Try again; if it stays so, the file was changed by its owner")
             _record(folder, file.name, found["sha256"])
             path.replace(folder / file.name)
+    except FetchError:
+        raise
     except OSError as error:
         raise FetchError(f"{file.name} cannot be written to {str(folder)!r}: {error.strerror or error}.") from error
     return folder / file.name
 
 
-def check(file: RemoteFile, folder: Path | None = None) -> Path:
+def check(file: RemoteFile, folder: Path | None = None, net: str = "NET") -> Path:
     """The cached file, after a look at every byte. Raises FetchError, with what to do, if it is absent or not what it was."""
     folder = folder or cache_folder()
     path = folder / file.name
     if not path.is_file():
         raise FetchError(
-            f"{file.name} is not in {str(folder)!r}. Fetch it from {file.url} (`preimage fetch NET` does), and put it there; "
+            f"{file.name} is not in {str(folder)!r}. Fetch it with `preimage fetch {net}`, or get it from {file.url} and put it there, "
             "or give the path of a copy as the weights."
         )
-    found = _digests(path)
-    _compare(file, found, f"{str(path)!r}", "Remove it and fetch it again")
-    known = _recorded(folder).get(file.name)
-    if known is None:
-        _record(folder, file.name, found["sha256"])
-    elif known != found["sha256"]:
+    try:
+        found = _digests(path)
+        _compare(file, found, f"{str(path)!r}", "Remove it and fetch it again")
+        known = _recorded(folder).get(file.name)
+        if known is None and not (file.sha256 or file.md5):
+            _record(folder, file.name, found["sha256"])
+    except FetchError:
+        raise
+    except OSError as error:
+        raise FetchError(f"{str(path)!r} cannot be checked: {error.strerror or error}.") from error
+    if known not in (None, found["sha256"]):
         raise FetchError(
-            f"{str(path)!r} has sha256 {found['sha256']}, but {known} when it was first used: it was changed. Remove it and fetch it "
+            f"{str(path)!r} has sha256 {found['sha256']}, but had {known} when it was first used: it was changed. Remove it and fetch it "
             f"again; if the change is meant, remove its line from {RECORD} beside it."
         )
     return path
@@ -91,16 +97,15 @@ def _download(file: RemoteFile, folder: Path, progress: bool) -> Path:
     import pooch
     import requests
 
-    get: Callable[..., str] = pooch.retrieve
+    path = folder / file.name
     try:
-        return Path(get(file.url, None, fname=file.name, path=folder, downloader=pooch.HTTPDownloader(progressbar=progress, timeout=30)))
-    except (requests.RequestException, ValueError, OSError) as error:
-        if isinstance(error, OSError) and not isinstance(error, requests.RequestException):
-            raise
+        pooch.HTTPDownloader(progressbar=progress, timeout=30)(file.url, str(path), None)
+    except (requests.RequestException, ValueError) as error:
         raise FetchError(
             f"{file.name} could not be fetched from {file.url} ({_reason(error)}). Without a connection: bring the file by other means "
             f"and put it in {str(folder.parent)!r}, or give its path as the weights."
         ) from error
+    return path
 
 
 def _reason(error: Exception) -> str:
@@ -111,7 +116,7 @@ def _reason(error: Exception) -> str:
 def _compare(file: RemoteFile, found: dict[str, str], what: str, remedy: str) -> None:
     for kind, wanted in (("sha256", file.sha256), ("md5", file.md5)):
         if wanted and found[kind] != wanted:
-            raise FetchError(f"{what} of {file.name} has {kind} {found[kind]}, wanted {wanted}: damaged or changed. {remedy}.")
+            raise FetchError(f"{what} for {file.name} has {kind} {found[kind]}, wanted {wanted}: damaged or changed. {remedy}.")
 
 
 def _digests(path: Path) -> dict[str, str]:

@@ -18,7 +18,7 @@ from ..images import ImageLike
 from ..pixelspace import PixelSpace
 from ..registry import Registry, unknown
 from ..representations.cnn import Layer, LayerInfo, evaluating, layers, parse_name, with_title
-from .fetch import RemoteFile
+from .fetch import RemoteFile, check
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class NetworkCard:
 
     build: makes the module with random weights. weights: reads its trained weights as a state dict, or None if there are none.
     names: its own layer names -> the module's dotted names, in order. classes: gives the class names in order.
-    file: where trained weights that do not come with a package can be had, with `preimage fetch NAME`.
+    file: where trained weights that do not come with a package can be had, with `preimage fetch NAME`. adopt: such a file, by its
+    path -> the card with the weights, pixels and classes of the file.
     """
 
     name: str
@@ -37,6 +38,7 @@ class NetworkCard:
     names: Mapping[str, str] = field(default_factory=dict, repr=False)
     classes: Callable[[], list[str]] | None = field(default=None, repr=False)
     file: RemoteFile | None = field(default=None, repr=False)
+    adopt: Callable[[str | os.PathLike[str]], NetworkCard] | None = field(default=None, repr=False)
     sha256: str = ""
     source: str = ""
     licence: str = ""
@@ -58,11 +60,11 @@ class Source:
 
 NETWORKS: Registry[NetworkCard] = Registry("network", see="preimage networks")
 SOURCES: Registry[Source] = Registry("source of networks", see="preimage networks")
-_FAMILIES = ("squeezenet", "classic")  # one file a family or a source in this folder; it registers when it is imported
+_FAMILIES = ("squeezenet", "classic", "matconvnet")  # one file a family or a source in this folder; it registers when it is imported
 
 
 def load_network(
-    name: str,
+    name: str | os.PathLike[str],
     weights: str | os.PathLike[str] | None = "default",
     *,
     seed: int = 0,
@@ -70,22 +72,34 @@ def load_network(
 ) -> Network:
     """A network by name.
 
+    name: a registered one, or the path of a MatConvNet file (FILE.mat).
     weights: "default", the trained ones of its card; a .safetensors file or a .pt/.pth checkpoint (a plain state dict, read
-    without running code) that fits exactly; None, random initialisation from `seed`.
-    Raises UnknownName for the name, InputError for weights that do not fit (with the list of what is wrong).
+    without running code) that fits exactly; for a classic network, its .mat file; None, random initialisation from `seed`.
+    Raises UnknownName for the name, InputError for weights that do not fit (with the list of what is wrong), FetchError for trained
+    weights that were not fetched.
 
     >>> net = load_network("squeezenet1_1", weights=None)
     >>> net.layer("fire4").shape
     (256, 28, 28)
     """
-    card = find_card(name)
+    card = find_card(os.fspath(name))
+    origin = "random" if weights is None else str(weights)
+    card, weights = _adopted(card, weights)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = card.build()
     if weights is not None:
         _fill(module, _weights(card, weights), f"the weights {str(weights)!r} of {name}")
-    origin = "random" if weights is None else str(weights)
     return Network(module.eval().to(device or "cpu"), card, f"{origin}{f' (seed {seed})' if weights is None else ''}")
+
+
+def _adopted(card: NetworkCard, weights: str | os.PathLike[str] | None) -> tuple[NetworkCard, str | os.PathLike[str] | None]:
+    """Where the weights are in a file that says more than weights: the card of that file, and its "default" weights."""
+    if card.adopt is None or weights is None:
+        return card, weights
+    if str(weights) == "default" and card.file is not None:
+        return card.adopt(check(card.file, net=card.name)), "default"
+    return (card.adopt(weights), "default") if str(weights).lower().endswith(".mat") else (card, weights)
 
 
 def known_networks() -> list[NetworkCard]:
