@@ -36,6 +36,10 @@ class MissingExtra(PreimageError, ImportError):
     """An optional dependency is absent; the text names the extra to install."""
 
 
+class FetchError(PreimageError, OSError):
+    """A file that had to be fetched and could not be; the text names it, where to get it and where to put it."""
+
+
 class PreimageWarning(UserWarning):
     """The result stands, but something about it should be known."""
 

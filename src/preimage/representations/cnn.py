@@ -319,6 +319,12 @@ def _watch(module: nn.Module, space: PixelSpace, leak: float) -> tuple[list[_Run
     return order, None
 
 
+def only_tensor(output: Any, preferred: str = "") -> Tensor | None:
+    """A module's output where it is one tensor or holds one, or the one under the preferred key; None where that is no choice."""
+    choices = _choices(output)
+    return choices.get(preferred, next(iter(choices.values())) if len(choices) == 1 else None)
+
+
 def _choices(output: Any) -> dict[int | str | None, Tensor]:
     """The tensors of a module's output by the key that chooses each; None where the output is itself a tensor."""
     if isinstance(output, Tensor):
