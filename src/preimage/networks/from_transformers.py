@@ -62,8 +62,8 @@ def _kind(name: str, config: Any) -> Any:
 
     vision = getattr(config, "vision_config", config)
     built = (getattr(config, "architectures", None) or [""])[0]
-    heads: Any = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.get(type(config), ())
-    candidates: list[Any] = [*(heads if isinstance(heads, (tuple, list)) else [heads]), MODEL_MAPPING.get(type(vision))]
+    heads: Any = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.get(type(config), None) or []
+    candidates: list[Any] = [*(heads if isinstance(heads, (tuple, list)) else [heads]), MODEL_MAPPING.get(type(vision), None)]
     for kind in candidates if vision is config else candidates[-1:]:
         if kind is not None and kind.main_input_name == "pixel_values" and (kind is candidates[-1] or kind.__name__ == built):
             return kind
