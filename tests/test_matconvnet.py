@@ -159,7 +159,7 @@ def changed(index, **values):
         (lambda n: n["meta"]["normalization"].update(imageSize="big"), "normalization.imageSize is the text 'big', wanted a few numbers"),
         (
             lambda n: n["meta"]["normalization"].pop("averageImage"),
-            "has no normalization.averageImage, so what its pixels mean is not known",
+            "net.mat does not say which pixels of 12x10 it takes",
         ),
         (lambda n: n["meta"]["normalization"].update(averageImage=np.ones((4, 4, 2))), r"averageImage has shape \(4, 4, 2\)"),
         (lambda n: n["meta"]["classes"].update(description=[1.0, "a"]), "classes.description is no cell array of texts"),

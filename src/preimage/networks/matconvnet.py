@@ -47,13 +47,10 @@ class MatNetwork:
     average: np.ndarray | None = field(repr=False)
     classes: list[str] = field(repr=False)
 
-    def space(self) -> PixelSpace:
-        """The pixels that it takes. Raises InputError if the file has no average image: then nothing says what was subtracted."""
+    def space(self) -> PixelSpace | None:
+        """The pixels that it takes; None if the file has no average image, as then nothing says what they mean."""
         if self.average is None:
-            raise InputError(
-                f"{str(self.path)!r} has no normalization.averageImage, so what its pixels mean is not known. Read it with "
-                "preimage.networks.matconvnet.read_network(path).build() and give the space: preimage.Layer(module, name, space=…)."
-            )
+            return None
         colour = np.asarray(self.average, dtype=np.float64).mean(axis=(0, 1))
         channels = {1: "grey", 3: "rgb"}.get(self.channels, self.channels)
         return PixelSpace(self.size, channels, mean=tuple(float(v) for v in colour))
@@ -94,7 +91,7 @@ def read_network(path: str | os.PathLike[str]) -> MatNetwork:
 
 
 def open_card(path: str | os.PathLike[str]) -> NetworkCard:
-    """The network of a file as a card. Raises InputError as `read_network`, and for a file that does not say what its pixels are."""
+    """The network of a file as a card. Raises what `read_network` raises."""
     return _card(read_network(path))
 
 
@@ -105,10 +102,11 @@ def with_file(card: NetworkCard, steps: Sequence[Step], path: str | os.PathLike[
     Raises InputError with every other difference.
     """
     net = read_network(path)
-    assert card.space.size is not None
-    wrong = differences(steps, net.steps, card.space.size)
-    if net.size != card.space.size:
-        wrong.insert(0, f"images of {net.size} instead of {card.space.size}")
+    size = None if card.space is None else card.space.size
+    assert size is not None
+    wrong = differences(steps, net.steps, size)
+    if net.size != size:
+        wrong.insert(0, f"images of {net.size} instead of {size}")
     if wrong:
         more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
         raise InputError(
@@ -166,6 +164,7 @@ def _card(net: MatNetwork) -> NetworkCard:
         names={s.name: s.name for s in steps},
         classes=(lambda: classes) if classes else None,
         source=f"the file {str(path)!r}",
+        size=net.size,
     )
 
 
@@ -393,4 +392,11 @@ def _kind(value: Any) -> str:
     )
 
 
-SOURCES.register("matconvnet")(Source(form="FILE.mat", matches=lambda name: name.lower().endswith(".mat"), open=open_card))
+SOURCES.register("matconvnet")(
+    Source(
+        form="FILE.mat",
+        matches=lambda name: name.lower().endswith(".mat"),
+        open=open_card,
+        about="a MatConvNet network of the simplenn form, with its weights, mean and classes",
+    )
+)
