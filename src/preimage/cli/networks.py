@@ -21,7 +21,7 @@ def networks(as_json: Json = False) -> None:
         from ..networks.network import known_networks
 
         cards = known_networks()
-        rows = [[c.name, f"{c.space.size}", _weights(c), c.licence, c.paper] for c in cards]
+        rows = [[c.name, f"{c.space.size if c.space else ''}", _weights(c), c.licence, c.paper] for c in cards]
         keys = ["name", "size", "trained weights", "licence", "paper"]
         table(keys, rows, as_json)
 
