@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 import preimage
 from preimage.errors import InputError, PreimageWarning, UnknownName
 from preimage.networks import matfile
-from preimage.networks.chain import Chain, Conv, ReLU
-from preimage.networks.matconvnet import differences, read_network, with_file
+from preimage.networks.chain import Chain, Conv, Norm, Pool, ReLU, differences
+from preimage.networks.matconvnet import read_network, with_file
 from preimage.networks.network import NetworkCard
 
 from . import matfiles
@@ -371,7 +371,6 @@ def test_every_difference_from_a_known_network_is_listed(tmp_path):
 
 
 def test_the_same_chain_differs_in_nothing_whatever_its_overhang_where_that_is_unused():
-    from preimage.networks.chain import Norm, Pool
 
     a, b, c = (Pool("pool1", "max", (2, 2), (2, 2), (0, k, 0, k)) for k in (0, 1, 2))
     assert differences([a], [b], (4, 4)) == []

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol
 
 import torch
@@ -71,6 +72,31 @@ def map_size(step: Step, size: Pair) -> Pair:
     padded = (size[0] + top + bottom, size[1] + left + right)
     rows, columns = ((n - d * (k - 1) - 1) // s + 1 for n, k, s, d in zip(padded, step.kernel, step.stride, dilation, strict=True))
     return rows, columns
+
+
+def differences(wanted: Sequence[Step], found: Sequence[Step], size: Pair) -> list[str]:
+    """In words, what is different in a chain that should be another, for images of this size.
+
+    >>> differences([Conv("conv1", 3, 8, (3, 3))], [Conv("conv1", 3, 9, (3, 3)), ReLU("relu1")], (8, 8))
+    ["unexpected layer 'relu1'", "outputs of 'conv1' is 9 instead of 8"]
+    """
+    ours, theirs = ({s.name: s for s in chain if not isinstance(s, Dropout)} for chain in (wanted, found))
+    wrong = [f"missing layer {n!r}" for n in ours if n not in theirs] + [f"unexpected layer {n!r}" for n in theirs if n not in ours]
+    if not wrong and list(ours) != list(theirs):
+        wrong.append(f"the layers come as {', '.join(theirs)}")
+    sides = {id(s): out for chain in (wanted, found) for s, out in _sizes(chain, size)}
+    for name, a in ours.items():
+        b = theirs.get(name, a)
+        if type(a) is not type(b):
+            wrong.append(f"{name!r} is {type(b).__name__} instead of {type(a).__name__}")
+            continue
+        for f in fields(a):  # type: ignore[arg-type]
+            old, new = getattr(a, f.name), getattr(b, f.name)
+            same_map = f.name == "pads" and old[::2] == new[::2] and sides[id(a)] == sides[id(b)]
+            close = isinstance(old, float) and math.isclose(old, new, rel_tol=1e-5)  # numbers were kept in single precision
+            if old != new and not same_map and not close:
+                wrong.append(f"{f.name} of {name!r} is {new} instead of {old}")
+    return wrong
 
 
 @dataclass(frozen=True)
@@ -251,3 +277,11 @@ class AveragePool(_Windows):
             F.avg_pool2d(self.padded(t, 0.0), self.kernel, self.stride, divisor_override=1) for t in (x, torch.ones_like(x[:1, :1]))
         )
         return total / count
+
+
+def _sizes(chain: Sequence[Step], size: Pair) -> list[tuple[Step, Pair]]:
+    out = []
+    for step in chain:
+        size = map_size(step, size)
+        out.append((step, size))
+    return out
