@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, BinaryIO
 
-DEPTH, VALUES = 24, 200_000  # of nesting; of cells and fields in all. A network with 40 layers has 5 and about 1500
+DEPTH, VALUES = 24, 200_000  # of nesting; of values in all. A file like imagenet-vgg-m.mat has 2 and 1115
 BYTES = 8 << 30  # in all, unpacked
 _PACKED, _EASY = 100, 64 << 20  # more than this ratio, above this size, is a bomb and no network
 _COMPRESSED, _MATRIX = 15, 14
