@@ -99,11 +99,18 @@ class PixelSpace:
             name, _, size = text.strip().partition(":")
             preset = {"imagenet": PixelSpace.imagenet, "caffe": PixelSpace.caffe}.get(name)
             if preset is not None:
-                return preset(_size(size)) if size else preset()
+                return preset(parse_size(size)) if size else preset()
             fields = dict(part.strip().split("=", 1) for part in text.split(","))
             if not fields.keys() <= {"size", "channels", "scale", "mean", "std", "fit"} or "size" not in fields:
                 raise ValueError
-            read: dict[str, Any] = {"size": _size, "channels": _channels, "scale": float, "mean": _numbers, "std": _numbers, "fit": str}
+            read: dict[str, Any] = {
+                "size": parse_size,
+                "channels": _channels,
+                "scale": float,
+                "mean": _numbers,
+                "std": _numbers,
+                "fit": str,
+            }
             return PixelSpace(**{key: read[key](value) for key, value in fields.items()})
         except InputError:
             raise
@@ -201,11 +208,16 @@ class PixelSpace:
         return levels[top : top + self.size[0], left : left + self.size[1]]
 
 
-def _size(text: str) -> tuple[int, int]:
-    numbers = [int(n) for n in text.lower().split("x")]
-    if len(numbers) not in (1, 2):
-        raise ValueError(text)
-    return numbers[0], numbers[-1]
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) of "224" or "224x320". Raises InputError.
+
+    >>> parse_size("224"), parse_size("224x320")
+    ((224, 224), (224, 320))
+    """
+    numbers = text.lower().split("x")
+    if len(numbers) > 2 or not all(n.strip().isdecimal() and int(n) > 0 for n in numbers):
+        raise InputError(f"A size is written 224, or 224x320 for height and width, in pixels; got {text!r}.")
+    return int(numbers[0]), int(numbers[-1])
 
 
 def _channels(text: str) -> str | int:

@@ -28,7 +28,6 @@ def open_card(name: str) -> NetworkCard:
     """
     place, _, attribute = name.partition(":")
     with _here(), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
         try:
             found: Any = import_module(place)
         except ModuleNotFoundError as error:
@@ -39,6 +38,7 @@ def open_card(name: str) -> NetworkCard:
             if not hasattr(found, part):
                 raise InputError(f"{place!r} has no {attribute!r}. A network of one's own is named package.module:function.")
             found = getattr(found, part)
+        torch.manual_seed(0)  # after the import, which may draw too
         value = found if isinstance(found, (nn.Module, NetworkCard, Network)) else _call(name, found)
     return _card(name, value)
 

@@ -243,12 +243,12 @@ class Network:
         return [with_title(i, own[i.name]) for i in self._infos if i.name in own]
 
     def layer(self, name: str, **options: Any) -> Layer:
-        """A layer as a representation; `options` are those of `Layer`. Raises UnknownName with the nearest names."""
+        """A layer as a representation, "" for the whole network; `options` are those of `Layer`. Raises UnknownName, with the nearest."""
         dotted, *_ = parse_name(name)
         target = self.card.names.get(dotted)
         if target is None:
             modules = [n for n, _ in self.module.named_modules() if n]
-            if dotted not in modules:
+            if dotted and dotted not in modules:
                 raise unknown(f"layer of {self.card.name}", dotted, [*self.card.names, *modules], f"preimage layers {self.card.name}")
             target = dotted
         return ClassifierLayer(self, target + name[len(dotted) :], title=name, **options)

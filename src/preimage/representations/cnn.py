@@ -17,8 +17,8 @@ from ..errors import InputError
 from ..pixelspace import PixelSpace
 from ..registry import unknown
 from ..regularizers import Jitter
-from .receptive_field import Field, Follow, Number
-from .tokens import Part, find_part
+from .receptive_field import Field, Follow, Layout, Number
+from .tokens import Part, find_part, parts_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class LayerInfo:
     kind: the class of the module. shape: of its output for one image of the space's size, without the batch.
     receptive_field: side in pixels of the part of the image that one of its units sees (padding counted; the larger side
     where they differ); None: the whole image. stride: pixels from one unit to the next, or of the last grid before it became
-    global. jitter: the paper's amount for it. field: exact start, size and stride along rows and columns.
+    global. jitter: the paper's amount for it. field: exact start, size and stride along rows and columns. parts: "cls", "prefix"
+    and "grid" where it has them, to be named as "dotted.name:grid".
     """
 
     name: str
@@ -39,6 +40,7 @@ class LayerInfo:
     stride: Number
     jitter: int
     field: Field | None
+    parts: tuple[str, ...] = ()
 
 
 class Layer:
@@ -46,7 +48,8 @@ class Layer:
 
     module: any nn.Module that takes images. name: a dotted name of `module.named_modules()` ("" for the whole module),
     optionally with "[key]" and "#call" as `layers` lists them, and of a transformer's tokens ":cls" (the class token), ":prefix"
-    (it and the registers) or ":grid" (the patches as a map of channels, rows and columns; also of a map with channels last). space: the pixels that the module takes.
+    (it and the registers) or ":grid" (the patches as a map of channels, rows and columns; also of a map with channels last).
+    space: the pixels that the module takes.
     output: which tensor, where the layer gives a tuple, list or dict of several. call: which run, where the module runs several
     times in a pass (0 is the first; the default is the last). leak: slope given to ReLUs below zero, to revive dead units.
 
@@ -192,7 +195,9 @@ def layers(module: nn.Module, space: PixelSpace) -> list[LayerInfo]:
         call = seen[run.name] = seen.get(run.name, -1) + 1
         if run.name:
             suffix = f"#{call}" if times[run.name] > 1 else ""
-            infos += [run.info(key, run.name + ("" if key is None else f"[{key}]") + suffix) for key in run.outputs]
+            found = [run.info(key, run.name + ("" if key is None else f"[{key}]") + suffix) for key in run.outputs]
+            assert space.size is not None
+            infos += [replace(i, parts=parts_of(i.shape, i.field, space.size, module, run.name)) for i in found]
     return infos
 
 
@@ -371,7 +376,7 @@ def _part_of(info: LayerInfo, which: str, space: PixelSpace, module: nn.Module, 
     shape = tuple(part(torch.zeros(1, *info.shape), *space.size).shape[1:])
     if info.field is None or which != "grid":
         return replace(info, shape=shape, receptive_field=None, field=None), part
-    layout = [[(n, None)] for n in (1, *shape[:1])] + [[(n, axis)] for axis, n in enumerate(shape[1:])]
+    layout: Layout = [[(1, None)], [(shape[0], None)], [(shape[1], 0)], [(shape[2], 1)]]
     stride = max(part.rows, part.cols)
     jitter = Jitter.for_stride(float(stride)).amount
     return replace(info, shape=shape, stride=_plain_number(stride), jitter=jitter, field=replace(info.field, layout=layout)), part

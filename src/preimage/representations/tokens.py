@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,7 +41,7 @@ class Part:
                 f"An image of {height}x{width} pixels gives {features.shape[1]} tokens, which are not {self.prefix} and a grid of {h}x{w}."
             )
         if self.which == "grid":
-            return features[:, self.prefix :].transpose(1, 2).unflatten(2, (h, w))
+            return features[:, self.prefix :].transpose(1, 2).reshape(len(features), -1, h, w)
         return features[:, : self.prefix] if self.which == "prefix" else features[:, 0]
 
 
@@ -76,9 +77,19 @@ def find_part(
         raise InputError(f"Layer {name!r} has {shape[0]} tokens, all of them patches: it has no part {which!r}.")
     if which == "cls" and not any(n.rpartition(".")[2] in _CLASS_TOKENS for n, _ in module.named_parameters()):
         raise InputError(
-            f"The network has {left} tokens before its patches at {name!r}, but no class token ({', '.join(_CLASS_TOKENS)}): choose :prefix."
+            f"Layer {name!r} has {left} tokens before its patches, but none is a class token ({', '.join(_CLASS_TOKENS)}): choose :prefix."
         )
     return Part(which, "tokens", left, rows, cols)
+
+
+def parts_of(shape: tuple[int, ...], field: Field | None, size: tuple[int, int], module: nn.Module, dotted: str) -> tuple[str, ...]:
+    """The parts that a layer has, for lists; a map with channels first is its own grid and has none."""
+    found = []
+    for which in PARTS:
+        with suppress(InputError):
+            if find_part(which, dotted, shape, field, size, module, dotted).order != "channels first":
+                found.append(which)
+    return tuple(found)
 
 
 def _order(shape: tuple[int, ...], field: Field, grid: tuple[int, int]) -> tuple[Literal["channels last", "channels first"], int] | None:
