@@ -9,7 +9,10 @@ import typer
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF, WebP or BMP; one or several.", show_default=False)]
 Net = Annotated[str, typer.Option("--net", metavar="NAME", help="A network, or one's own in any of the forms of `preimage networks`.")]
-Weights = Annotated[str, typer.Option(metavar="FILE", help="'default', a .safetensors or .pt file, or 'none' for random weights.")]
+Weights = Annotated[
+    str,
+    typer.Option(metavar="FILE", help="'default', a file (.safetensors, .pt, a classic network's .mat), or 'none' for random weights."),
+]
 Space = Annotated[
     str | None,
     typer.Option(

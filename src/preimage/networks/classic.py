@@ -153,10 +153,10 @@ def _card(name: str, steps: list[Step], size: int, mean: tuple[float, ...], stem
     return replace(card, adopt=lambda path: with_file(card, steps, path))
 
 
-_KRIZHEVSKY = "Krizhevsky, Sutskever, Hinton, ImageNet classification with deep convolutional neural networks, NIPS 2012"
-_JIA = "Jia et al., Caffe: Convolutional architecture for fast feature embedding, arXiv:1408.5093, 2014"
-_CHATFIELD = "Chatfield, Simonyan, Vedaldi, Zisserman, Return of the devil in the details, BMVC 2014"
-_SIMONYAN = "Simonyan, Zisserman, Very deep convolutional networks for large-scale image recognition, ICLR 2015"
+_KRIZHEVSKY = "Krizhevsky et al., AlexNet, NIPS 2012"
+_JIA = "Jia et al., Caffe, arXiv:1408.5093, 2014"
+_CHATFIELD = "Chatfield et al., Return of the devil in the details, BMVC 2014"
+_SIMONYAN = "Simonyan and Zisserman, Very deep convolutional networks, ICLR 2015"
 _BVLC, _NON_COMMERCIAL, _CC_BY = "unrestricted (BVLC)", "non-commercial (VGG)", "CC BY 4.0 (VGG)"
 
 # name, layers, size, mean, the stem of the file and its MD5 as MatConvNet's page "Pretrained models" gives it, licence, paper

@@ -109,6 +109,13 @@ def _download(file: RemoteFile, folder: Path, progress: bool) -> Path:
 
 
 def _reason(error: Exception) -> str:
+    """In a few words; a failed connection's own text is a stack of library names."""
+    import requests
+
+    if isinstance(error, requests.Timeout):
+        return "no answer in time"
+    if isinstance(error, requests.ConnectionError):
+        return "no connection"
     text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     return text if len(text) <= 200 else text[:200] + "…"
 
