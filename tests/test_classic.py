@@ -229,8 +229,13 @@ def test_random_weights_follow_the_seed_and_keep_responses_alive(alex, cat):
     assert all(same)
     assert not torch.equal(alex.module.conv1.weight, other.module.conv1.weight)
     x = alex.space.encode(cat)
-    spread = {i.name: float(alex.layer(i.name)(x).std()) for i in alex.layers()}
+    spread, size = {}, {}
+    with torch.no_grad():
+        for name, child in alex.module.named_children():
+            x = child(x)
+            spread[name], size[name] = float(x.std()), float(x.square().mean().sqrt())
     assert all(1 < s < 1000 for s in spread.values()), spread  # pixels have about 60
+    assert size["relu7"] / size["relu6"] == pytest.approx(1, abs=0.1)  # He's factor keeps it; of 4096 units the ratio varies by some 2%
 
 
 @pytest.mark.parametrize(("name", "colour"), [("caffe-alex", (122.68, 116.67, 104.0)), ("vgg-vd-16", (123.68, 116.78, 103.94))])
