@@ -18,7 +18,7 @@ from torch import nn
 import preimage
 from preimage import PixelSpace, load_network
 from preimage.errors import FetchError, InputError, MissingExtra, PreimageWarning, UnknownName
-from preimage.networks import efficientnet_lite0, from_programs
+from preimage.networks import efficientnet_lite0, from_programs, from_transformers
 from preimage.networks.checkpoints import fill, no_pickled_code, read_state
 from preimage.networks.network import find_card, known_sources, weights_hash
 
@@ -122,6 +122,23 @@ def test_timm_s_pixels_are_those_of_the_tag_and_its_weights_files_fit():
         find_card("timm/resnet50.a1_in2k")
 
 
+def test_timm_s_weights_are_those_that_it_reads(monkeypatch):
+    import timm
+
+    torch.manual_seed(11)
+    state = timm.create_model("resnet10t").state_dict()
+    asked = []
+
+    def hub(model_id, **options):
+        asked.append(model_id)
+        return state
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", hub)
+    net = load_network("timm/resnet10t")
+    assert asked == ["timm/resnet10t.c3_in1k"]
+    assert all(bool((net.module.state_dict()[k] == v).all()) for k, v in state.items())
+
+
 def test_timm_offline_says_where_the_weights_are(monkeypatch):
     import timm
 
@@ -221,6 +238,49 @@ def test_a_model_that_takes_no_images_and_code_in_a_folder_are_refused(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mine", "auto_map": {"AutoConfig": "evil.Config"}}))
     with pytest.raises(InputError, match="cannot be read"):
         load_network(f"transformers/{tmp_path}")
+
+
+def test_a_model_of_the_hub_is_fetched_by_its_library_or_the_error_says_what_to_put_where(monkeypatch):
+    from huggingface_hub import constants, errors
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        FetchError, match=r"could not be fetched .*huggingface.co/somebody/some-vit .*model\.safetensors.*transformers/FOLDER"
+    ):
+        load_network("transformers/somebody/some-vit")
+    for error, kind in [(errors.EntryNotFoundError("no such file"), None), (errors.LocalEntryNotFoundError("offline"), FetchError)]:
+
+        def download(*arguments, error=error, **options):
+            raise error
+
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+        if kind is None:
+            assert from_transformers._fetched_processor("n", "somebody/some-vit") is None
+        else:
+            with pytest.raises(kind):
+                from_transformers._fetched_processor("n", "somebody/some-vit")
+
+
+@pytest.mark.parametrize(
+    ("processor", "space"),
+    [
+        ({"crop_size": 24, "do_center_crop": True, "size": {"shortest_edge": 32}}, PixelSpace(24, "rgb", 1.0, (0.4, 0.5, 0.6), 0.25)),
+        ({"size": {"shortest_edge": 40}}, PixelSpace(40, "rgb", 1.0, (0.4, 0.5, 0.6), 0.25)),
+        ({"size": 32, "do_normalize": False}, PixelSpace(32, "rgb", 1.0)),
+        ({}, SPACE),  # the size of the model's own config
+    ],
+)
+def test_the_forms_in_which_processors_write_their_pixels(vit_folder, processor, space):
+    folder, _ = vit_folder
+    given = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.25] * 3, "do_rescale": True, "rescale_factor": 1 / 255} | processor
+    (folder / "preprocessor_config.json").write_text(json.dumps(given))
+    assert find_card(f"transformers/{folder}").space == space
+    (folder / "preprocessor_config.json").write_text(json.dumps(given | {"rescale_factor": 1 / 127.5}))
+    with pytest.raises(InputError, match="neither 0–1 nor 0–255"):
+        find_card(f"transformers/{folder}")
+    (folder / "preprocessor_config.json").write_text("{")
+    with pytest.raises(InputError, match="is no JSON"):
+        find_card(f"transformers/{folder}")
 
 
 # ONNX

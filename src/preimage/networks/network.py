@@ -121,7 +121,7 @@ def load_network(
 def known_networks() -> list[NetworkCard]:
     """Every registered card, by name."""
     registry = _registered()
-    return [registry[name] for name in registry]
+    return [registry[name] for name in sorted(registry)]
 
 
 def known_sources() -> list[Source]:
