@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 import sys
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -150,7 +152,7 @@ def test_timm_offline_says_where_the_weights_are(monkeypatch):
         return real(name, pretrained=pretrained, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(FetchError, match=r"timm/resnet10t.*no route.*huggingface.co/timm/resnet10t"):
+    with pytest.raises(FetchError, match=r"timm/resnet10t.*no route.*Get model\.safetensors from huggingface.co/timm/resnet10t.*cache"):
         load_network("timm/resnet10t")
 
 
@@ -571,3 +573,21 @@ def test_a_source_s_network_says_where_its_pixels_came_from_in_its_result(my_mod
     photo = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
     result = preimage.invert(net.layer("0"), photo, iterations=2, progress=False)
     assert result.config["network"] == "my_models_of_test:with_space"
+
+
+def test_the_page_about_networks_runs(tmp_path, monkeypatch, cat):
+    """docs/networks.md as it stands, at fewer iterations."""
+    page = (Path(__file__).parent.parent / "docs" / "networks.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    assert len(blocks) == 4
+    monkeypatch.chdir(tmp_path)
+    Path("photo.jpg").write_bytes(Path(cat).read_bytes())
+    real = preimage.tasks.minimize
+    monkeypatch.setattr(preimage.tasks, "minimize", lambda *a, **k: real(*a, **{**k, "iterations": 2, "progress": False}))
+    for block in blocks:
+        if block.startswith("# my_models.py"):
+            Path("my_models.py").write_text(block)
+        exec(compile(block, "docs/networks.md", "exec"), {})
+    net = load_network("my_models:build")
+    assert (net.space.channels, net.layer("2").shape) == ("grey", (16, 12, 12))
+    sys.modules.pop("my_models")

@@ -70,12 +70,28 @@ def _weights(name: str, model: str, config: Mapping[str, Any]) -> Any:
                 module: nn.Module = timm.create_model(model, pretrained=True)
         except Exception as error:
             raise FetchError(
-                f"The weights of {name} could not be fetched or read ({' '.join(str(error).split())[:300]}). Get them from "
-                f"{_place(config)}, into the cache of huggingface_hub or torch hub, or give the file itself (weights=PATH, --weights PATH)."
+                f"The weights of {name} could not be fetched or read ({' '.join(str(error).split())[:300]}). Get {_file(config)} from "
+                f"{_place(config)} and give it (weights=PATH, --weights PATH), or put it into the library's cache ({_cache(config)})."
             ) from error
         return module.state_dict()
 
     return weights
+
+
+def _file(config: Mapping[str, Any]) -> str:
+    if config.get("hf_hub_id"):
+        return str(config.get("hf_hub_filename") or "model.safetensors")
+    return str(config.get("url") or "the file").rsplit("/", 1)[-1]
+
+
+def _cache(config: Mapping[str, Any]) -> str:
+    if config.get("hf_hub_id"):
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        return f"hf download {config['hf_hub_id']}, which fills {HF_HUB_CACHE}"
+    import torch
+
+    return f"{torch.hub.get_dir()}/checkpoints"
 
 
 def _place(config: Mapping[str, Any]) -> str:
