@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .network import SOURCES, NetworkCard, Source
 
 _INPUT, _WEIGHTS = "_input", "_weights"  # modules of our own beside those that carry the program's names
@@ -33,7 +33,7 @@ def open_exported(name: str) -> NetworkCard:
     try:
         program = torch.export.load(name)
     except Exception as error:
-        raise InputError(f"{name!r} is no program of torch.export, or damaged ({_first_line(error)}).") from error
+        raise InputError(f"{name!r} is no program of torch.export, or damaged ({first_line(error)}).") from error
     module = tapped(program, name)
     shape: Any = module.get_submodule(_INPUT).shape
     size = shape[2:] if all(isinstance(n, int) for n in shape[2:]) else None
@@ -109,7 +109,7 @@ def _turned(name: str, module: nn.Module, size: tuple[int, int]) -> nn.Module:
             program = TS2EPConverter(script, (torch.zeros(1, 3, *size),)).convert()
         except Exception as error:
             raise InputError(
-                f"torch.export cannot take over the TorchScript program {name!r} ({type(error).__name__}: {_first_line(error)}). "
+                f"torch.export cannot take over the TorchScript program {name!r} ({type(error).__name__}: {first_line(error)}). "
                 "Where you have its source, use that: package.module:function, or torch.export.save."
             ) from error
         return tapped(program, name)
@@ -165,10 +165,6 @@ class _Takes(nn.Module):
                 f"{' x '.join(map(str, x.shape))}. Export it again with dynamic_shapes where these should be free."
             )
         return x
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0][:300]
 
 
 SOURCES.register("torch.export")(

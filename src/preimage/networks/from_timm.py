@@ -11,6 +11,7 @@ from ..errors import FetchError, InputError, MissingExtra
 from ..pixelspace import PixelSpace
 from ..registry import unknown
 from .checkpoints import no_pickled_code
+from .imagenet import class_names
 from .network import SOURCES, NetworkCard, Source
 
 
@@ -46,7 +47,7 @@ def open_card(name: str) -> NetworkCard:
         _space(values),
         build,
         _weights(name, model, values) if config.has_weights else None,
-        classes=_imagenet if values.get("num_classes") == 1000 and "in1k" in (values.get("tag") or "") else None,
+        classes=class_names if values.get("num_classes") == 1000 and "in1k" in (values.get("tag") or "") else None,
         source=_place(values),
         licence=str(values.get("license") or "that of the weights; timm's code is Apache-2.0"),
         paper=" ".join(values.get("paper_ids") or []) if not isinstance(values.get("paper_ids"), str) else values["paper_ids"],
@@ -106,12 +107,6 @@ def _resize(module: nn.Module, size: tuple[int, int]) -> nn.Module:
     if change is not None:
         change(img_size=size)
     return module
-
-
-def _imagenet() -> list[str]:
-    from torchvision.models import ResNet18_Weights
-
-    return list(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 SOURCES.register("timm")(
