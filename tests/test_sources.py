@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import re
 import sys
 import warnings
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from torch import nn
 import preimage
 from preimage import PixelSpace, load_network
 from preimage.errors import FetchError, InputError, MissingExtra, PreimageWarning, UnknownName
-from preimage.networks import efficientnet_lite0, from_programs
+from preimage.networks import checkpoints, efficientnet_lite0, from_programs, from_transformers
 from preimage.networks.checkpoints import fill, no_pickled_code, read_state
 from preimage.networks.network import find_card, known_sources, weights_hash
 
@@ -122,6 +124,23 @@ def test_timm_s_pixels_are_those_of_the_tag_and_its_weights_files_fit():
         find_card("timm/resnet50.a1_in2k")
 
 
+def test_timm_s_weights_are_those_that_it_reads(monkeypatch):
+    import timm
+
+    torch.manual_seed(11)
+    state = timm.create_model("resnet10t").state_dict()
+    asked = []
+
+    def hub(model_id, **options):
+        asked.append(model_id)
+        return state
+
+    monkeypatch.setattr("timm.models._builder.load_state_dict_from_hf", hub)
+    net = load_network("timm/resnet10t")
+    assert asked == ["timm/resnet10t.c3_in1k"]
+    assert all(bool((net.module.state_dict()[k] == v).all()) for k, v in state.items())
+
+
 def test_timm_offline_says_where_the_weights_are(monkeypatch):
     import timm
 
@@ -133,7 +152,7 @@ def test_timm_offline_says_where_the_weights_are(monkeypatch):
         return real(name, pretrained=pretrained, **options)
 
     monkeypatch.setattr(timm, "create_model", offline)
-    with pytest.raises(FetchError, match=r"timm/resnet10t.*no route.*huggingface.co/timm/resnet10t"):
+    with pytest.raises(FetchError, match=r"timm/resnet10t.*no route.*Get model\.safetensors from huggingface.co/timm/resnet10t.*cache"):
         load_network("timm/resnet10t")
 
 
@@ -221,6 +240,49 @@ def test_a_model_that_takes_no_images_and_code_in_a_folder_are_refused(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "mine", "auto_map": {"AutoConfig": "evil.Config"}}))
     with pytest.raises(InputError, match="cannot be read"):
         load_network(f"transformers/{tmp_path}")
+
+
+def test_a_model_of_the_hub_is_fetched_by_its_library_or_the_error_says_what_to_put_where(monkeypatch):
+    from huggingface_hub import constants, errors
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(
+        FetchError, match=r"could not be fetched .*huggingface.co/somebody/some-vit .*model\.safetensors.*transformers/FOLDER"
+    ):
+        load_network("transformers/somebody/some-vit")
+    for error, kind in [(errors.EntryNotFoundError("no such file"), None), (errors.LocalEntryNotFoundError("offline"), FetchError)]:
+
+        def download(*arguments, error=error, **options):
+            raise error
+
+        monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+        if kind is None:
+            assert from_transformers._fetched_processor("n", "somebody/some-vit") is None
+        else:
+            with pytest.raises(kind):
+                from_transformers._fetched_processor("n", "somebody/some-vit")
+
+
+@pytest.mark.parametrize(
+    ("processor", "space"),
+    [
+        ({"crop_size": 24, "do_center_crop": True, "size": {"shortest_edge": 32}}, PixelSpace(24, "rgb", 1.0, (0.4, 0.5, 0.6), 0.25)),
+        ({"size": {"shortest_edge": 40}}, PixelSpace(40, "rgb", 1.0, (0.4, 0.5, 0.6), 0.25)),
+        ({"size": 32, "do_normalize": False}, PixelSpace(32, "rgb", 1.0)),
+        ({}, SPACE),  # the size of the model's own config
+    ],
+)
+def test_the_forms_in_which_processors_write_their_pixels(vit_folder, processor, space):
+    folder, _ = vit_folder
+    given = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.25] * 3, "do_rescale": True, "rescale_factor": 1 / 255} | processor
+    (folder / "preprocessor_config.json").write_text(json.dumps(given))
+    assert find_card(f"transformers/{folder}").space == space
+    (folder / "preprocessor_config.json").write_text(json.dumps(given | {"rescale_factor": 1 / 127.5}))
+    with pytest.raises(InputError, match="neither 0–1 nor 0–255"):
+        find_card(f"transformers/{folder}")
+    (folder / "preprocessor_config.json").write_text("{")
+    with pytest.raises(InputError, match="is no JSON"):
+        find_card(f"transformers/{folder}")
 
 
 # ONNX
@@ -482,7 +544,7 @@ def test_an_absent_library_names_its_extra(name, library, extra, monkeypatch):
 
 
 def test_efficientnet_lite0_classifies_the_twenty_photographs(photographs):
-    """Measured: 17 right at top-1 and all 20 at top-5. Wrong padding, epsilon or order of tensors leaves hardly one."""
+    """Measured: 17 right at top-1 and all 20 at top-5."""
     labels = torch.tensor([int(p.stem.split("_")[-1]) for p in photographs])
     net = load_network("efficientnet-lite0")
     probabilities = net.predict(torch.cat([net.space.encode(p) for p in photographs]))
@@ -493,15 +555,27 @@ def test_efficientnet_lite0_classifies_the_twenty_photographs(photographs):
     assert net.layer("block5").shape == (40, 28, 28)
 
 
+def test_efficientnet_lite0_pads_and_normalises_as_tensorflow_does():
+    """In plain code: "same" padding of an even image at stride 2 goes below and to the right, epsilon is 1e-3, ReLU ends at 6."""
+    net = load_network("efficientnet-lite0")
+    state = net.module.state_dict()
+    x = canonical(size=224)
+    v = (x + net.space.mean_colour - 127) / 128
+    conv = nn.functional.conv2d(nn.functional.pad(v, (0, 1, 0, 1)), state["conv_stem.weight"], stride=2)
+    weight, bias, mean, var = (state[f"bn1.{k}"].view(1, -1, 1, 1) for k in ("weight", "bias", "running_mean", "running_var"))
+    wanted = ((conv - mean) / (var + 1e-3).sqrt() * weight + bias).clamp(0, 6)
+    torch.testing.assert_close(net.layer("stem")(x), wanted, rtol=1e-4, atol=1e-4)  # float32, another order of operations
+
+
 def test_changed_or_absent_efficientnet_weights_are_refused(monkeypatch):
     class Changed(str):
         def read_binary(self):
             return b"changed"
 
-    monkeypatch.setattr(efficientnet_lite0, "files", lambda name: [Changed(efficientnet_lite0._FILE)])
+    monkeypatch.setattr(checkpoints, "files", lambda name: [Changed(efficientnet_lite0._FILE)])
     with pytest.raises(InputError, match=r"have sha256 .* wanted 579344"):
         load_network("efficientnet-lite0")
-    monkeypatch.setattr(efficientnet_lite0, "files", lambda name: [])
+    monkeypatch.setattr(checkpoints, "files", lambda name: [])
     with pytest.raises(MissingExtra, match=r"preimage\[efficientnet-lite0\]"):
         load_network("efficientnet-lite0")
 
@@ -511,3 +585,21 @@ def test_a_source_s_network_says_where_its_pixels_came_from_in_its_result(my_mod
     photo = np.random.default_rng(0).integers(0, 255, (20, 20, 3), np.uint8)
     result = preimage.invert(net.layer("0"), photo, iterations=2, progress=False)
     assert result.config["network"] == "my_models_of_test:with_space"
+
+
+def test_the_page_about_networks_runs(tmp_path, monkeypatch, cat):
+    """docs/networks.md as it stands, at fewer iterations."""
+    page = (Path(__file__).parent.parent / "docs" / "networks.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", page, flags=re.S)
+    assert len(blocks) == 4
+    monkeypatch.chdir(tmp_path)
+    Path("photo.jpg").write_bytes(Path(cat).read_bytes())
+    real = preimage.tasks.minimize
+    monkeypatch.setattr(preimage.tasks, "minimize", lambda *a, **k: real(*a, **{**k, "iterations": 2, "progress": False}))
+    for block in blocks:
+        if block.startswith("# my_models.py"):
+            Path("my_models.py").write_text(block)
+        exec(compile(block, "docs/networks.md", "exec"), {})
+    net = load_network("my_models:build")
+    assert (net.space.channels, net.layer("2").shape) == ("grey", (16, 12, 12))
+    sys.modules.pop("my_models")

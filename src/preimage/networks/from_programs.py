@@ -16,9 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .network import SOURCES, NetworkCard, Source
 
+_INPUT, _WEIGHTS = "_input", "_weights"  # modules of our own beside those that carry the program's names
 _SCRIPTED = (".ts", ".torchscript", ".pt", ".pth")
 _TRAINING = {"aten.batch_norm.default": 5, "aten.dropout.default": 2, "aten.dropout_.default": 2}  # the place of their flag
 
@@ -32,10 +33,10 @@ def open_exported(name: str) -> NetworkCard:
     try:
         program = torch.export.load(name)
     except Exception as error:
-        raise InputError(f"{name!r} is no program of torch.export, or damaged ({_first_line(error)}).") from error
+        raise InputError(f"{name!r} is no program of torch.export, or damaged ({first_line(error)}).") from error
     module = tapped(program, name)
-    takes: Any = module.takes
-    size = takes.shape[2:] if all(isinstance(n, int) for n in takes.shape[2:]) else None
+    shape: Any = module.get_submodule(_INPUT).shape
+    size = shape[2:] if all(isinstance(n, int) for n in shape[2:]) else None
     return NetworkCard(name, None, lambda: module, whole=True, size=size, source="torch.export")
 
 
@@ -73,21 +74,22 @@ def tapped(program: torch.export.ExportedProgram, name: str) -> nn.Module:
     shapes = [tuple(n.meta["val"].shape) for n in given if isinstance(n.meta.get("val"), Tensor)]
     if len(given) != 1 or len(shapes) != 1 or len(shapes[0]) != 4:
         raise InputError(f"{name!r} takes inputs of shapes {shapes}; wanted one batch of images, (B, C, H, W).")
-    outputs = _module_outputs(source.graph)
-    taken = {dotted.partition(".")[0] for _, dotted in outputs} | {"weights", "takes"}
+    outputs = [(node, dotted) for node, dotted in _module_outputs(source.graph) if dotted.partition(".")[0] not in (_INPUT, _WEIGHTS)]
+    taken = {dotted.partition(".")[0] for _, dotted in outputs}
     root = nn.Module()
-    root.weights, root.takes = source, _Takes(name, shapes[0])
+    root.add_module(_WEIGHTS, source)
+    root.add_module(_INPUT, _Takes(name, shapes[0]))
     graph = fx.Graph()
     copies: dict[fx.Node, fx.Node] = {}
     for node in source.graph.nodes:
         if str(node.target) in ("_guards_fn", "aten._assert_tensor_metadata.default"):
-            continue  # checks of the input, which `takes` makes, and of device and type, which may change
+            continue  # checks of the input, which `_Takes` makes, and of device and type, which may change
         _check_mode(node, name)
         copies[node] = graph.node_copy(node, copies.__getitem__)
         if node.op == "get_attr":
-            copies[node].target = f"weights.{node.target}"
+            copies[node].target = f"{_WEIGHTS}.{node.target}"
         elif node.op == "placeholder":
-            copies[node] = graph.call_module("takes", (copies[node],))
+            copies[node] = graph.call_module(_INPUT, (copies[node],))
         elif node.op == "call_function" and isinstance(node.meta.get("val"), Tensor):
             own = f"{node.name}_node" if node.name in taken else node.name
             for tap in [own, *[dotted for output, dotted in outputs if output is node]]:
@@ -107,7 +109,7 @@ def _turned(name: str, module: nn.Module, size: tuple[int, int]) -> nn.Module:
             program = TS2EPConverter(script, (torch.zeros(1, 3, *size),)).convert()
         except Exception as error:
             raise InputError(
-                f"torch.export cannot take over the TorchScript program {name!r} ({type(error).__name__}: {_first_line(error)}). "
+                f"torch.export cannot take over the TorchScript program {name!r} ({type(error).__name__}: {first_line(error)}). "
                 "Where you have its source, use that: package.module:function, or torch.export.save."
             ) from error
         return tapped(program, name)
@@ -163,10 +165,6 @@ class _Takes(nn.Module):
                 f"{' x '.join(map(str, x.shape))}. Export it again with dynamic_shapes where these should be free."
             )
         return x
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no reason given"])[0][:300]
 
 
 SOURCES.register("torch.export")(

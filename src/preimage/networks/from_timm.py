@@ -11,6 +11,7 @@ from ..errors import FetchError, InputError, MissingExtra
 from ..pixelspace import PixelSpace
 from ..registry import unknown
 from .checkpoints import no_pickled_code
+from .imagenet import class_names
 from .network import SOURCES, NetworkCard, Source
 
 
@@ -46,7 +47,7 @@ def open_card(name: str) -> NetworkCard:
         _space(values),
         build,
         _weights(name, model, values) if config.has_weights else None,
-        classes=_imagenet if values.get("num_classes") == 1000 and "in1k" in (values.get("tag") or "") else None,
+        classes=class_names if values.get("num_classes") == 1000 and "in1k" in (values.get("tag") or "") else None,
         source=_place(values),
         licence=str(values.get("license") or "that of the weights; timm's code is Apache-2.0"),
         paper=" ".join(values.get("paper_ids") or []) if not isinstance(values.get("paper_ids"), str) else values["paper_ids"],
@@ -70,12 +71,28 @@ def _weights(name: str, model: str, config: Mapping[str, Any]) -> Any:
                 module: nn.Module = timm.create_model(model, pretrained=True)
         except Exception as error:
             raise FetchError(
-                f"The weights of {name} could not be fetched or read ({' '.join(str(error).split())[:300]}). Get them from "
-                f"{_place(config)}, into the cache of huggingface_hub or torch hub, or give the file itself (weights=PATH, --weights PATH)."
+                f"The weights of {name} could not be fetched or read ({' '.join(str(error).split())[:300]}). Get {_file(config)} from "
+                f"{_place(config)} and give it (weights=PATH, --weights PATH), or put it into the library's cache ({_cache(config)})."
             ) from error
         return module.state_dict()
 
     return weights
+
+
+def _file(config: Mapping[str, Any]) -> str:
+    if config.get("hf_hub_id"):
+        return str(config.get("hf_hub_filename") or "model.safetensors")
+    return str(config.get("url") or "the file").rsplit("/", 1)[-1]
+
+
+def _cache(config: Mapping[str, Any]) -> str:
+    if config.get("hf_hub_id"):
+        from huggingface_hub.constants import HF_HUB_CACHE
+
+        return f"hf download {config['hf_hub_id']}, which fills {HF_HUB_CACHE}"
+    import torch
+
+    return f"{torch.hub.get_dir()}/checkpoints"
 
 
 def _place(config: Mapping[str, Any]) -> str:
@@ -90,12 +107,6 @@ def _resize(module: nn.Module, size: tuple[int, int]) -> nn.Module:
     if change is not None:
         change(img_size=size)
     return module
-
-
-def _imagenet() -> list[str]:
-    from torchvision.models import ResNet18_Weights
-
-    return list(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 SOURCES.register("timm")(

@@ -73,13 +73,8 @@ def _kind(name: str, config: Any) -> Any:
 
 def _space(name: str, place: str, config: Any) -> PixelSpace | None:
     """Read from the processor's file; None if there is none, or it does not normalise."""
-    path: Any = Path(place) / _PROCESSOR
-    if not Path(place).is_dir():
-        from huggingface_hub import hf_hub_download
-
-        with _fetching(name, place):
-            path = Path(hf_hub_download(place, _PROCESSOR))
-    if not path.is_file():
+    path = Path(place) / _PROCESSOR if Path(place).is_dir() else _fetched_processor(name, place)
+    if path is None or not path.is_file():
         return None
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -96,7 +91,20 @@ def _space(name: str, place: str, config: Any) -> PixelSpace | None:
             f"The processor of {name} scales pixels by {factor:g}, which is neither 0–1 nor 0–255: give its space yourself (space=…)."
         )
     mean, std = (values["image_mean"], values["image_std"]) if normalises else ((0.0,), (1.0,))
-    return PixelSpace(size, "rgb", 1.0, tuple(mean), tuple(std))
+    return PixelSpace(size, "grey" if len(mean) == 1 and getattr(config, "num_channels", 3) == 1 else "rgb", 1.0, tuple(mean), tuple(std))
+
+
+def _fetched_processor(name: str, place: str) -> Path | None:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
+
+    with _fetching(name, place):
+        try:
+            return Path(hf_hub_download(place, _PROCESSOR))
+        except LocalEntryNotFoundError:  # there is no connection: a kind of the next, which is that the model has no such file
+            raise
+        except EntryNotFoundError:
+            return None
 
 
 def _size(value: Any) -> tuple[int, int] | None:

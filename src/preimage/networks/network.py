@@ -138,7 +138,7 @@ def _adopted(card: NetworkCard, weights: str | os.PathLike[str] | None) -> tuple
 def known_networks() -> list[NetworkCard]:
     """Every registered card, by name."""
     registry = _registered()
-    return [registry[name] for name in registry]
+    return [registry[name] for name in sorted(registry)]
 
 
 def known_sources() -> list[Source]:
