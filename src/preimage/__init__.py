@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .energy import Energy as Energy
     from .energy import Euclidean as Euclidean
     from .energy import InnerProduct as InnerProduct
+    from .errors import FetchError as FetchError
     from .errors import ImageError as ImageError
     from .errors import InputError as InputError
     from .errors import Interrupted as Interrupted
@@ -64,8 +65,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "energy": ["Energy", "Euclidean", "InnerProduct"],
     "errors": [
-        "ImageError", "InputError", "Interrupted", "MissingExtra", "OptimizationError", "PreimageError", "PreimageWarning",
-        "ResultFolderError", "UnknownName",
+        "FetchError", "ImageError", "InputError", "Interrupted", "MissingExtra", "OptimizationError", "PreimageError",
+        "PreimageWarning", "ResultFolderError", "UnknownName",
     ],
     "networks.network": ["Network", "load_network"],
     "optimize": ["Stage", "minimize"],
