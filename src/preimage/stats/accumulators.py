@@ -12,6 +12,7 @@ from ..errors import InputError
 OCTAVES, STEPS = 12, 16  # of a histogram: from a channel's largest magnitude down to its 4096th part, 16 bins from one power of two on
 BINS = OCTAVES * STEPS
 _SHIFT = 19  # a float32 has 23 bits of mantissa; what is left of its bits beyond 4 of them numbers its bin
+HIGHEST = 0x7F7FFFFF >> _SHIFT  # the bin of the largest finite float32
 
 
 def by_channel(features: Tensor) -> Tensor:

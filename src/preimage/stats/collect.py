@@ -70,16 +70,18 @@ def collect_statistics(
         stack.enter_context(placed(module, device, None))
         stack.enter_context(evaluating(module))
         stack.enter_context(torch.no_grad())
-        taps = choose_taps(network, module, space, device, layers, min(batch, 2))
+        like = _like(module, device)
+        taps = choose_taps(network, module, space, like, layers, min(batch, 2))
         about = _about(network, module, space, fit, top, taps, files)
         kept = None if path is None else Checkpoint(Path(path), about, checkpoint)
         if kept is not None and not overwrite and (finished := kept.finished()) is not None:
             return finished
         state = None if kept is None or overwrite else kept.unfinished()
-        state = state or State({t.name: LayerStatistics.none(t.name, t.dotted, t.shape, top, device) for t in taps}, [], [], 0)
-        state.layers = {name: s.to(device) for name, s in state.layers.items()}
+        state = state or State({t.name: LayerStatistics.none(t.name, t.dotted, t.shape, top) for t in taps}, [], [], 0)
+        home = torch.device("cpu") if device.type == "mps" else device  # which has no float64
+        state.layers = {name: s.to(home) for name, s in state.layers.items()}
         for read in _batches(files[state.done :], space, fit, batch, workers, progress, len(files)):
-            _count(module, space, taps, state, read, device)
+            _count(module, space, taps, state, read, like)
             if kept is not None:
                 kept.keep(state)
     result = Statistics({n: s.to("cpu") for n, s in state.layers.items()}, state.images, state.skipped, about)
@@ -117,13 +119,13 @@ def _count(
     taps: Sequence[Tap],
     state: State,
     read: Sequence[tuple[str, Tensor | str]],
-    device: torch.device,
+    like: Tensor,
 ) -> None:
     """One batch: (path, canonical image or why there is none)."""
     good = [(path, x) for path, x in read if isinstance(x, Tensor)]
     if good:
         numbers = torch.arange(len(state.images), len(state.images) + len(good))
-        x = torch.cat([x for _, x in good]).to(device)
+        x = torch.cat([x for _, x in good]).to(like)
 
         def take(tap: Tap, features: Tensor) -> None:
             state.layers[tap.name].add(features.cpu() if features.device.type == "mps" else features, numbers)
@@ -132,6 +134,12 @@ def _count(
     state.images += [path for path, _ in good]
     state.skipped += [(path, x) for path, x in read if isinstance(x, str)]
     state.done += len(read)
+
+
+def _like(module: nn.Module, device: torch.device) -> Tensor:
+    """Gives the type and the device of the module's input."""
+    dtype = next((t.dtype for t in [*module.parameters(), *module.buffers()] if t.is_floating_point()), torch.float32)
+    return torch.empty(0, dtype=dtype, device=device)
 
 
 def _parts(network: Network | nn.Module, space: PixelSpace | None) -> tuple[nn.Module, PixelSpace]:

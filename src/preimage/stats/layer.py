@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from .accumulators import Histogram, Moments, Strongest, by_channel, channel_axis
+from .accumulators import BINS, HIGHEST, Histogram, Moments, Strongest, by_channel, channel_axis
 
 _CHUNK = 2**22  # values that are counted at once
 
@@ -137,6 +138,12 @@ class LayerStatistics:
         counts = part["counts"].long()
         if bool((counts < 0).any()) or bool((counts.sum(dim=1) != count).any()):
             raise InputError(f"The counts of {name} do not add up to {count}.")
+        sound = all(bool(part[k].isfinite().all()) for k in ("mean", "squares", "low", "high"))
+        if not sound or int(part["top"].min()) < BINS or int(part["top"].max()) > HIGHEST:
+            raise InputError(f"The statistics of {name} hold values that no features have.")
+        places = math.prod(shape) // channels
+        if part["places"].numel() and not -1 <= int(part["places"].min()) <= int(part["places"].max()) < places:
+            raise InputError(f"A place in {name} is not in its map of {places} places.")
         moments = Moments(count, *(part[k] for k in ("mean", "squares", "low", "high", "above")))
         best = Strongest(*(part[k] for k in ("values", "images", "places")))
         return LayerStatistics(name, dotted, shape, moments, Histogram(part["top"], counts), best)

@@ -136,7 +136,9 @@ def load_record(path: str | os.PathLike[str]) -> tuple[Statistics, dict[str, Any
             of["name"]: LayerStatistics.from_tensors(of["name"], of["dotted"], tuple(of["shape"]), int(of["count"]), found)
             for of in record["layers"]
         }
-        if any(int(s.strongest().images.max()) >= len(images) for s in layers.values()):
+        if not all(isinstance(i, str) for i in images) or not {"network", "weights_sha256", "space"} <= set(record["about"]):
+            raise InputError("its record is not complete.")
+        if any(s.strongest().images.numel() and int(s.strongest().images.max()) >= len(images) for s in layers.values()):
             raise InputError("an image is named that is not in its list.")
         return Statistics(layers, images, [(str(p), str(r)) for p, r in skipped], record["about"]), record["progress"]
     except InputError as error:

@@ -7,7 +7,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
@@ -30,7 +29,7 @@ class Tap:
 
 
 def choose_taps(
-    network: Network | nn.Module, module: nn.Module, space: PixelSpace, device: torch.device, names: Sequence[str] | None, images: int
+    network: Network | nn.Module, module: nn.Module, space: PixelSpace, like: Tensor, names: Sequence[str] | None, images: int
 ) -> list[Tap]:
     """The outputs to look at: those named, or all that are real numbers for each image. `images` are tried together."""
     infos = layers(module, space)
@@ -50,7 +49,7 @@ def choose_taps(
             usable[tap.name] = tuple(features.shape[1:])
 
     assert space.size is not None
-    run_tapped(module, space, torch.zeros(images, space.count, *space.size, device=device), taps, look)
+    run_tapped(module, space, like.new_zeros(images, space.count, *space.size), taps, look)
     bad = [t.name for t in taps if t.name not in usable]
     if bad and names is not None:
         raise InputError(f"{', '.join(bad)}: the output is not one set of real numbers for each image, so it has no statistics.")
