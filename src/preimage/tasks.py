@@ -140,7 +140,7 @@ def maximize(
     input's size, else the input. Z: the divisor, one number or one a unit, by default M·rf² with M the unit's largest response to
     photographs and rf the receptive field's side, at most the canvas's. stats: `Statistics` of the network, or their file, for M (the
     paper takes every 1000th of ImageNet's training images). Without them M is estimated from three photographs and noise, at least
-    the upper quartile of the layer's units. `Result.config` has Z, M and "M_source", a value for each unit.
+    the 95 % quantile of the layer's units. `Result.config` has Z, M and "M_source", a value for each unit.
     A unit of a network layer that is closed at its start, so that no gradient reaches the image, is first opened with a gradient that
     passes closed ReLUs with slope 0.05; `Result.config["woken"]` lists the samples for which that was done, and the evaluations count it.
     The other arguments, the result and the errors are those of `invert`.
