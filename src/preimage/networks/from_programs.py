@@ -7,8 +7,11 @@ that carries its name, and `Layer` finds that. TorchScript is turned into an exp
 
 from __future__ import annotations
 
+import logging
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -102,8 +105,7 @@ def _turned(name: str, module: nn.Module, size: tuple[int, int]) -> nn.Module:
     """The TorchScript program as an export for one image of this size."""
     from torch._export.converter import TS2EPConverter  # torch has no public way from one to the other
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # TorchScript is deprecated, and unused buffers are remarked on
+    with _quiet():
         try:
             script = torch.jit.load(name, map_location="cpu").eval()  # type: ignore[no-untyped-call]
             program = TS2EPConverter(script, (torch.zeros(1, 3, *size),)).convert()
@@ -113,6 +115,20 @@ def _turned(name: str, module: nn.Module, size: tuple[int, int]) -> nn.Module:
                 "Where you have its source, use that: package.module:function, or torch.export.save."
             ) from error
         return tapped(program, name)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without torch's remarks that TorchScript is deprecated, buffers are unused, and the export is for a batch of one."""
+    logger = logging.getLogger("torch._export.non_strict_utils")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def _module_outputs(graph: fx.Graph) -> list[tuple[fx.Node, str]]:
