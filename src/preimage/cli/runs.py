@@ -47,7 +47,9 @@ def runs(
         if as_json:
             typer.echo(json.dumps([_plain(r) for r in found], ensure_ascii=False))
         elif found:
-            table(list(_COLUMNS), [_row(r) for r in found], False)
+            rows = [_row(r) for r in found]
+            shown = [k for k in range(len(_COLUMNS)) if any(row[k] != "" for row in rows)]
+            table([_COLUMNS[k] for k in shown], [[row[k] for k in shown] for row in rows], False)
         if not as_json:
             failed = sum(r.status == "failed" for r in found)
             typer.echo(f"{len(found)} of {len(opened.records())} results, {failed} of them failed")

@@ -39,7 +39,7 @@ class Consistency:
         value = (lambda r: _of_png(study, found, r)) if "stretched-png" in study.quirks else lambda r: r.metrics["consistent"]
         names = [i.name for i in study.chosen]
         curves = [curve(f"C={c:g}", names, [[value(r) for r in found.where(layer=n, C=c)] for n in names]) for c in self.C]
-        figures = draw_curves(out, "consistency", curves, "classification consistency", self.title)
+        figures = draw_curves(out, "consistency", curves, "classification consistency", self.title, top=1.0)
         columns = {"layer": "of the network", "strength": "C"} | CURVE_COLUMNS
         return Summary(self.title, self.caption, columns, curve_rows(curves, "strength"), figures, curves, "classification consistency")
 

@@ -38,7 +38,7 @@ class Naturalness:
         names = [i.name for i in study.chosen]
         wanted = [(f"C={c:g}", {"C": c, "regularized": True}) for c in self.C] + [("no regularizers", {"regularized": False})]
         curves = [curve(label, names, [[value(r) for r in found.where(layer=n, **s)] for n in names]) for label, s in wanted]
-        figures = draw_curves(out, "naturalness", curves, "naturalness", self.title)
+        figures = draw_curves(out, "naturalness", curves, "naturalness", self.title, top=1.0)
         columns = {"layer": "of the network", "case": "strength C, or none"} | CURVE_COLUMNS
         return Summary(self.title, self.caption, columns, curve_rows(curves, "case"), figures, curves, "naturalness")
 
