@@ -16,7 +16,7 @@ from .options import Json
 if TYPE_CHECKING:
     from ..store import Record
 
-_COLUMNS = ("experiment", "layer", "what", "C", "variant", "status", "reached", "seconds", "key")
+_COLUMNS = ("experiment", "layer", "what", "C", "variant", "status", "reached", "time", "key")
 
 
 @app.command(
@@ -72,7 +72,7 @@ def _row(r: Record) -> list[Any]:
     what = f"{what} restart {config['restart']}" if config.get("restart") else str(what)
     reached = r.reason or (f"{r.metrics['error']:.1%}" if "error" in r.metrics else f"activation {r.metrics.get('activation', 0):.4g}")
     place = config.get("layer") or config.get("representation", "")
-    return [r.experiment, place, what, f"{config['C']:g}", config.get("variant", ""), r.status, reached, f"{r.seconds:.1f}", r.key[:12]]
+    return [r.experiment, place, what, f"{config['C']:g}", config.get("variant", ""), r.status, reached, f"{r.seconds:.1f} s", r.key[:8]]
 
 
 def _plain(r: Record) -> dict[str, Any]:

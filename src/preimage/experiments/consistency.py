@@ -46,10 +46,8 @@ class Consistency:
 
 def _of_png(study: Study, found: Found, record: Record) -> float:
     """The original's way: of the stretched 8-bit picture."""
-    from .png import stretched
+    from ..metrics import through_png, top1_agreement
 
     result = found.store.result(record.key)
     assert result.originals is not None
-    mean = study.net.space.mean_colour
-    ours, its = (int(study.net.predict(x - mean).argmax()) for x in (stretched(result.images), result.originals))
-    return float(ours == its)
+    return float(top1_agreement(study.net, through_png(result.images), result.originals))

@@ -45,9 +45,8 @@ class Naturalness:
 
 def _of_png(found: Found, record: Record) -> float:
     """The original's way: of the stretched 8-bit picture."""
-    from ..metrics import naturalness
-    from .png import stretched
+    from ..metrics import naturalness, through_png
 
     result = found.store.result(record.key)
     assert result.originals is not None
-    return float(naturalness(stretched(result.images), result.originals))
+    return float(naturalness(through_png(result.images), result.originals))
