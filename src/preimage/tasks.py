@@ -200,12 +200,14 @@ def caricature(
     fit: Fit | None = None,
     frames: int = 0,
     batch: int | None = None,
+    seen: ImageLike | Sequence[ImageLike] | None = None,
 ) -> Result:
     """Exaggerate what a layer sees in an image: minimise −C·⟨Φ(x), Φ₊⟩/‖Φ₊‖² + R_α + R_TVβ from x0, Φ₊ = max(Φ(x0), 0) (IJCV Sect. 6).
 
     The arguments are those of `invert`; the start is the image itself, its jitter border the mean colour. `Result.activation` is
     ⟨Φ(x), Φ₊⟩/‖Φ₊‖², 1 for the image itself where Φ is not negative. The features of x0 are taken of the image less the mean colour
     (exp_enhance.m forgets the mean there). At C = 1, the original's, an early layer is smoothed more than it is exaggerated: take 10.
+    seen: images, one each, whose features are exaggerated in place of the images' own.
 
     >>> import preimage
     >>> phi = preimage.from_callable(lambda x: x.relu(), preimage.PixelSpace(8, "grey", mean=128.0))
@@ -217,7 +219,10 @@ def caricature(
     with setup.session():
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(setup.device, setup.dtype)
-        phi0 = features_of(phi, x0).clamp(min=0)
+        model = x0 if seen is None else _load(phi, seen, fit)[0].to(x0)
+        if model.shape != x0.shape:
+            raise InputError(f"seen is one image for each of {len(x0)}, of {_size(x0)} pixels; got {len(model)} of {_size(model)}.")
+        phi0 = features_of(phi, model).clamp(min=0)
         weights = resolve(mask, phi0.shape[1:])
         amount = _jitter(phi, jitter)
         seeds, _ = sample_seeds(seed, keys, 1)
