@@ -1,0 +1,52 @@
+"""Numbers and settings as people read them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PERCENT = ("error", "consistency", "consistent", "naturalness", "top1")
+DECIBEL = ("psnr",)
+
+
+def show_value(value: Any) -> str:
+    """A cell of a table: numbers to four digits, true minus signs, words for nothing, yes and no.
+
+    >>> show_value(0.123456), show_value(None), show_value(True), show_value(["a", 2])
+    ('0.1235', '–', 'yes', 'a, 2')
+    """
+    if value is None or value == "":
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}".replace("-", "−")
+    if isinstance(value, (list, tuple)):
+        return ", ".join(show_value(v) for v in value) or "none"
+    if isinstance(value, dict):
+        return ", ".join(f"{k} {show_value(v)}" for k, v in value.items())
+    return str(value)
+
+
+def show_metric(name: str, value: float | None) -> str:
+    """A metric with its unit.
+
+    >>> show_metric("error", 0.2134), show_metric("psnr", 19.94), show_metric("naturalness", None)
+    ('21.3%', '19.9 dB', '–')
+    """
+    if value is None or value != value:
+        return "–"
+    if name in PERCENT:
+        return f"{value:.1%}"
+    return f"{value:.1f} dB" if name in DECIBEL else show_value(float(value))
+
+
+def show_duration(seconds: float) -> str:
+    """Seconds in words.
+
+    >>> show_duration(75.2), show_duration(7300), show_duration(0.25)
+    ('1 min 15 s', '2 h 1 min', '0.25 s')
+    """
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    minutes = int(seconds // 60)
+    return f"{minutes} min {int(seconds % 60)} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
