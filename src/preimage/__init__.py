@@ -55,6 +55,9 @@ if TYPE_CHECKING:
     from .representations.vocabulary import load_vocabulary as load_vocabulary
     from .result import Result as Result
     from .result import load_result as load_result
+    from .stats import Statistics as Statistics
+    from .stats import collect_statistics as collect_statistics
+    from .stats import load_statistics as load_statistics
     from .tasks import caricature as caricature
     from .tasks import invert as invert
     from .tasks import maximize as maximize
@@ -79,6 +82,7 @@ _HOMES = {
     "representations.lbp": ["LBP"],
     "representations.vocabulary": ["Vocabulary", "learn_vocabulary", "load_vocabulary"],
     "result": ["Result", "load_result"],
+    "stats": ["Statistics", "collect_statistics", "load_statistics"],
     "tasks": ["caricature", "invert", "maximize"],
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

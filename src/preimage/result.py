@@ -106,13 +106,17 @@ class Result:
         destination = Path(folder)
         with new_folder(destination, overwrite) as part:
             files = self._write_pictures(part)
-            self._write_tensors(part / TENSORS)
             plot_energy(self, part / "energy.png")
             if video:
                 files.append(write_video(self, part / f"frames.{video}").name)
-            record = {"preimage": 1, **self.summary(), "files": [*files, "energy.png", TENSORS]}
-            (part / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+            self.write_record(part, [*files, "energy.png"])
         return destination
+
+    def write_record(self, folder: Path, files: Sequence[str]) -> None:
+        """The tensors and result.json, all that `load_result` needs. files: names of what else was written there."""
+        self._write_tensors(folder / TENSORS)
+        record = {"preimage": 1, **self.summary(), "files": [*files, TENSORS]}
+        (folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
 
     def _write_pictures(self, folder: Path) -> list[str]:
         if self.images.shape[1] not in (1, 3):

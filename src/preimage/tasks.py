@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,8 @@ from .representations.base import Representation, device_of, features_of, module
 from .representations.masks import Mask, resolve
 from .result import Result, versions
 from .starts import generator, noise, sample_seeds
-from .units import Unit, as_indices, canvas_size, largest_response, one_hot, wake
+from .stats.statistics import Statistics, load_statistics
+from .units import Unit, as_indices, canvas_size, estimated_largest, one_hot, recorded_largest, wake
 
 INVERT_C = 100.0  # get_defaults.m and exp_inversion.m use 1, 20, 100, 300; the paper's figures 100
 MAXIMIZE_C = 1.0e4  # exp_maximization.m: weight 10000 / rf² / M, here C / Z with Z = M·rf²
@@ -121,7 +123,8 @@ def maximize(
     progress: bool = True,
     *,
     everywhere: bool = False,
-    Z: float | None = None,
+    Z: float | Sequence[float] | None = None,
+    stats: Statistics | str | os.PathLike[str] | None = None,
     regularizers: Mapping[str, Regularizer] | None = None,
     jitter: int | None = None,
     bound: float = BOUND,
@@ -134,8 +137,10 @@ def maximize(
     a network that has them; or a list of these, one image each, all in one batch. everywhere=True averages a channel over the map.
     canvas: "receptive-field" is the largest image for which 1.1 receptive fields of units fit (exp_maximization.m), "input" the
     network's own size, a number or (height, width) in pixels; "auto" is the receptive field where the layer has one below the
-    input's size, else the input. Z: the divisor, by default M·rf² with M the layer's largest response to three photographs and to
-    noise (the paper takes each unit's largest on ImageNet's training images) and rf the receptive field's side, at most the canvas's.
+    input's size, else the input. Z: the divisor, one number or one a unit, by default M·rf² with M the unit's largest response to
+    photographs and rf the receptive field's side, at most the canvas's. stats: `Statistics` of the network, or their file, for M (the
+    paper takes every 1000th of ImageNet's training images). Without them M is estimated from three photographs and noise, at least
+    the upper quartile of the layer's units. `Result.config` has Z, M and "M_source", a value for each unit.
     A unit of a network layer that is closed at its start, so that no gradient reaches the image, is first opened with a gradient that
     passes closed ReLUs with slope 0.05; `Result.config["woken"]` lists the samples for which that was done, and the evaluations count it.
     The other arguments, the result and the errors are those of `invert`.
@@ -148,20 +153,23 @@ def maximize(
     """
     setup = _Setup("maximize", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch)
     units = unit if isinstance(unit, list) else [unit]
+    if Z is not None and stats is not None:
+        raise InputError("Z and stats both give the divisor: leave one out.")
     with setup.session():
         restarts = _count("restarts", restarts)
         wanted = [as_indices(phi, u) for u in units]  # type: ignore[arg-type]
         size = canvas_size(phi, canvas, setup.like)
         phi0, labels = one_hot(phi, wanted, units, size, everywhere, setup.like)  # type: ignore[arg-type]
         rf = min(max(size), float(phi.receptive_field or max(size)))
-        M = None if Z is not None else largest_response(phi, size, setup.like)
-        divisor = M * rf**2 if M is not None else _positive("Z", Z)
+        M, source = (None, None) if Z is not None else _largest(phi, wanted, stats, size, setup.like)
+        divisor = _divisors(Z, len(units)) if M is None else [m * rf**2 for m in M]
+        divisors = torch.tensor(divisor, dtype=torch.float64).repeat_interleave(restarts)
         amount = _jitter(phi, jitter)
         seeds, generators = sample_seeds(seed, [f"unit {w}" for w in wanted], restarts)
         start = noise(generators, (phi.space.count, *amount.canvas(size)), setup.like)
         target = phi0.repeat_interleave(restarts, dim=0)
-        start, woken, spent = wake(phi, InnerProduct(divisor), target, start, amount, generators)
-        found, took = setup.minimize(InnerProduct(divisor), target, C, start, amount, seeds)
+        start, woken, spent = wake(phi, InnerProduct(), target, start, amount, generators)
+        found, took = setup.minimize(InnerProduct(divisors), target, C, start, amount, seeds)
         found.evaluations += spent
     record = {"restarts": restarts, "unit": [_plain_unit(w) for w in wanted], "everywhere": everywhere, "canvas": list(size)}
     return setup.result(
@@ -169,8 +177,8 @@ def maximize(
         took,
         labels=_restarted(labels, restarts),
         seeds=seeds,
-        scale=divisor,
-        more=record | {"C": C, "Z": divisor, "M": M, "jitter": amount.amount, "woken": woken},
+        scale=divisors,
+        more=record | {"C": C, "Z": divisor, "M": M, "M_source": source, "jitter": amount.amount, "woken": woken},
     )
 
 
@@ -192,12 +200,14 @@ def caricature(
     fit: Fit | None = None,
     frames: int = 0,
     batch: int | None = None,
+    seen: ImageLike | Sequence[ImageLike] | None = None,
 ) -> Result:
     """Exaggerate what a layer sees in an image: minimise −C·⟨Φ(x), Φ₊⟩/‖Φ₊‖² + R_α + R_TVβ from x0, Φ₊ = max(Φ(x0), 0) (IJCV Sect. 6).
 
     The arguments are those of `invert`; the start is the image itself, its jitter border the mean colour. `Result.activation` is
     ⟨Φ(x), Φ₊⟩/‖Φ₊‖², 1 for the image itself where Φ is not negative. The features of x0 are taken of the image less the mean colour
     (exp_enhance.m forgets the mean there). At C = 1, the original's, an early layer is smoothed more than it is exaggerated: take 10.
+    seen: images, one each, whose features are exaggerated in place of the images' own.
 
     >>> import preimage
     >>> phi = preimage.from_callable(lambda x: x.relu(), preimage.PixelSpace(8, "grey", mean=128.0))
@@ -209,7 +219,10 @@ def caricature(
     with setup.session():
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(setup.device, setup.dtype)
-        phi0 = features_of(phi, x0).clamp(min=0)
+        model = x0 if seen is None else _load(phi, seen, fit)[0].to(x0)
+        if model.shape != x0.shape:
+            raise InputError(f"seen is one image for each of {len(x0)}, of {_size(x0)} pixels; got {len(model)} of {_size(model)}.")
+        phi0 = features_of(phi, model).clamp(min=0)
         weights = resolve(mask, phi0.shape[1:])
         amount = _jitter(phi, jitter)
         seeds, _ = sample_seeds(seed, keys, 1)
@@ -306,7 +319,7 @@ class _Setup:
         seeds: list[int],
         more: Mapping[str, Any],
         originals: Tensor | None = None,
-        scale: float | None = None,
+        scale: Tensor | float | None = None,
     ) -> Result:
         """Everything to the CPU, levels 0–255; raises Interrupted, with the result, if Ctrl-C came."""
         decode = self.phi.space.decode
@@ -379,6 +392,25 @@ def _jitter(phi: Representation, amount: int | None) -> Jitter:
     if amount is not None:
         return Jitter(amount)
     return Jitter(own) if isinstance(own, int) else Jitter.for_stride(float(phi.stride))
+
+
+def _largest(
+    phi: Representation,
+    wanted: list[tuple[int, ...]],
+    stats: Statistics | str | os.PathLike[str] | None,
+    size: tuple[int, int],
+    like: Tensor,
+) -> tuple[list[float], str]:
+    if stats is None:
+        return estimated_largest(phi, wanted, size, like)
+    return recorded_largest(phi, wanted, stats if isinstance(stats, Statistics) else load_statistics(stats))
+
+
+def _divisors(Z: float | Sequence[float] | None, units: int) -> list[float]:
+    given = list(Z) if isinstance(Z, Sequence) else [Z] * units
+    if len(given) != units:
+        raise InputError(f"{len(given)} divisors Z for {units} units: give one number, or one for each unit.")
+    return [_positive("Z", z) for z in given]
 
 
 def _size(x: Tensor) -> tuple[int, int]:

@@ -93,6 +93,10 @@ def maximize(
     C: Annotated[float | None, typer.Option("--C", metavar="NUMBER", help="Weight of the unit.", show_default="10000")] = None,
     restarts: Annotated[int, typer.Option(metavar="N", help="Images of each unit, from different starts.")] = 1,
     canvas: Annotated[str, typer.Option(metavar="SIZE", help="auto, input, receptive-field or pixels.")] = "auto",
+    stats: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of `preimage stats`: each unit's own largest value for Z.", show_default="estimated"),
+    ] = None,
     everywhere: Annotated[bool, typer.Option("--everywhere", help="The channel's mean over the map, not its central unit.")] = False,
     solver: Solver = "fast",
     iterations: Iterations = None,
@@ -107,7 +111,7 @@ def maximize(
     quiet: Quiet = False,
 ) -> None:
     """Find the image that excites a unit or a class most."""
-    options: dict[str, Any] = _given(C=C) | {"restarts": restarts, "everywhere": everywhere}
+    options: dict[str, Any] = _given(C=C) | {"restarts": restarts, "everywhere": everywhere, "stats": stats}
     options["canvas"] = int(canvas) if canvas.isdecimal() else canvas
     _run(
         lambda phi, common: _tasks().maximize(phi, [_unit(u) for u in unit], **options, **common),
@@ -211,7 +215,19 @@ class _Destination:
             return
         for line in result.captions():
             typer.echo(line)
+        if source := result.config.get("M_source"):
+            typer.echo(_scale_line(source, result))
         typer.echo(f"{'Interrupted. ' if result.interrupted else ''}{result.evaluations} evaluations an image. Saved in {self.out}/")
+
+
+def _scale_line(source: str, result: Result) -> str:
+    """Where Z is from, and how far the images go beyond what photographs reach."""
+    if not source.startswith("statistics"):
+        return f"Z is {source}. For each unit's own: preimage stats NET IMAGES… -o FILE, then --stats FILE."
+    assert result.activation is not None
+    times = len(result.labels) // len(result.config["M"])
+    reached = [a / m for a, m in zip(result.activation.tolist(), (m for m in result.config["M"] for _ in range(times)), strict=True)]
+    return f"Z is from {source}; reached {', '.join(f'{r:.2g}' for r in reached)} times the largest of these."
 
 
 def _run(task: Callable[[Layer, dict[str, Any]], Result], target: _Target, common: dict[str, Any], destination: _Destination) -> None:

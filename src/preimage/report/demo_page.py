@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from .. import images as pictures
 from ..result import Result, data_uri
 from .charts import Chart
+from .numbers import number_table
 from .page import write_html
 from .traces import trace_curves
 
@@ -52,8 +53,7 @@ def _part(k: int, section: Section) -> dict[str, Any]:
             Chart(f"{r.task}, {r.config['representation']}", trace_curves([r.trace]), "iteration", "energy", log=True, mini=True)
             for r in section.results
         ],
-        "columns": list(facts[0]),
-        "facts": [list(f.values()) for f in facts],
+        "numbers": number_table(list(facts[0]), [list(f.values()) for f in facts]),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 PERCENT = ("error", "consistency", "consistent", "naturalness", "top1")
@@ -50,3 +52,28 @@ def show_duration(seconds: float) -> str:
         return f"{seconds:.3g} s"
     minutes = int(seconds // 60)
     return f"{minutes} min {int(seconds % 60)} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def number_table(columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> dict[str, Any]:
+    """A table of words for a template: each column of numbers with as many decimals as its largest value needs for four digits.
+
+    >>> number_table(["a", "b"], [["x", 0.5], ["y", 12.3456]])["rows"]
+    [['x', '0.50'], ['y', '12.35']]
+    """
+    cells = [[row[c] if c < len(row) else None for row in rows] for c in range(len(columns))]
+    numeric = [any(_is_float(v) for v in column) or (bool(column) and all(isinstance(v, int) for v in column)) for column in cells]
+    shown = [[_fixed(v, _decimals(column)) if _is_float(v) else show_value(v) for v in column] for column in cells]
+    return {"columns": [str(c) for c in columns], "rows": [list(row) for row in zip(*shown, strict=True)], "numeric": numeric}
+
+
+def _is_float(value: Any) -> bool:
+    return isinstance(value, float) and math.isfinite(value)
+
+
+def _decimals(column: Sequence[Any]) -> int:
+    largest = max((abs(v) for v in column if _is_float(v)), default=0.0)
+    return 4 if largest == 0 else max(0, min(6, 3 - math.floor(math.log10(largest))))
+
+
+def _fixed(value: float, decimals: int) -> str:
+    return f"{value:.{decimals}f}".replace("-", "−")

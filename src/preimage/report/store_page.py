@@ -13,7 +13,7 @@ from ..errors import ImageError
 from .archive import Archive, Row
 from .boxes import Geometry, central_box
 from .grids import AXES, Grid
-from .numbers import show_duration, show_metric, show_value
+from .numbers import number_table, show_duration, show_metric, show_value
 from .page import write_html
 from .pictures import INLINE_LIMIT, Album
 from .traces import short_trace
@@ -55,7 +55,7 @@ class _Page:
             "unknown_networks": view.unknown_networks,
             "settings": _settings(view.rows),
             "table": self.table(),
-            "failures": [{"what": view.name(r), "reason": r.reason, "when": r.created, "key": r.key} for r in view.failed],
+            "failures": [{"what": view.name(r), "reason": r.reason, "when": _when(r.created), "key": r.key} for r in view.failed],
             "details": {"records": self.details},
             "versions": {k: ", ".join(sorted(v)) for k, v in sorted(view.versions.items())},
             "whole": self.album.whole,
@@ -81,7 +81,7 @@ class _Page:
             "title": summary.title if summary else experiment,
             "caption": summary.caption if summary else "",
             "charts": list(summary.charts) if summary else [],
-            "summary": summary if summary and summary.rows else None,
+            "numbers": number_table(summary.columns, summary.rows) if summary and summary.rows else None,
             "grids": [self.grid(g, members) for g in view.grids(experiment)],
             "energies": view.energies(experiment),
             "failed": sum(r.experiment == experiment for r in view.failed),
@@ -170,11 +170,20 @@ def _cell(value: Any, text: str | None = None) -> dict[str, Any]:
     return {"text": show_value(value) if text is None else text, "sort": repr(float(value)) if number else None}
 
 
+def _when(created: str) -> str:
+    """An ISO time to the minute.
+
+    >>> _when("2026-01-31T09:05:59.123+00:00")
+    '2026-01-31 09:05'
+    """
+    return created[:16].replace("T", " ")
+
+
 def _settings(rows: Sequence[Row]) -> list[tuple[str, str]]:
     """Every setting with the values that it took."""
     lines = []
     configs: list[Mapping[str, Any]] = [r.config for r in rows]
-    for key in dict.fromkeys(k for c in configs for k in c):
+    for key in dict.fromkeys(k for c in configs for k in c if k != "original"):
         values = list(dict.fromkeys(show_value(c[key]) for c in configs if c.get(key) is not None))
         more = f" … ({len(values)} in all)" if len(values) > _SHOWN else ""
         if values:

@@ -116,7 +116,8 @@ class StoreView:
         """A job in words, for captions, alternatives of pictures and the list of failures."""
         config = row.config
         parts = [str(config[k]) for k in ("image", "name", "layer", "representation") if config.get(k) is not None]
-        parts += [label(k, config[k]) for k in ("unit", "C", "variant", "mask", "restart") if config.get(k) is not None]
+        parts += [label(k, config[k]) for k in ("unit", "C", "variant", "mask") if config.get(k) is not None]
+        parts += [label("restart", config["restart"])] if config.get("restart") else []
         return " · ".join(parts) or row.key
 
     def box(self, row: Row) -> Box | None:

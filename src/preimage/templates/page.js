@@ -41,6 +41,16 @@
   mark();
 })();
 
+// On paper there is nothing to unfold.
+(() => {
+  let closed = [];
+  addEventListener("beforeprint", () => {
+    closed = [...document.querySelectorAll("main details:not([open])")];
+    for (const part of closed) part.open = true;
+  });
+  addEventListener("afterprint", () => { for (const part of closed) part.open = false; });
+})();
+
 // Sortable tables, and a filter over the words of a row.
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
@@ -134,7 +144,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   // Energy and its terms by iteration, logarithmic where all of it is above 0.
   function drawTrace(trace) {
     const [width, height, left, bottom] = [380, 170, 46, 22];
-    const values = Object.values(trace.lines).flat().filter((v) => v !== null);
+    const values = trace.lines.flatMap(([, line]) => line).filter((v) => v !== null);
     if (!values.length) return [];
     const log = Math.min(...values) > 0;
     const scale = log ? Math.log10 : (v) => v;
@@ -150,7 +160,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     for (const step of [1, last]) svg.append(make("text", { x: x(step), y: height - 6, "text-anchor": "middle" }, String(step)));
     const legend = document.createElement("div");
     legend.className = "legend";
-    Object.entries(trace.lines).forEach(([name, line], k) => {
+    trace.lines.forEach(([name, line], k) => {
       let path = "";
       line.forEach((value, i) => {
         if (value !== null) path += `${path && line[i - 1] !== null ? "L" : "M"}${x(trace.steps[i]).toFixed(1)} ${y(value).toFixed(1)}`;
@@ -165,7 +175,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
     const figure = document.createElement("figure");
     figure.className = "chart mini";
-    figure.append(svg, legend);
+    const plot = document.createElement("div");
+    plot.className = "plot";
+    plot.append(svg);
+    figure.append(plot, legend);
     return [figure];
   }
 

@@ -1,0 +1,292 @@
+"""A job: one image to be found, as plain values; its key, how it is run, and the numbers that are taken of it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+import math
+import tokenize
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache, cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from . import metrics, tasks
+from .errors import InputError, PreimageWarning
+from .networks.network import Network, load_network, weights_hash
+from .optimize import Stage
+from .regularizers import AlphaNorm, Regularizer, TVBeta
+from .representations.base import Representation
+from .representations.masks import parse_mask
+from .representations.shallow import load_shallow
+from .representations.template import HOGTemplate
+from .result import Result
+from .starts import sample_seeds
+from .units import as_indices
+
+Plain = str | int | float | bool | None | list[Any]
+_SOURCES = (
+    "energy.py", "optimize.py", "solvers.py", "regularizers.py", "starts.py", "units.py", "tasks.py", "pixelspace.py", "images.py",
+    "jobs.py", "representations", "networks",
+)  # fmt: skip
+_NAMES_ONLY = ("image", "variant", "name", "weights")  # what a person calls it; weights are known by their hash
+_ONE_BY_ONE = ("original", "image", "unit", "name", "restart", "seed", "variant")  # what may differ within a batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One image to be found, by settings alone: two jobs with the same key give the same image.
+
+    experiment: which family it belongs to. task: "invert", "maximize" or "caricature". network, weights, layer, leak: of a layer;
+    weights_sha256 is its `weights_hash`. representation: instead of a network, a shallow one ("hog", "hogb", "dsift", "lbp", or
+    "hog-template"). original, template: sha256 of the photograph or template, kept in the store's `inputs`. image, name, variant:
+    what people call the photograph, the unit, the setting; they are not part of the key. unit: a number, a class name, or
+    [channel, row, column]. C, seed, jitter (1 for none), bound, canvas, everywhere, Z, fit, solver, iterations as in `tasks`; mask as in
+    `parse_mask`. restart: which of many starts. beta: of TVβ. regularized=False: the loss alone, no bound. one_stage: all
+    iterations at the full rate. quirks: of the original, by name. device, dtype: where and how to compute.
+    """
+
+    experiment: str
+    task: str
+    C: float
+    network: str | None = None
+    weights: str = "default"
+    weights_sha256: str | None = None
+    layer: str | None = None
+    leak: float = 0.0
+    representation: str | None = None
+    original: str | None = None
+    template: str | None = None
+    image: str | None = None
+    unit: int | str | tuple[int, ...] | None = None
+    name: str | None = None
+    restart: int = 0
+    seed: int = 0
+    mask: str | None = None
+    beta: float = 2.0
+    regularized: bool = True
+    jitter: int | None = None
+    canvas: str | int | tuple[int, int] = "auto"
+    everywhere: bool = False
+    Z: float | None = None
+    fit: str | None = None
+    solver: str = "fast"
+    iterations: int | None = None
+    one_stage: bool = False
+    quirks: tuple[str, ...] = ()
+    variant: str | None = None
+    device: str = "cpu"
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        if self.task not in ("invert", "maximize", "caricature"):
+            raise InputError(f"A job's task is invert, maximize or caricature; got {self.task!r}.")
+        if (self.network is None) == (self.representation is None):
+            raise InputError("A job has either a network with a layer, or a shallow representation.")
+        if (self.task == "maximize") != (self.unit is not None):
+            raise InputError("A job has a unit if and only if its task is maximize.")
+
+    def config(self) -> dict[str, Plain]:
+        """Plain values, without those that are None, for a record and for JSON; `original` is the picture's path in the store."""
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        plain = {k: list(v) if isinstance(v, tuple) else v for k, v in found.items() if v is not None}
+        return plain | ({"original": f"inputs/{self.original}.png"} if self.original else {})
+
+    @cached_property
+    def key(self) -> str:
+        """sha256 of the settings, the weights, the image's content and the code. Settings at their defaults are left out."""
+        default = {f.name: f.default for f in fields(self)}
+        facts = {k: getattr(self, k) for k in default if k not in _NAMES_ONLY and getattr(self, k) != default[k]}
+        text = json.dumps({**facts, "code": code_version()}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @cached_property
+    def shape(self) -> tuple[Any, ...]:
+        """What jobs must have in common to be run in one batch."""
+        return tuple(getattr(self, f.name) for f in fields(self) if f.name not in _ONE_BY_ONE)
+
+    @property
+    def title(self) -> str:
+        """For a line about it."""
+        what = self.image or self.name or (None if self.unit is None else f"unit {self.unit}")
+        parts = [self.experiment, self.layer or self.representation, what, self.variant or f"C={self.C:g}"]
+        return " ".join(p for p in parts if p) + (f" restart {self.restart}" if self.restart else "")
+
+
+@dataclass
+class Outcome:
+    """What came of a job: a result of one image, its numbers and the seconds spent on it, or the reason why there is none."""
+
+    result: Result | None = None
+    metrics: dict[str, float] | None = None
+    seconds: float = 0.0
+    reason: str = ""
+
+
+def execute(jobs: Sequence[Job], inputs: Sequence[Tensor | None]) -> list[Outcome]:
+    """Run jobs of one `shape` together, with their photograph or template each; one outcome a job, whatever goes wrong.
+
+    A batch that fails is run again job by job, so that one bad image does not take the others with it. KeyboardInterrupt passes.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", PreimageWarning)  # the status of each image is in its record
+            phi = _representation(jobs[0], inputs[0])
+            whole = _run(phi, jobs, inputs)
+            parts = [_sample(whole, b, job) for b, job in enumerate(jobs)]
+            given = [None if job.template else x for job, x in zip(jobs, inputs, strict=True)]
+            seconds = whole.config["seconds"] / len(jobs)
+            return [Outcome(part, measure(part, x, phi), seconds) for part, x in zip(parts, given, strict=True)]
+    except Exception as error:  # one job must not take the others with it
+        if len(jobs) > 1:
+            return [execute([job], [x])[0] for job, x in zip(jobs, inputs, strict=True)]
+        return [Outcome(reason=f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}")]
+
+
+def measure(result: Result, x0: Tensor | None, phi: Representation) -> dict[str, float]:
+    """The numbers of one image, on the float image. x0: its photograph, canonical (1, C, H, W), or None.
+
+    error, activation, energy and energy.TERM at the image; evaluations; ok (0 or 1); and beside a photograph psnr, ssim, naturalness
+    and, where the network has classes, consistent: 1 if its most likely class is the photograph's.
+    """
+    found = {"evaluations": float(result.evaluations), "ok": float(result.status[0] == "ok")}
+    found |= {"energy" if k == "total" else f"energy.{k}": v.item() for k, v in result.energy.items()}
+    found |= {k: v.item() for k, v in (("error", result.error), ("activation", result.activation)) if v is not None}
+    if x0 is None or result.images.shape[2:] != x0.shape[2:]:
+        return found
+    original = phi.space.decode(x0)
+    for name, metric in (("psnr", metrics.psnr), ("ssim", metrics.ssim), ("naturalness", metrics.naturalness)):
+        found[name] = metric(result.images, original).item()
+    network: Network | None = getattr(phi, "network", None)
+    if network is not None and network.classes:
+        images = torch.cat([result.images - phi.space.mean_colour, x0])
+        ours, its = (int(network.predict(x[None]).argmax()) for x in images)
+        found["consistent"] = float(ours == its)
+    return found
+
+
+@cache
+def code_version() -> str:
+    """A hash of the sources that decide what image is found, less their comments, docstrings and blank lines.
+
+    So a changed solver asks for every result anew, and a changed docstring, page or command does not.
+    """
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for name in _SOURCES:
+        found = sorted((root / name).rglob("*.py")) if (root / name).is_dir() else [root / name]
+        for path in found:
+            digest.update(f"{path.relative_to(root).as_posix()}\n{bare_source(path.read_text(encoding='utf-8'))}\n".encode())
+    return digest.hexdigest()[:16]
+
+
+def bare_source(text: str) -> str:
+    """Python source without comments, docstrings and blank lines.
+
+    >>> bare_source('def f(x):\\n    "Twice."\\n\\n    return 2 * x  # why\\n')
+    'def f(x):\\n    return 2 * x'
+    """
+    lines = text.splitlines()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            row, column = token.start
+            lines[row - 1] = lines[row - 1][:column]
+    rows = [line.encode() for line in lines]
+    for node in ast.walk(ast.parse("\n".join(lines))):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
+            before, after = rows[first][: node.col_offset], rows[last][node.end_col_offset :]
+            rows[first : last + 1] = [before + after] + [b""] * (last - first)
+    return "\n".join(line for row in rows if (line := row.decode().rstrip()))
+
+
+@lru_cache(maxsize=2)
+def open_network(name: str, weights: str = "default", device: str = "cpu") -> tuple[Network, str]:
+    """A network on its device and the hash of its weights, kept for the next job. weights: as on the command line ("none")."""
+    network = load_network(name, weights=None if weights == "none" else weights, device=device)
+    return network, weights_hash(network.module)
+
+
+@lru_cache(maxsize=32)
+def _layer(name: str, weights: str, device: str, layer: str, leak: float) -> Representation:
+    return open_network(name, weights, device)[0].layer(layer, leak=leak)
+
+
+def _representation(job: Job, x: Tensor | None) -> Representation:
+    if job.network is not None:
+        network, found = open_network(job.network, job.weights, job.device)
+        if job.weights_sha256 not in (None, found):
+            raise InputError(f"The weights {job.weights!r} of {job.network} have changed since the job was made. Start the run again.")
+        return _layer(job.network, job.weights, job.device, job.layer or network.layers()[-1].name, job.leak)
+    if job.representation == "hog-template":
+        assert x is not None
+        return HOGTemplate(x)
+    return load_shallow(str(job.representation))
+
+
+def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | None]) -> Result:
+    """The task of these jobs, one sample each."""
+    job = jobs[0]
+    regularizers: dict[str, Regularizer] = {"alpha-norm": AlphaNorm(), "tv-beta": TVBeta(job.beta)} if job.regularized else {}
+    common: dict[str, Any] = {
+        "C": job.C,
+        "solver": job.solver,
+        "iterations": job.iterations,
+        "dtype": getattr(torch, job.dtype),
+        "device": job.device if job.network is None else None,
+        "progress": False,
+        "regularizers": regularizers,
+        "jitter": job.jitter,
+        "bound": tasks.BOUND if job.regularized else math.inf,
+    }
+    if job.task == "maximize":
+        units = [tuple(j.unit) if isinstance(j.unit, (list, tuple)) else j.unit for j in jobs]
+        seeds = [_seed(j, f"unit {as_indices(phi, u)}") for j, u in zip(jobs, units, strict=True)]  # type: ignore[arg-type]
+        canvas = tuple(job.canvas) if isinstance(job.canvas, (list, tuple)) else job.canvas
+        more = {"canvas": phi.space.size if job.template else canvas, "everywhere": job.everywhere, "Z": job.Z}
+        return tasks.maximize(phi, units, seed=seeds, **more, **common)  # type: ignore[arg-type]
+    x0 = torch.cat([x for x in inputs if x is not None])
+    seeds = [_seed(j, str(j.original)) for j in jobs]
+    common |= {"mask": None if job.mask is None else parse_mask(job.mask), "seed": seeds}
+    if job.task == "caricature":
+        shift = phi.space.mean_colour.to(x0) if "no-mean" in job.quirks else 0.0
+        return tasks.caricature(phi, x0, seen=x0 + shift, **common)
+    stages = (Stage(job.iterations or 300),) if job.one_stage else None
+    return tasks.invert(phi, x0, stages=stages, **common)
+
+
+def _seed(job: Job, content: str) -> int:
+    """The seed that the restart has in a run of the task with all restarts."""
+    return sample_seeds(job.seed, [content], job.restart + 1)[0][job.restart]
+
+
+def _sample(result: Result, b: int, job: Job) -> Result:
+    """One image of a result as a result of its own, without the photograph, which the store keeps once."""
+    config = dict(result.config)
+    if "unit" in config:
+        config["unit"] = [config["unit"][b]]
+    if "woken" in config:
+        config["woken"] = [0] if b in config["woken"] else []
+    if "restarts" in config:
+        config["restarts"] = 1
+    return replace(
+        result,
+        images=result.images[b : b + 1],
+        error=None if result.error is None else result.error[b : b + 1],
+        activation=None if result.activation is None else result.activation[b : b + 1],
+        energy={k: v[b : b + 1] for k, v in result.energy.items()},
+        trace={k: v[:, b : b + 1].contiguous() for k, v in result.trace.items()},
+        labels=[job.image or job.name or result.labels[b]],
+        seeds=result.seeds[b : b + 1],
+        status=result.status[b : b + 1],
+        config=config,
+        originals=None,
+        frames=[],
+    )

@@ -1,0 +1,302 @@
+"""Many jobs: skip what is done, run the rest in batches, keep each result as it comes, record what fails, and go on."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from .errors import InputError, PreimageError
+from .jobs import Job, Outcome, execute
+from .registry import Registry
+from .store import Store
+
+_WAIT = 0.5  # seconds between two looks at jobs that another run is at
+_LIVES = 2  # a job whose worker dies is tried so often
+_ACCELERATED = 16  # samples in a batch on an accelerator; on a CPU samples are computed one by one, so a batch would gain nothing
+
+
+@dataclass
+class Batch:
+    """Jobs of one shape, with the photograph or template of each: all that a worker needs."""
+
+    jobs: list[Job]
+    inputs: list[Tensor | None]
+
+
+Backend = Callable[[Iterable[Batch], int, int], Iterator[tuple[Batch, list[Outcome]]]]
+"""(batches, workers, threads of each) -> each batch with its outcomes, in any order. It takes batches as it has room for them: one
+that it has taken is claimed for this run. Whatever happens to a worker ends in an outcome; only KeyboardInterrupt comes through."""
+
+BACKENDS: Registry[Backend] = Registry("backend", see="preimage paper --help")
+
+
+@dataclass
+class Run:
+    """What a run did. done, failed: keys; skipped: keys that were there already, or that another run has done meanwhile."""
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    def __str__(self) -> str:
+        rate = f" ({len(self.done) / self.seconds:.2f} a second)" if self.done and self.seconds > 0 else ""
+        return f"{len(self.done)} jobs done{rate}, {len(self.skipped)} were there already, {len(self.failed)} failed"
+
+
+def run(
+    jobs: Sequence[Job],
+    store: Store,
+    *,
+    backend: str = "local",
+    workers: int = 1,
+    threads: int = 1,
+    batch: int | None = None,
+    progress: bool = True,
+) -> Run:
+    """Run the jobs that the store has not, and keep every result in it.
+
+    workers: processes that compute; 1 is this one. threads: of each; the default 1 makes every bit independent of the machine's number
+    of cores. batch: jobs of one shape that are computed together; None is 1 on a CPU, where no image then depends on others, and 16
+    on an accelerator. A job that fails is recorded in the store with its reason, and tried again by the next run; the others go on.
+    A job that another live run is at is left to it, and waited for. Ctrl-C: KeyboardInterrupt; the store keeps what was done, and the
+    same call goes on from there. Raises UnknownName for the backend and InputError for a number below 1.
+    """
+    for name, value in (("workers", workers), ("threads", threads), ("batch", batch)):
+        if value is not None and value < 1:
+            raise InputError(f"{name} is a whole number of at least 1; got {value!r}.")
+    compute = BACKENDS[backend]
+    store.tidy()
+    began = time.monotonic()
+    found = Run()
+    wanted = list({job.key: job for job in jobs}.values())
+    queue = _Queue(store, [job for job in wanted if not store.done(job.key)], batch)
+    found.skipped = [job.key for job in wanted if store.done(job.key)]
+    with _bar(len(wanted), len(found.skipped), progress) as tick, queue:
+        while queue.left:
+            for one, outcomes in compute(queue.batches(), workers, threads):
+                for job, outcome in zip(one.jobs, outcomes, strict=True):
+                    _keep(store, job, outcome, found)
+                    queue.release(job)
+                    tick(found)
+            for job, reason in queue.unusable:
+                _keep(store, job, Outcome(reason=reason), found)
+            queue.unusable.clear()
+            if queue.left:
+                time.sleep(_WAIT)
+        found.skipped += queue.elsewhere
+        tick(found)
+    store.refresh()
+    found.seconds = time.monotonic() - began
+    return found
+
+
+def _keep(store: Store, job: Job, outcome: Outcome, found: Run) -> None:
+    """Save a result or a failure. A disk that is full fails this job alone."""
+    reason = outcome.reason
+    if outcome.result is not None:
+        try:
+            store.save(job, outcome.result, outcome.metrics or {}, outcome.seconds)
+            found.done.append(job.key)
+            return
+        except Exception as error:  # the other jobs may well be saved
+            reason = f"{type(error).__name__}: {error}"
+    found.failed[job.key] = f"{job.title}: {reason}"
+    try:
+        store.fail(job, reason)
+    except OSError as error:
+        found.failed[job.key] += f" (and this could not be recorded: {error})"
+
+
+class _Queue:
+    """The jobs that are left; each is claimed as it is given out, so that two runs on one store never do the same one."""
+
+    def __init__(self, store: Store, jobs: Sequence[Job], batch: int | None) -> None:
+        self.store, self.batch = store, batch
+        self.left = list(jobs)
+        self.elsewhere: list[str] = []  # done by another run meanwhile
+        self.unusable: list[tuple[Job, str]] = []  # and why: its photograph cannot be read
+        self._held: set[str] = set()
+
+    def __enter__(self) -> _Queue:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for key in list(self._held):
+            self._give_back(key)
+
+    def batches(self) -> Iterator[Batch]:
+        """Batches of jobs of one shape, in their order. What another run is at stays in `left`."""
+        groups: dict[Any, list[Job]] = {}
+        for job in self.left:
+            groups.setdefault(job.shape, []).append(job)
+        for jobs in groups.values():
+            size = self.batch or (1 if jobs[0].device == "cpu" else _ACCELERATED)
+            ready = Batch([], [])
+            for job in jobs:
+                if self._claim(job) and self._add(job, ready) and len(ready.jobs) == size:
+                    yield ready
+                    ready = Batch([], [])
+            if ready.jobs:
+                yield ready
+
+    def release(self, job: Job) -> None:
+        """The job is over, well or not."""
+        self._give_back(job.key)
+
+    def _claim(self, job: Job) -> bool:
+        if not self.store.claims.take(job.key):
+            return False
+        self.left.remove(job)
+        if self.store.done(job.key):  # the other run was quicker
+            self.store.claims.release(job.key)
+            self.elsewhere.append(job.key)
+            return False
+        self._held.add(job.key)
+        return True
+
+    def _add(self, job: Job, batch: Batch) -> bool:
+        """Put a job and its input into a batch, if that input can be read."""
+        sha = job.original or job.template
+        try:
+            batch.inputs.append(None if sha is None else self.store.input(sha))
+        except PreimageError as error:
+            self.unusable.append((job, f"{type(error).__name__}: {error}"))
+            self._give_back(job.key)
+            return False
+        batch.jobs.append(job)
+        return True
+
+    def _give_back(self, key: str) -> None:
+        self._held.discard(key)
+        self.store.claims.release(key)
+
+
+@BACKENDS.register("local")
+def local(batches: Iterable[Batch], workers: int, threads: int) -> Iterator[tuple[Batch, list[Outcome]]]:
+    """In this process, or in several on this machine."""
+    if workers > 1:
+        yield from _Pool(workers, threads).run(batches)
+        return
+    for batch in batches:
+        with _threads(threads):
+            outcomes = execute(batch.jobs, batch.inputs)
+        yield batch, outcomes
+
+
+class _Pool:
+    """Worker processes that each hold their networks. One that dies (out of memory, killed) costs the batches that were out, once."""
+
+    def __init__(self, workers: int, threads: int) -> None:
+        self.workers, self.threads = workers, threads
+        self._deaths: dict[str, int] = {}
+
+    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[Outcome]]]:
+        source = iter(batches)
+        again: list[Batch] = []
+        finished = False
+        while not finished or again:
+            out: dict[Future[bytes], Batch] = {}
+            pool = self._start()
+            try:
+                while True:
+                    while len(out) < self.workers + 1 and (batch := again.pop() if again else next(source, None)):
+                        out[pool.submit(_work, pickle.dumps(batch))] = batch
+                    if not out:
+                        finished = True
+                        break
+                    ready, _ = wait(out, return_when=FIRST_COMPLETED)
+                    for future in ready:
+                        yield out[future], pickle.loads(future.result())  # our own worker's bytes
+                        del out[future]
+            except BrokenProcessPool:
+                yield from self._bury(list(out.values()), again)
+            finally:
+                _end(pool)
+
+    def _start(self) -> ProcessPoolExecutor:
+        import multiprocessing
+
+        return ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"), _begin, (self.threads,))
+
+    def _bury(self, lost: list[Batch], again: list[Batch]) -> Iterator[tuple[Batch, list[Outcome]]]:
+        """Jobs that were out when a worker died: once more, each by itself, and no third time."""
+        for batch in lost:
+            for job, x in zip(batch.jobs, batch.inputs, strict=True):
+                one = Batch([job], [x])
+                self._deaths[job.key] = self._deaths.get(job.key, 0) + 1
+                if self._deaths[job.key] < _LIVES:
+                    again.append(one)
+                else:
+                    reason = f"the worker died {_LIVES} times with this job at hand: out of memory? Take fewer workers."
+                    yield one, [Outcome(reason=reason)]
+
+
+def _begin(threads: int) -> None:
+    """In a new worker: so many threads, Ctrl-C left to the parent, and an end when the parent ends, however it does."""
+    import multiprocessing
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(threads)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+def _work(batch: bytes) -> bytes:
+    """By value both ways: tensors must not travel through shared memory that dies with a process."""
+    given: Batch = pickle.loads(batch)
+    return pickle.dumps(execute(given.jobs, given.inputs))
+
+
+def _end(pool: ProcessPoolExecutor) -> None:
+    """Stop the workers now, whatever they are at: what is not saved by now is not wanted."""
+    workers = list((pool._processes or {}).values())
+    pool.shutdown(wait=False, cancel_futures=True)
+    for process in workers:
+        process.terminate()
+    for process in workers:
+        process.join()
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """So many threads for torch for a while."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _bar(length: int, there: int, shown: bool) -> Iterator[Callable[[Run], None]]:
+    """A function that shows what has been done: the rate and the time left."""
+    from tqdm.auto import tqdm
+
+    with tqdm(total=length, initial=there, desc="jobs", unit="job", disable=not shown, dynamic_ncols=True, smoothing=0.05) as bar:
+
+        def tick(run: Run) -> None:
+            if run.failed:
+                bar.set_postfix_str(f"{len(run.failed)} failed", refresh=False)
+            bar.update(len(run.done) + len(run.failed) + len(run.skipped) - bar.n)
+
+        yield tick

@@ -1,0 +1,250 @@
+"""The runner: nothing lost and nothing twice, whoever is killed and whatever fails."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from preimage import runner
+from preimage.errors import InputError, UnknownName
+from preimage.jobs import execute
+from preimage.optimize import load_solvers
+from preimage.runner import run
+from preimage.store import Store
+
+from .stores import contents, leftovers, small_jobs, start
+
+
+@pytest.fixture
+def store(tmp_path):
+    return Store.open(tmp_path / "store")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """What a run of 8 jobs that nobody disturbs leaves."""
+    store = Store.open(tmp_path_factory.mktemp("runs") / "store")
+    assert len(run(small_jobs(8), store, progress=False).done) == 8
+    return contents(store)
+
+
+def test_what_is_done_is_not_done_again(store, monkeypatch):
+    assert str(run(small_jobs(3), store, progress=False)).startswith("3 jobs done")
+    before = contents(store)
+    calls = []
+    monkeypatch.setattr(runner, "execute", lambda jobs, inputs: calls.append(len(jobs)) or execute(jobs, inputs))
+    found = run(small_jobs(4) + small_jobs(2), store, progress=False)
+    assert (len(found.done), len(found.skipped), calls) == (1, 3, [1])
+    assert {k: v for k, v in contents(store).items() if k in before} == before
+    assert len(run(small_jobs(1, iterations=4), store, progress=False).done) == 1  # another setting, another result
+    assert len(store.records()) == 5
+
+
+def test_an_image_does_not_depend_on_its_batch_or_its_worker(store, undisturbed, tmp_path):
+    run(small_jobs(8), store, progress=False, batch=4)
+    ours = contents(store)
+    assert ours.keys() == undisturbed.keys()
+    assert all(ours[k][name] == undisturbed[k][name] for k in ours for name in ("images", "trace.total", "energy.total"))
+    other = Store.open(tmp_path / "other")
+    assert len(run(small_jobs(8), other, progress=False, workers=2).done) == 8
+    assert contents(other) == undisturbed
+
+
+def test_a_failed_job_is_recorded_and_tried_again_and_the_others_go_on(store):
+    good, bad = small_jobs(2), small_jobs(1, layer="no-such-layer")
+    found = run([good[0], *bad, good[1]], store, progress=False)
+    assert len(found.done) == 2
+    assert "no-such-layer" in found.failed[bad[0].key]
+    assert "No layer of squeezenet1_1 named 'no-such-layer'" in store.records(status="failed")[0].reason
+    assert list(run([*good, *bad], store, progress=False).failed) == [bad[0].key]  # tried again
+    assert len(store.records()) == 3
+
+
+def test_one_bad_job_does_not_take_its_batch_with_it(store):
+    good = small_jobs(3)
+    bad = [small_jobs(97)[96]]  # conv1 has 64 units
+    found = run([*good, *bad], store, progress=False, batch=4)
+    assert (len(found.done), list(found.failed)) == (3, [bad[0].key])
+
+
+def test_a_full_disk_fails_one_job_and_not_the_others(store, monkeypatch):
+    plain, calls = Store.save, []
+
+    def full(self, job, *rest):
+        calls.append(job)
+        if len(calls) == 2:
+            from preimage import result as result_module
+
+            with monkeypatch.context() as patch:
+
+                def no_room(self, path):
+                    Path(path).write_bytes(b"half")
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+                patch.setattr(result_module.Result, "_write_tensors", no_room)
+                return plain(self, job, *rest)
+        return plain(self, job, *rest)
+
+    monkeypatch.setattr(Store, "save", full)
+    found = run(small_jobs(3), store, progress=False)
+    assert len(found.done) == 2
+    assert "No space left" in next(iter(found.failed.values()))
+    assert [r.status for r in store.records()].count("failed") == 1
+    assert not leftovers(store)
+    assert len(run(small_jobs(3), store, progress=False).done) == 1
+    assert not list((store.path / "failed").iterdir())
+
+
+def test_a_disk_with_no_room_for_the_reason_either_does_not_end_the_run(store, monkeypatch):
+    def no_room(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Store, "save", no_room)
+    monkeypatch.setattr(Store, "fail", no_room)
+    found = run(small_jobs(2), store, progress=False)
+    assert len(found.failed) == 2
+    assert all("could not be recorded" in reason for reason in found.failed.values())
+
+
+def test_a_damaged_photograph_fails_its_jobs_alone(store):
+    sha = store.add_input(torch.ones(1, 3, 227, 227))
+    (store.path / "inputs" / f"{sha}.safetensors").write_bytes(b"x")
+    one = small_jobs(1)[0]
+    bad = type(one)(experiment="small", task="invert", C=1.0, network="squeezenet1_1", layer="conv1", original=sha, iterations=1)
+    found = run([bad, one], store, progress=False)
+    assert (found.done, list(found.failed)) == ([one.key], [bad.key])
+
+
+def test_interrupting_leaves_a_usable_store(store, monkeypatch):
+    calls = []
+
+    def interrupted(jobs, inputs):
+        calls.append(jobs)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return execute(jobs, inputs)
+
+    monkeypatch.setattr(runner, "execute", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(small_jobs(5), store, progress=False)
+    assert len(store.records(status="done")) == 2
+    assert not leftovers(store)
+    monkeypatch.undo()
+    assert len(run(small_jobs(5), store, progress=False).done) == 3  # and no claim is left
+
+
+def test_a_job_that_another_run_is_at_is_left_to_it(store):
+    jobs = small_jobs(2)
+    assert store.claims.take(jobs[0].key)
+
+    def elsewhere():
+        time.sleep(0.3)
+        outcome = execute([jobs[0]], [None])[0]
+        store.save(jobs[0], outcome.result, outcome.metrics, 1.0)
+        store.claims.release(jobs[0].key)
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    found = run(jobs, store, progress=False)
+    thread.join()
+    assert (found.done, found.skipped) == ([jobs[1].key], [jobs[0].key])
+
+
+def test_a_worker_that_dies_costs_its_jobs_a_second_try_and_no_more(store, monkeypatch, tmp_path):
+    jobs = small_jobs(4)
+    again, batches = [], [runner.Batch([job], [None]) for job in jobs]
+    pool = runner._Pool(2, 1)
+    first = list(pool._bury(batches[:2], again))
+    assert (first, [b.jobs[0] for b in again]) == ([], jobs[:2])
+    second = list(pool._bury(again, []))
+    assert all("the worker died 2 times" in o[0].reason for _, o in second)
+
+
+def test_killed_workers_lose_nothing(store, undisturbed):
+    import multiprocessing
+
+    killed = []
+
+    def kill():
+        while len(killed) < 1:
+            for child in multiprocessing.active_children():
+                if len(store.records()) >= 2:
+                    os.kill(child.pid, signal.SIGKILL)
+                    killed.append(child.pid)
+                    return
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    found = run(small_jobs(8), store, workers=2, progress=False)
+    thread.join()
+    assert killed and len(found.done) == 8
+    assert contents(store) == undisturbed
+
+
+def test_two_runs_at_once_do_each_job_once(tmp_path, undisturbed):
+    Store.open(tmp_path / "store")
+    processes = [start(tmp_path / "store", 8) for _ in range(2)]
+    counts = [p.communicate(timeout=120)[0].split() for p in processes]
+    assert [p.returncode for p in processes] == [0, 0]
+    assert sum(int(c[1]) for c in counts) == 8, counts
+    assert contents(Store.open(tmp_path / "store")) == undisturbed
+
+
+def _kill_and_resume(path: Path, rounds: int, undisturbed, workers: int = 1) -> int:
+    """Kill a run -9 at a random moment, `rounds` times, look at the store each time, then let it end. Gives how many kills hit it."""
+    chance, hits = random.Random(0), 0
+    for _ in range(rounds):
+        process = start(path, 8, workers)
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(chance.uniform(0.0, 0.45 if workers == 1 else 6.0))
+        hits += process.poll() is None
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        found = contents(Store.open(path)) if path.exists() and (path / "store.json").exists() else {}
+        assert all(undisturbed[key] == value for key, value in found.items())  # what is there is whole
+    process = start(path, 8)
+    process.communicate(timeout=120)
+    store = Store.open(path)
+    assert contents(store) == undisturbed
+    assert {r.key for r in store.records(status="done")} == undisturbed.keys()
+    assert len(store.records()) == 8 and not leftovers(store)
+    return hits
+
+
+def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(tmp_path, undisturbed):
+    assert _kill_and_resume(tmp_path / "store", 3, undisturbed) >= 1
+
+
+@pytest.mark.slow
+def test_a_run_killed_twenty_times_ends_as_if_undisturbed(tmp_path, undisturbed):
+    assert _kill_and_resume(tmp_path / "store", 20, undisturbed) >= 10
+
+
+@pytest.mark.slow
+def test_a_run_of_workers_killed_ten_times_ends_as_if_undisturbed(tmp_path, undisturbed):
+    assert _kill_and_resume(tmp_path / "store", 10, undisturbed, workers=2) >= 5
+
+
+def test_arguments_that_cannot_be_are_refused(store):
+    with pytest.raises(InputError, match="workers"):
+        run(small_jobs(1), store, workers=0)
+    with pytest.raises(UnknownName, match="backend"):
+        run(small_jobs(1), store, backend="locall")
+
+
+def test_every_solver_gives_the_same_bits_in_every_run(store, tmp_path):
+    other = Store.open(tmp_path / "other")
+    for solver in load_solvers():
+        jobs = small_jobs(1, solver=solver)
+        run(jobs, store, progress=False)
+        run(jobs, other, progress=False, threads=1)
+    assert contents(store) == contents(other)

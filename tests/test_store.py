@@ -1,0 +1,242 @@
+"""The store: keys, folders that are whole or not there, the table and the files, claims."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+import preimage
+from preimage import jobs as jobs_module
+from preimage.claims import claims_of
+from preimage.errors import InputError, ResultFolderError
+from preimage.jobs import Job, bare_source, code_version, execute
+from preimage.store import Store
+
+from .stores import leftovers, small_jobs
+
+
+@pytest.fixture(scope="module")
+def outcomes():
+    """Three jobs with their outcomes, computed once."""
+    wanted = small_jobs(3)
+    return [(job, execute([job], [None])[0]) for job in wanted]
+
+
+@pytest.fixture
+def store(tmp_path, outcomes):
+    made = Store.open(tmp_path / "store")
+    for job, outcome in outcomes[:2]:
+        made.save(job, outcome.result, outcome.metrics, outcome.seconds)
+    made.fail(outcomes[2][0], "OutOfMemoryError: too large")
+    return made
+
+
+def test_a_key_changes_with_every_setting_that_changes_the_image_and_with_no_name():
+    job = small_jobs(1)[0]
+    changes = {
+        "C": 5.0, "layer": "fire2", "unit": 4, "restart": 1, "seed": 1, "beta": 1.0, "regularized": False, "jitter": 2, "canvas": 31,
+        "solver": "paper", "iterations": 4, "Z": 2.0, "leak": 0.1, "quirks": ("no-mean",), "weights_sha256": "0" * 64,
+        "experiment": "other",
+        "everywhere": True, "dtype": "float64",
+    }  # fmt: skip
+    keys = [replace(job, **{name: value}).key for name, value in changes.items()]
+    assert len({job.key, *keys}) == len(changes) + 1
+    assert {replace(job, name="frog", image="photo", variant="v").key, job.key} == {job.key}
+
+
+def test_a_setting_at_its_default_does_not_enter_the_key():
+    job = small_jobs(1)[0]
+    assert replace(job, beta=2.0, seed=0).key == job.key  # so that a setting that is added later changes no key
+
+
+def test_a_key_changes_with_the_code_but_not_with_its_comments(monkeypatch):
+    plain = "def f(x):\n    return x + 1\n"
+    told = '"""A module."""\n\ndef f(x):\n    """One more."""\n    # why\n    return x + 1  # because\n\nA = "kept"\n"""About A."""\n'
+    assert bare_source(told) == bare_source(plain + 'A = "kept"')
+    assert bare_source(plain) != bare_source(plain.replace("1", "2"))
+    assert "'#'" in bare_source("x = '#'  # é\n'''gone'''\n") and "gone" not in bare_source("x = '#'  # é\n'''gone'''\n")
+    before, version = small_jobs(1)[0].key, code_version()
+    monkeypatch.setattr(jobs_module, "code_version", lambda: version[::-1])
+    assert small_jobs(1)[0].key != before
+
+
+def test_a_result_comes_back_bit_by_bit(store, outcomes):
+    job, outcome = outcomes[0]
+    found = store.result(job.key)
+    assert torch.equal(found.images, outcome.result.images)
+    assert torch.equal(found.trace["total"], outcome.result.trace["total"])
+    record = store.record(job.key)
+    assert (record.status, record.experiment, record.config["unit"]) == ("done", "small", 0)
+    assert record.metrics == outcome.metrics
+    assert record.picture.is_file() and record.created and record.seconds > 0
+    assert not leftovers(store)
+
+
+def test_a_photograph_is_kept_once_and_given_back_with_its_result(tmp_path):
+    space = preimage.PixelSpace(16, "grey")
+    x = space.encode(np.arange(256, dtype=np.uint8).reshape(16, 16))
+    store = Store.open(tmp_path / "s")
+    sha = store.add_input(x, space.decode(x))
+    assert store.add_input(x, space.decode(x)) == sha
+    assert sorted(p.suffix for p in (tmp_path / "s" / "inputs").iterdir()) == [".png", ".safetensors"]
+    assert torch.equal(store.input(sha), x)
+    job = Job(experiment="e", task="invert", C=100.0, representation="hog", original=sha, image="ramp", iterations=2)
+    assert job.config()["original"] == f"inputs/{sha}.png"
+    outcome = execute([job], [x])[0]
+    store.save(job, outcome.result, outcome.metrics, 1.0)
+    assert torch.equal(store.result(job.key).originals, x)
+    assert set(outcome.metrics) >= {"error", "psnr", "ssim", "naturalness", "energy", "evaluations", "ok"}
+
+
+def test_a_damaged_photograph_is_found_out(tmp_path):
+    store = Store.open(tmp_path / "s")
+    sha = store.add_input(torch.ones(1, 1, 4, 4))
+    path = tmp_path / "s" / "inputs" / f"{sha}.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(ResultFolderError, match="another hash"):
+        store.input(sha)
+    path.write_bytes(data[:20])
+    with pytest.raises(ResultFolderError, match="missing or damaged"):
+        store.input(sha)
+
+
+def test_records_are_chosen_by_settings(store):
+    assert len(store.records()) == 3
+    assert [r.config["unit"] for r in store.records(status="done", layer="conv1")] == [0, 1]
+    assert [r.config["unit"] for r in store.records(unit=1)] == [1]
+    assert store.records(C=1e4, canvas=23, experiment="small", mask=None) == store.records()
+    assert store.records(experiment="other") == []
+    failed = store.records(status="failed")[0]
+    assert failed.reason == "OutOfMemoryError: too large"
+    with pytest.raises(ResultFolderError, match="failed and has no picture"):
+        _ = failed.picture
+    with pytest.raises(InputError, match="no name of a setting"):
+        store.records(**{"unit') OR 1=1 --": 1})
+
+
+def test_the_table_can_be_asked_in_plain_sql(store):
+    with sqlite3.connect(store.path / "index.sqlite") as table:
+        rows = table.execute(
+            "SELECT layer, unit, json_extract(metrics, '$.ok') FROM records WHERE status = 'done' ORDER BY unit"
+        ).fetchall()
+    table.close()
+    assert rows == [("conv1", 0, 1.0), ("conv1", 1, 1.0)]
+
+
+@pytest.mark.parametrize("damage", ["garbage", "truncated", "missing", "other table", "a page"])
+def test_a_table_that_is_damaged_or_lost_is_made_again_from_the_files(store, damage):
+    before, path = store.records(), store.path / "index.sqlite"
+    data = path.read_bytes()
+    if damage == "missing":
+        path.unlink()
+    elif damage == "other table":
+        path.unlink()
+        with sqlite3.connect(path) as table:
+            table.execute("CREATE TABLE records (x)")
+        table.close()
+    else:
+        parts = {"garbage": b"no database" * 500, "truncated": data[:1500], "a page": data[:4096] + b"\xff" * 4096 + data[8192:]}
+        path.write_bytes(parts[damage])
+    assert Store.open(store.path, create=False).records() == before
+
+
+def test_rebuild_gives_the_same_table_and_sets_damaged_results_aside(store, outcomes):
+    before = store.records()
+    assert store.rebuild() == 3
+    assert store.records() == before
+    folder = store.folder(outcomes[0][0].key)
+    tensors = folder / "tensors.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1])
+    (store.folder(outcomes[1][0].key) / "job.json").write_text("{")
+    assert store.rebuild() == 1
+    assert not any(store.done(job.key) for job, _ in outcomes)
+    assert len(list((store.path / "damaged").iterdir())) == 2
+
+
+def test_rows_follow_the_files(store, outcomes):
+    shutil.rmtree(store.folder(outcomes[0][0].key))
+    (store.folder(outcomes[1][0].key) / "job.json").unlink()
+    again = Store.open(store.path)
+    assert [r.status for r in again.records()] == ["failed"]
+    assert not again.done(outcomes[1][0].key)
+
+
+def test_a_result_takes_the_place_of_its_failure(store, outcomes):
+    job, outcome = outcomes[2]
+    store.save(job, outcome.result, outcome.metrics, 1.0)
+    assert store.record(job.key).status == "done"
+    assert not list((store.path / "failed").iterdir())
+
+
+def test_half_a_result_under_the_right_name_is_replaced(store, outcomes):
+    job, outcome = outcomes[0]
+    folder = store.folder(job.key)
+    (folder / "job.json").unlink()
+    assert not store.done(job.key)
+    store.save(job, outcome.result, outcome.metrics, 1.0)
+    assert store.done(job.key) and store.result(job.key).images.shape == outcome.result.images.shape
+
+
+def test_leftovers_of_killed_runs_are_removed_but_not_those_of_live_ones(store, outcomes):
+    dead, live = (outcomes[k][0].key for k in (0, 1))
+    for key in (dead, live):
+        part = store.folder(key).with_name(f".{key}.abc.part")
+        part.mkdir()
+        (part / "image.png").write_bytes(b"")
+    (store.path / "failed" / f".{dead}.json.x.part").write_bytes(b"")
+    (store.path / "inputs" / f".{dead}.png.x.part").write_bytes(b"")  # nobody's job; young, so somebody may be writing it
+    other = "import sys; from preimage.claims import claims_of; from pathlib import Path\n"
+    other += "assert claims_of(Path(sys.argv[1])).take(sys.argv[2]); print('held', flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", other, str(store.path / "claims.lock"), live]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        assert store.tidy() == 2
+        assert {p.name for p in leftovers(store)} == {f".{live}.abc.part", f".{dead}.png.x.part"}
+        assert not store.claims.take(live)
+        process.kill()
+    assert store.tidy() == 1  # the claim has ended with its process
+    assert store.claims.take(live)
+    store.claims.release(live)
+
+
+def test_a_key_can_be_claimed_once_within_a_process_too(tmp_path):
+    claims = claims_of(tmp_path / "lock")
+    assert claims_of(tmp_path / "." / "lock") is claims
+    assert claims.take("ab" * 32) and not claims.take("ab" * 32)
+    assert claims.take("cd" * 32)
+    claims.release("ab" * 32)
+    assert claims.take("ab" * 32)
+
+
+def test_a_folder_that_is_no_store_is_refused(tmp_path, store):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("x")
+    (tmp_path / "file").write_text("x")
+    for path in ("full", "file"):
+        with pytest.raises(ResultFolderError, match="no store of results"):
+            Store.open(tmp_path / path)
+    with pytest.raises(ResultFolderError, match="no store of results"):
+        Store.open(tmp_path / "nothing", create=False)
+    assert not (tmp_path / "nothing").exists()
+    (store.path / "store.json").write_text(json.dumps({"preimage store": 99}))
+    with pytest.raises(ResultFolderError, match="version 99"):
+        Store.open(store.path)
+
+
+def test_a_job_that_makes_no_sense_is_refused():
+    with pytest.raises(InputError, match="task"):
+        Job(experiment="e", task="dream", C=1.0, representation="hog")
+    with pytest.raises(InputError, match="either a network"):
+        Job(experiment="e", task="invert", C=1.0)
+    with pytest.raises(InputError, match="unit"):
+        Job(experiment="e", task="maximize", C=1.0, representation="hog")
