@@ -62,7 +62,9 @@ def number_table(columns: Sequence[Any], rows: Sequence[Sequence[Any]]) -> dict[
     """
     cells = [[row[c] if c < len(row) else None for row in rows] for c in range(len(columns))]
     numeric = [any(_is_float(v) for v in column) or (bool(column) and all(isinstance(v, int) for v in column)) for column in cells]
-    shown = [[_fixed(v, _decimals(column)) if _is_float(v) else show_value(v) for v in column] for column in cells]
+    shown = [
+        [_fixed(v, _decimals(column)) if isinstance(v, float) and math.isfinite(v) else show_value(v) for v in column] for column in cells
+    ]
     return {"columns": [str(c) for c in columns], "rows": [list(row) for row in zip(*shown, strict=True)], "numeric": numeric}
 
 

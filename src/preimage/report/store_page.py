@@ -132,7 +132,7 @@ class _Page:
                 "layer": n,
                 "info": known.layers[n],
                 "box": b,
-                "share": f"{b.width * b.height / (height * width):.1%}",
+                "share": f"{100 * b.width * b.height / (height * width):.2g}%",
                 "shade": 7 * k // len(boxes),
             }
             for k, (n, b) in enumerate(zip(layers, boxes, strict=True))
@@ -142,7 +142,7 @@ class _Page:
 
     def table(self) -> dict[str, Any]:
         rows = self.view.rows
-        keys = [k for k in ("network", "weights", "image", *AXES) if len({repr(r.config.get(k)) for r in rows}) > 1]
+        keys = [k for k in ("network", "weights", "image", *AXES) if _varies(k, [r.config.get(k) for r in rows])]
         metrics = list(dict.fromkeys(m for r in rows for m in r.metrics))
         lines = []
         for r in rows:
@@ -162,6 +162,12 @@ class _Page:
         if row.folder is None:
             return ""
         return quote(os.path.relpath(row.folder, self.path.absolute().parent).replace(os.sep, "/"))
+
+
+def _varies(key: str, values: Sequence[Any]) -> bool:
+    """Whether a setting deserves a column: it takes several values, or is one that only some jobs have for a reason."""
+    found = {repr(v) for v in values if v is not None}
+    return len(found) > 1 or (key in ("mask", "variant", "unit", "quirks") and len(found - {"[]"}) == 1 and len(set(map(repr, values))) > 1)
 
 
 def _cell(value: Any, text: str | None = None) -> dict[str, Any]:

@@ -35,7 +35,9 @@ def short_trace(trace: Mapping[str, Tensor], points: int = 60) -> dict[str, Any]
     if not trace or not len(next(iter(trace.values()))):
         return {}
     steps = _steps(len(next(iter(trace.values()))), points)
-    lines = [[TERMS.get(k, k), [_short(v) for v in trace[k].double().flatten(1).mean(dim=1)[steps].tolist()]] for k in sorted(trace, key=_rank)]
+    lines = [
+        [TERMS.get(k, k), [_short(v) for v in trace[k].double().flatten(1).mean(dim=1)[steps].tolist()]] for k in sorted(trace, key=_rank)
+    ]
     return {"steps": [s + 1 for s in steps], "lines": lines}
 
 

@@ -56,18 +56,17 @@ for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0];
   const original = [...body.rows];
   const heads = [...table.tHead.rows[0].querySelectorAll("th")];
-  const compare = (column) => (a, b) => {
+  const compare = (column, sign) => (a, b) => {
     const [p, q] = [a.cells[column], b.cells[column]];
     const [m, n] = [p.dataset.sort, q.dataset.sort];
-    if (m !== undefined && n !== undefined) return Number(m) - Number(n);
-    if (m !== undefined || n !== undefined) return m === undefined ? 1 : -1;
-    return p.textContent.localeCompare(q.textContent, undefined, { numeric: true });
+    if (m !== undefined && n !== undefined) return sign * (Number(m) - Number(n));
+    if (m !== undefined || n !== undefined) return m === undefined ? 1 : -1; // what has no number stands last either way
+    return sign * p.textContent.localeCompare(q.textContent, undefined, { numeric: true });
   };
   heads.forEach((head, column) => head.querySelector("button").addEventListener("click", () => {
     const order = head.getAttribute("aria-sort") === "ascending" ? "descending" : "ascending";
     for (const other of heads) other.setAttribute("aria-sort", other === head ? order : "none");
-    const rows = [...original].sort(compare(column));
-    body.append(...(order === "descending" ? rows.reverse() : rows));
+    body.append(...[...original].sort(compare(column, order === "ascending" ? 1 : -1)));
   }));
   const filter = document.querySelector(`[data-filter="${CSS.escape(table.id)}"]`);
   const count = document.getElementById(`${table.id}-count`);
