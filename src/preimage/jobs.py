@@ -34,7 +34,7 @@ from .units import as_indices
 Plain = str | int | float | bool | None | list[Any]
 _SOURCES = (
     "energy.py", "optimize.py", "solvers.py", "regularizers.py", "starts.py", "units.py", "tasks.py", "pixelspace.py", "images.py",
-    "jobs.py", "representations", "networks",
+    "jobs.py", "representations", "networks", "stats/accumulators.py",
 )  # fmt: skip
 _NAMES_ONLY = ("image", "variant", "name", "weights")  # what a person calls it; weights are known by their hash
 _ONE_BY_ONE = ("original", "image", "unit", "name", "restart", "seed", "variant")  # what may differ within a batch
@@ -227,7 +227,7 @@ def _representation(job: Job, x: Tensor | None) -> Representation:
         return _layer(job.network, job.weights, job.device, job.layer or network.layers()[-1].name, job.leak)
     if job.representation == "hog-template":
         assert x is not None
-        return HOGTemplate(x)
+        return HOGTemplate(x[0])
     return load_shallow(str(job.representation))
 
 
@@ -271,7 +271,7 @@ def _sample(result: Result, b: int, job: Job) -> Result:
     """One image of a result as a result of its own, without the photograph, which the store keeps once."""
     config = dict(result.config)
     if "unit" in config:
-        config["unit"] = [config["unit"][b]]
+        config |= {name: config[name][b : b + 1] for name in ("unit", "Z", "M") if config[name] is not None}
     if "woken" in config:
         config["woken"] = [0] if b in config["woken"] else []
     if "restarts" in config:

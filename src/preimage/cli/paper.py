@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import Field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import InputError
 from . import app
-from .common import FAILED, INTERRUPTED, guard, make_folder, saving
-from .options import Length, Out, Overwrite, Pictures, Quiet, Seed, Size, Solver
+from .common import FAILED, INTERRUPTED, guard, make_folder, one_line, saving, table
+from .options import Iterations, Json, Length, Net, Out, Overwrite, Pictures, Quiet, Seed, Size, Solver, Weights
 
 if TYPE_CHECKING:
+    from ..experiments import Experiment
     from ..experiments.hoggles import PairedDictionary
 
 paper = typer.Typer(help="Make the paper's tables and figures again.", no_args_is_help=True)
@@ -104,6 +108,128 @@ def hog_template(
             save(maximize_template(w, C=C, solver=solver, iterations=iterations, seed=seed, progress=not quiet))
 
 
+def add_experiments() -> None:
+    """A command for each registered experiment, with its fields as flags, and one for all of them."""
+    from ..experiments import known_experiments
+
+    registry = known_experiments()
+    for name in registry:
+        paper.command(name, epilog=_EPILOG.format(name=name))(_command([name], registry[name]))
+    everything = _command(list(registry), None)
+    everything.__doc__ = "Every experiment of the list below that has jobs in a store, with its defaults: " + ", ".join(registry) + "."
+    paper.command("all", epilog=_EPILOG.format(name="all --smoke"))(everything)
+
+
+_EPILOG = (
+    "Example:\n\n  preimage paper {name} photos/ --net squeezenet1_1 -o study/\n\nThe same folder goes on where it stopped, and takes "
+    "several experiments. Exit codes: 0 done, 1 some job failed (the others are kept), 2 wrong usage, 130 interrupted."
+)
+
+
+def _command(names: list[str], kind: type[Experiment] | None) -> Callable[..., None]:
+    """The flags of a study and those of the experiment, as a function that typer can read."""
+    own = {} if kind is None else {f.name: f for f in fields(kind)}  # type: ignore[arg-type]
+
+    def command(**given: Any) -> None:
+        with guard():
+            values = {name: given.pop(name) for name in own}
+            plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+            _run_study(names, plain, **given)
+
+    shared = list(inspect.signature(_run_study, eval_str=True).parameters.values())[2:]
+    more = [_parameter(f) for f in own.values()]
+    command.__signature__ = inspect.Signature([*shared, *more])  # type: ignore[attr-defined]
+    command.__annotations__ = {p.name: p.annotation for p in [*shared, *more]}
+    command.__doc__ = None if kind is None else inspect.getdoc(kind)
+    return command
+
+
+def _parameter(field: Field[Any]) -> inspect.Parameter:
+    default, told = field.default, field.metadata
+    kinds: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "str | None": str | None}
+    kinds |= {"tuple[float, ...]": list[float], "tuple[str, ...]": list[str]}
+    names = told["names"] or (("--" + field.name.replace("_", "-"),))
+    option = typer.Option(*names, help=told["help"], metavar=told["metavar"])
+    value = list(default) if isinstance(default, tuple) else default
+    kind = Annotated[kinds[str(field.type)], option]  # type: ignore[valid-type]
+    return inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=value, annotation=kind)
+
+
+def _run_study(
+    names: list[str],
+    settings: dict[str, Any],
+    *,
+    images: Annotated[
+        list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="Photographs, or folders of them; by default the package's three.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The store: a new folder, or one from an earlier run.")],
+    net: Net = "squeezenet1_1",
+    weights: Weights = "default",
+    layers: Annotated[str, typer.Option(metavar="A,B,...", help="Layers by name.", show_default="the network's own")] = "",
+    solver: Annotated[str | None, typer.Option(metavar="NAME", help="fast, paper, adam or lbfgs.", show_default="fast")] = None,
+    iterations: Iterations = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that compute.", show_default="one a core")] = None,
+    threads: Annotated[int, typer.Option(metavar="N", help="Threads of each process.")] = 1,
+    batch: Annotated[int | None, typer.Option(metavar="N", help="Jobs computed together.", show_default="1, or 16 on a GPU")] = None,
+    backend: Annotated[str, typer.Option(metavar="NAME", help="Where to compute.")] = "local",
+    quirk: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Do this as the original does; see `preimage paper quirks`.")
+    ] = None,
+    as_published: Annotated[bool, typer.Option("--as-published", help="All of the experiment's quirks, and the paper's solver.")] = False,
+    smoke: Annotated[bool, typer.Option("--smoke", help="A few iterations on two early layers, to see that all works.")] = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run experiments in a store and write their summaries."""
+    from ..experiments import known_experiments
+    from ..experiments.base import Study
+    from ..experiments.shallow_table import find_images
+    from ..experiments.study import choose_quirks, run_study
+    from ..store import Store
+
+    registry = known_experiments()
+    chosen = choose_quirks([registry[n] for n in names], quirk or [], as_published)
+    study = Study(
+        store=Store.open(out),
+        images=find_images(images or []),
+        network=net,
+        weights=weights,
+        layers=[name for name in layers.split(",") if name],
+        solver=solver or ("paper" if as_published else "fast"),
+        iterations=iterations,
+        seed=seed,
+        device=device,
+        quirks=chosen,
+        smoke=smoke,
+    )
+    experiments = {n: registry[n](**settings) for n in names}
+    how: dict[str, Any] = {"workers": workers, "threads": threads, "batch": batch, "backend": backend, "progress": not quiet}
+    try:
+        found, written = run_study(study, experiments, **how)
+    except KeyboardInterrupt:
+        typer.echo("preimage: interrupted; the finished jobs are kept, and the same command goes on from there", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    for line in written:
+        typer.echo(line)
+    typer.echo(f"{found}. Saved in {out}/")
+    for reason in found.failed.values():
+        typer.echo(f"preimage: error: {one_line(reason)}", err=True)
+    if found.failed:
+        raise typer.Exit(FAILED)
+
+
+@paper.command()
+def quirks(as_json: Json = False) -> None:
+    """List what the original does differently, for --quirk: by default the corrected way is taken."""
+    with guard():
+        from ..experiments import known_experiments
+
+        registry = known_experiments()
+        rows: list[list[Any]] = [[name, quirk, text] for name in registry for quirk, text in registry[name].quirks.items()]
+        table(["experiment", "quirk", "what it does"], rows, as_json)
+
+
 def _dictionary(path: Path, learn_from: Path | None, progress: bool) -> PairedDictionary:
     """Read the paired dictionary, or learn it and keep it there."""
     from ..experiments.hoggles import learn_dictionary, load_dictionary
@@ -119,3 +245,6 @@ def _dictionary(path: Path, learn_from: Path | None, progress: bool) -> PairedDi
     learned.save(path)
     typer.echo(f"HOGgles' dictionary ({len(learned.hog)} atoms) was learned and kept in {path}")
     return learned
+
+
+add_experiments()

@@ -12,14 +12,14 @@ from .common import guard, make_folder
 
 
 @app.command(
-    epilog="Examples:\n\n  preimage report runs/\n\n  preimage report runs/ -o page.html --figures figures/ --format pdf --format svg",
+    epilog="Examples:\n\n  preimage report runs/\n\n  preimage report runs/ -o page.html --figures figures/",
 )
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A store, as `preimage paper` and `preimage audit` write them.")],
     out: Annotated[Path | None, typer.Option("--out", "-o", metavar="FILE", help="The page.", show_default="DIR/report.html")] = None,
     title: Annotated[str, typer.Option(metavar="TEXT", help="Its heading.", show_default="the networks' names")] = "",
     figures: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Also write the curves, grids and energies as files for a paper.", show_default=False)
+        Path | None, typer.Option(metavar="DIR", help="Also write the curves, grids and energies as PNG, SVG and PDF.", show_default=False)
     ] = None,
     formats: Annotated[
         list[str] | None, typer.Option("--format", metavar="png|svg|pdf", help="Of these files.", show_default="all")
@@ -43,5 +43,5 @@ def report(
         write_report(store, page, title=title, inline_limit=inline * 2**20)
         typer.echo(f"Open the page: {page.absolute().as_uri()}")
         if figures is not None:
-            written = save_figures(store, figures, tuple(formats or ("png", "svg", "pdf")))
-            typer.echo(f"{len(written)} figures in {figures}/")
+            written = save_figures(store, figures)
+            typer.echo(f"{len(written)} figures, each as PNG, SVG and PDF, in {figures}/")

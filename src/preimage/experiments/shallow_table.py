@@ -200,7 +200,7 @@ def _job(name: str, method: str, x0: Tensor, dictionary: PairedDictionary, setti
     error = float(result.error[0])
     if not math.isfinite(error):
         raise InputError(f"the error is {error}: {result.status[0]}")
-    compared = _compared(result) if method in ("hoggles", "hog") else error
+    compared = compared_error(result) if method in ("hoggles", "hog") else error
     energy = float(result.energy["total"][0])
     return result, Cell(name, method, error, compared, energy, result.evaluations, f"runs/{folder.name}", reused)
 
@@ -215,7 +215,7 @@ def _run(method: str, x0: Tensor, dictionary: PairedDictionary, settings: dict[s
     return invert(phi, x0, C=settings["C"], solver=settings["solver"], stages=stages, progress=False)
 
 
-def _compared(result: Result) -> float:
+def compared_error(result: Result) -> float:
     """The error under the 31 channels of the DPM's HOG, without border cells (exp_inversion_hog.m)."""
     assert result.originals is not None
     phi = HOG(CELL, texture=True)

@@ -50,28 +50,41 @@ class Archive(Protocol):
 
 @dataclass(frozen=True)
 class Summary:
-    """summary/EXPERIMENT/summary.json: what an experiment says of itself."""
+    """summary/EXPERIMENT/summary.json: what an experiment says of itself. figures: pictures in the same folder, PNG and others."""
 
     title: str
     caption: str
-    columns: Sequence[str]
+    columns: Mapping[str, str]
     rows: Sequence[Sequence[Any]]
     charts: Sequence[Chart]
+    figures: Sequence[Path]
+    notes: Sequence[str]
+    keys: Sequence[str]
 
 
-def read_summary(folder: Path, experiment: str) -> Summary | None:
-    """The summary of an experiment, or None if it wrote none. Raises InputError for one that cannot be read."""
-    path = folder / "summary" / experiment / "summary.json"
-    if Path(experiment).name != experiment or not path.is_file():
-        return None
+def summaries(folder: Path) -> dict[str, Summary]:
+    """Every experiment's summary by the experiment's name. Raises InputError for one that cannot be read."""
+    found = sorted((folder / "summary").glob("*/summary.json"))
+    return {path.parent.name: _read_summary(path) for path in found}
+
+
+def _read_summary(path: Path) -> Summary:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        columns = [str(c) for c in data.get("columns", [])]
-        rows = [[row.get(c) for c in columns] if isinstance(row, dict) else list(row) for row in data.get("rows", [])]
-        title = str(data.get("title") or experiment)
-        return Summary(title, str(data.get("caption", "")), columns, rows, _charts(data.get("curves", [])))
+        columns = data.get("columns", {})
+        columns = {str(k): str(v) for k, v in columns.items()} if isinstance(columns, dict) else {str(c): "" for c in columns}
+        return Summary(
+            title=str(data.get("title") or path.parent.name),
+            caption=str(data.get("caption", "")),
+            columns=columns,
+            rows=[[row.get(c) for c in columns] if isinstance(row, dict) else list(row) for row in data.get("rows", [])],
+            charts=_charts(data.get("curves", []), str(data.get("y_label", ""))),
+            figures=[p for name in data.get("figures", []) if (p := inside(path.parent, name)) is not None],
+            notes=[str(n) for n in data.get("notes", [])],
+            keys=[str(k) for k in data.get("keys", [])],
+        )
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise InputError(f"{str(path)!r} is no summary of an experiment ({error}). Summarise the experiment again.") from error
+        raise InputError(f"{str(path)!r} is no summary of an experiment ({error!r}). Summarise the experiment again.") from error
 
 
 def inside(folder: Path, name: Any) -> Path | None:
@@ -83,7 +96,7 @@ def inside(folder: Path, name: Any) -> Path | None:
     return path if path.is_file() and path.is_relative_to(root) else None
 
 
-def _charts(curves: Sequence[Mapping[str, Any]]) -> list[Chart]:
+def _charts(curves: Sequence[Mapping[str, Any]], y_label: str) -> list[Chart]:
     """Curves that measure the same thing over the same x share one chart."""
     together: dict[tuple[str, str, tuple[str, ...]], list[Curve]] = {}
     for data in curves:
@@ -91,7 +104,7 @@ def _charts(curves: Sequence[Mapping[str, Any]]) -> list[Chart]:
         x = [float(v) for v in data["x"]]
         y, low, high = (_values(data.get(k), len(x)) for k in ("y", "low", "high"))
         assert y is not None
-        key = (str(data.get("measure", data.get("y_label", ""))), str(data.get("x_label", "")), names)
+        key = (str(data.get("y_label", y_label)), str(data.get("x_label", "")), names)
         together.setdefault(key, []).append(Curve(str(data.get("label", "")), x, y, low, high))
     return [
         Chart("", lines, x_label, measure, names, name=f"curve-{k}")

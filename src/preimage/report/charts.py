@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#a3528a", "#b8860b", "#3a3f45")
 """Told apart with any kind of colour vision (after Okabe and Ito, darkened for thin lines); dashes and markers differ too."""
@@ -145,8 +147,8 @@ class _Drawing:
         return self.height - self.bottom - (value - a) / ((b - a) or 1.0) * (self.height - self.bottom - self.top)
 
 
-def save_chart(chart: Chart, paths: Sequence[Path]) -> None:
-    """Draw it with matplotlib, one file for each path; the suffix says what (png at 200 dpi, svg, pdf)."""
+def draw_chart(chart: Chart) -> MatplotlibFigure:
+    """The same with matplotlib, for a paper."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -171,8 +173,7 @@ def save_chart(chart: Chart, paths: Sequence[Path]) -> None:
     axes.grid(alpha=0.25, linewidth=0.6)
     if any(c.label for c in chart.curves):
         axes.legend(frameon=False, fontsize=9)
-    for path in paths:
-        figure.savefig(path, dpi=200)
+    return figure
 
 
 def plain_text(text: str) -> str:
@@ -217,6 +218,7 @@ def _log_ticks(low: float, high: float) -> list[float]:
     >>> _log_ticks(3.0, 70.0)
     [2, 5, 10, 20, 50, 100]
     """
+    high = max(high, low * 1.001)
     first, last = math.floor(math.log10(low)), math.ceil(math.log10(high))
     whole = list(range(first, max(last, first + 1) + 1))
     if len(whole) > 4:

@@ -2,76 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from ..errors import InputError, ResultFolderError
+from torch import Tensor
+
+from ..errors import ResultFolderError
+from ..experiments.figures import draw_grid, save
 from ..result import file_names
-from .charts import plain_text, save_chart
-from .pictures import open_picture
-from .view import GridOfFiles, StoreView
+from .archive import Archive
+from .charts import Chart, draw_chart
+from .grids import Grid
+from .view import StoreView
 
-FORMATS = ("png", "svg", "pdf")
-_MOST = 400  # pictures in one figure; more cannot be told apart on paper
+_PER_FIGURE = 48
 
 
-def save_figures(store: Any, folder: Path, formats: Sequence[str] = FORMATS) -> list[Path]:
-    """Write every curve, energy chart and grid of a store's page into a folder, one file for each format; returns the files.
+def save_figures(store: Archive, folder: Path) -> list[Path]:
+    """Write every curve, energy chart and grid of a store's page into a folder, as PNG, SVG and PDF; returns the PNGs.
 
     store: a `preimage.store.Store`. Files are named by experiment and figure; earlier ones of the same names are replaced.
-    Raises InputError for a format that is none of png, svg and pdf, ResultFolderError for a folder that cannot be written.
+    Raises ResultFolderError for a folder that cannot be written.
     """
-    if not formats or (bad := [f for f in formats if f not in FORMATS]):
-        raise InputError(f"Figures are written as {', '.join(FORMATS)}; got {', '.join(bad) if formats else 'no format'}.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ResultFolderError(f"No figures can be written to {str(folder)!r}: {error.strerror or error}.") from error
     view = StoreView(store)
-    drawings: list[tuple[str, Any]] = []
+    drawings: list[tuple[str, str, Chart | Grid]] = []
     for experiment in view.experiments():
-        summary = view.summary(experiment)
-        charts = [*(summary.charts if summary else ()), *view.energies(experiment)]
-        drawings += [(f"{experiment}-{c.name}", c) for c in charts]
-        drawings += [(f"{experiment}-{g.heading or 'pictures'}", g) for g in view.grids_of_files(experiment)]
-    written: list[Path] = []
-    for name, (_, drawing) in zip(file_names([n for n, _ in drawings]), drawings, strict=True):
-        paths = [folder / f"{name}.{suffix}" for suffix in formats]
-        if isinstance(drawing, GridOfFiles):
-            save_grid(drawing, paths)
+        summary = view.summaries.get(experiment)
+        for chart in (*(summary.charts if summary else ()), *view.energies(experiment)):
+            drawings.append((experiment, chart.name, chart))
+        for grid in view.grids(experiment):
+            drawings.append((experiment, grid.heading or "pictures", grid))
+    written: list[str] = []
+    for name, (experiment, _, drawing) in zip(file_names([f"{e}-{n}" for e, n, _ in drawings]), drawings, strict=True):
+        if isinstance(drawing, Chart):
+            written += save(draw_chart(drawing), folder, name)
         else:
-            save_chart(drawing, paths)
-        written += paths
+            written += _save_grid(view, drawing, view.members(experiment), folder, name)
+    return [folder / name for name in written]
+
+
+def _save_grid(view: StoreView, grid: Grid, members: list[int], folder: Path, name: str) -> list[str]:
+    """A grid with rows is one figure; a gallery is one figure for each so many pictures."""
+
+    def image(i: int) -> Tensor | None:
+        found = view.store.result(view.rows[members[i]].key).images
+        return found if found.shape[1] in (1, 3) else None
+
+    first = view.store.result(view.rows[members[grid.records[0]]].key)
+    if grid.rows:
+        rows = [[image(cell[0]) if cell else None for cell in row] for row in grid.cells]
+        return draw_grid(folder, name, rows, grid.rows, grid.columns, first.originals)
+    written: list[str] = []
+    pages = range(0, len(grid.gallery), _PER_FIGURE)
+    for number, k in enumerate(pages, 1):
+        part = grid.gallery[k : k + _PER_FIGURE]
+        title = name if len(pages) == 1 else f"{name}-{number}"
+        names = [text for text, _ in part]
+        written += draw_grid(folder, title, [[image(i) for _, i in part]], [""], names, first.originals)
     return written
-
-
-def save_grid(grid: GridOfFiles, paths: Sequence[Path]) -> None:
-    """Draw pictures in rows and columns with their names, the original to the left; a row of at most eight where there are no rows."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    shown = [(r, c) for r, row in enumerate(grid.cells) for c, cell in enumerate(row) if cell is not None]
-    if len(shown) > _MOST:
-        raise InputError(f"The figure {grid.heading!r} would have {len(shown)} pictures, more than {_MOST}.")
-    first = 1 if grid.original is not None else 0
-    height, width = len(grid.cells), max(len(row) for row in grid.cells) + first
-    figure = Figure(figsize=(0.3 + 1.15 * width, 0.3 + 1.3 * height), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(height, width, squeeze=False)
-    for ax in axes.flat:
-        ax.set(xticks=[], yticks=[], frame_on=False)
-    if grid.original is not None:
-        axes[0][0].imshow(open_picture(grid.original))
-        axes[0][0].set_title("original", fontsize=8)
-    for r, c in shown:
-        cell = grid.cells[r][c]
-        assert cell is not None
-        axes[r][c + first].imshow(open_picture(cell.path), cmap="gray")
-        axes[r][c + first].set_xlabel(plain_text(cell.below), fontsize=7, labelpad=2)
-        if cell.above:
-            axes[r][c + first].set_title(plain_text(cell.above), fontsize=8)
-    for r, name in enumerate(grid.rows):
-        axes[r][first].set_ylabel(plain_text(name), fontsize=8)
-    for path in paths:
-        figure.savefig(path, dpi=200)

@@ -26,11 +26,9 @@ def write_html(path: Path, template: str, **values: Any) -> Path:
 
 @cache
 def _environment() -> Any:
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from jinja2 import Environment, PackageLoader
 
-    environment = Environment(
-        loader=PackageLoader("preimage"), autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined
-    )
+    environment = Environment(loader=PackageLoader("preimage"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["value"] = show_value
     return environment
 

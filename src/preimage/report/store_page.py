@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import ImageError
-from .archive import Archive, Row
+from .archive import Archive, Row, Summary
 from .boxes import Geometry, central_box
 from .grids import AXES, Grid
 from .numbers import number_table, show_duration, show_metric, show_value
@@ -20,6 +20,7 @@ from .traces import short_trace
 from .view import StoreView
 
 _SHOWN = 12  # values of a setting that are listed
+_ROWS = 200  # rows of an experiment's own table that are printed; a longer one is in its table.csv
 
 
 def write_report(store: Archive, path: Path, *, title: str = "", inline_limit: int = INLINE_LIMIT) -> Path:
@@ -31,6 +32,7 @@ def write_report(store: Archive, path: Path, *, title: str = "", inline_limit: i
     """
     view = StoreView(store)
     known = [*(view.rows[i].picture for i in view.done), *(p for p in view.originals if p is not None)]
+    known += [p for s in view.summaries.values() for p in s.figures]
     return write_html(path, "report.html", **_Page(view, path, Album(path, known, inline_limit)).values(title))
 
 
@@ -73,19 +75,35 @@ class _Page:
         return [*facts, ("computed in", show_duration(sum(r.seconds or 0.0 for r in rows)))]
 
     def section(self, k: int, experiment: str) -> dict[str, Any]:
-        view = self.view
-        summary = view.summary(experiment)
+        view, found = self.view, self.view.summaries.get(experiment)
         members = view.members(experiment)
-        return {
+        values = {
             "id": f"experiment-{k}",
-            "title": summary.title if summary else experiment,
-            "caption": summary.caption if summary else "",
-            "charts": list(summary.charts) if summary else [],
-            "numbers": number_table(summary.columns, summary.rows) if summary and summary.rows else None,
+            "title": experiment,
             "grids": [self.grid(g, members) for g in view.grids(experiment)],
             "energies": view.energies(experiment),
             "failed": sum(r.experiment == experiment for r in view.failed),
             "count": len(members),
+        }
+        return values | self.summary(found, with_figures=not members) if found else values
+
+    def summary(self, found: Summary, with_figures: bool) -> dict[str, Any]:
+        """What an experiment says of itself; its figures too, where the page has no pictures and no curves to draw them from."""
+        shown = [
+            self.picture(p) | {"alt": p.stem, "caption": p.stem, "number": ""} for p in found.figures if with_figures and not found.charts
+        ]
+        files = [(p.with_suffix(s), s[1:].upper()) for p in found.figures for s in (".png", ".svg", ".pdf")]
+        few = 0 < len(found.rows) <= _ROWS
+        return {
+            "title": found.title,
+            "caption": found.caption,
+            "notes": found.notes,
+            "charts": found.charts,
+            "numbers": number_table(list(found.columns), found.rows) if few else None,
+            "columns": [(k, v) for k, v in found.columns.items() if v],
+            "figures": shown,
+            "files": [(path.stem, kind, self.link(path)) for path, kind in files if path.is_file()],
+            "bands": any(c.has_band for chart in found.charts for c in chart.curves),
         }
 
     def grid(self, grid: Grid, members: Sequence[int]) -> dict[str, Any]:
@@ -148,7 +166,7 @@ class _Page:
         for r in rows:
             cells = [_cell(r.experiment), *[_cell(r.config.get(k)) for k in keys]]
             cells += [_cell(r.metrics.get(m), show_metric(m, r.metrics.get(m))) for m in metrics]
-            lines.append({"cells": [*cells, _cell(r.seconds), _cell(r.status)], "link": self.link(r)})
+            lines.append({"cells": [*cells, _cell(r.seconds), _cell(r.status)], "link": self.link(r.folder)})
         return {"columns": ["experiment", *keys, *metrics, "seconds", "status"], "rows": lines}
 
     def picture(self, path: Path) -> dict[str, Any]:
@@ -158,10 +176,9 @@ class _Page:
             return {"missing": str(error)}
         return {"src": found.src, "link": found.link, "width": found.width, "height": found.height}
 
-    def link(self, row: Row) -> str:
-        if row.folder is None:
-            return ""
-        return quote(os.path.relpath(row.folder, self.path.absolute().parent).replace(os.sep, "/"))
+    def link(self, path: Path | None) -> str:
+        """From the page to a file or folder."""
+        return "" if path is None else quote(os.path.relpath(path, self.path.absolute().parent).replace(os.sep, "/"))
 
 
 def _varies(key: str, values: Sequence[Any]) -> bool:

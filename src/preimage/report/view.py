@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from ..errors import PreimageError
-from .archive import Archive, Row, inside, read_summary
+from .archive import Archive, Row, inside, summaries
 from .boxes import Box, Geometry, geometry, masked_box
 from .charts import Chart
 from .grids import AXES, Grid, arrange, label, telling
@@ -20,26 +17,6 @@ from .traces import trace_curve
 
 _LINES = 6  # more lines than this on one small chart cannot be told apart
 _POOLED = ("layer", "representation", "unit", "restart", "seed")  # what does not get an energy curve of its own
-_PER_FIGURE, _PER_ROW = 48, 8
-
-
-@dataclass(frozen=True)
-class FilePicture:
-    """A picture of a figure: its file, and the words above and below it."""
-
-    path: Path
-    above: str
-    below: str
-
-
-@dataclass(frozen=True)
-class GridOfFiles:
-    """A grid for a paper's figure: cells[row][column], None where there is none; names of the rows, if they have any."""
-
-    heading: str
-    rows: Sequence[str]
-    cells: Sequence[Sequence[FilePicture | None]]
-    original: Path | None
 
 
 class StoreView:
@@ -59,11 +36,17 @@ class StoreView:
             self.traces[i] = result.trace
             for name, version in result.config.get("versions", {}).items():
                 self.versions.setdefault(str(name), set()).add(str(version))
-        self.summary = cache(lambda experiment: read_summary(store.path, experiment))
+        self.summaries = summaries(store.path)
 
     def experiments(self) -> list[str]:
-        """Their names, in the order in which they first ran."""
-        return list(dict.fromkeys(r.experiment for r in self.rows))
+        """Their names in the order in which they first ran; one that is made of another's results comes after that one."""
+        names = list(dict.fromkeys(r.experiment for r in self.rows))
+        owner = {r.key: r.experiment for r in self.rows}
+        for name, summary in reversed(self.summaries.items()):
+            if name not in names:
+                source = next((owner[k] for k in summary.keys if k in owner), None)
+                names.insert(len(names) if source is None else names.index(source) + 1, name)
+        return names
 
     def members(self, experiment: str) -> list[int]:
         """The indices of its finished jobs."""
@@ -94,24 +77,6 @@ class StoreView:
             charts.append(Chart(layer, curves, "iteration", "energy", log=True, mini=True, name=f"energy-{layer}"))
         return charts
 
-    def grids_of_files(self, experiment: str) -> list[GridOfFiles]:
-        """Its grids as files, for a paper: tables as they are, galleries in rows of eight, so many to a figure."""
-        members = self.members(experiment)
-        found = []
-        for grid in self.grids(experiment):
-            original = self.originals[members[grid.records[0]]]
-            if grid.rows:
-                cells = [
-                    [self._file(members[cell[0]], grid.columns[c] if r == 0 else "") if cell else None for c, cell in enumerate(row)]
-                    for r, row in enumerate(grid.cells)
-                ]
-                found.append(GridOfFiles(grid.heading, grid.rows, cells, original))
-                continue
-            for k in range(0, len(grid.gallery), _PER_FIGURE):
-                tiles = [self._file(members[i], text) for text, i in grid.gallery[k : k + _PER_FIGURE]]
-                found.append(GridOfFiles(grid.heading, [], [tiles[j : j + _PER_ROW] for j in range(0, len(tiles), _PER_ROW)], original))
-        return found
-
     def name(self, row: Row) -> str:
         """A job in words, for captions, alternatives of pictures and the list of failures."""
         config = row.config
@@ -133,10 +98,6 @@ class StoreView:
                 shown = show_metric(name, row.metrics[name])
                 return shown if name == "error" else f"{name} {shown}"
         return ""
-
-    def _file(self, i: int, above: str) -> FilePicture | None:
-        row = self.rows[i]
-        return FilePicture(row.picture, above, self.number(row)) if row.picture.is_file() else None
 
     def _layer_order(self, configs: Sequence[Mapping[str, Any]]) -> list[str]:
         """As the networks run them; where a network is not known, as they come in the store."""

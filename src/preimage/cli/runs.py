@@ -1,0 +1,77 @@
+"""preimage runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ..errors import InputError
+from . import app
+from .common import guard, table
+from .options import Json
+
+if TYPE_CHECKING:
+    from ..store import Record
+
+_COLUMNS = ("experiment", "layer", "what", "C", "variant", "status", "reached", "seconds", "key")
+
+
+@app.command(
+    epilog="Examples:\n\n  preimage runs study/ --experiment inversion --layer fire4\n\n"
+    "  preimage runs study/ --where C=100 --where image=cat --json\n\n  preimage runs study/ --status failed"
+)
+def runs(
+    store: Annotated[Path, typer.Argument(metavar="DIR", help="A store of results, as `preimage paper` makes it.")],
+    experiment: Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this experiment.", show_default=False)] = None,
+    layer: Annotated[str | None, typer.Option(metavar="NAME", help="Only those of this layer.", show_default=False)] = None,
+    status: Annotated[str | None, typer.Option(metavar="WHICH", help="done or failed.", show_default=False)] = None,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SETTING=VALUE", help="Only those with this setting; repeat for several.", show_default=False),
+    ] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="First make the table again from the files, and check them.")] = False,
+    as_json: Json = False,
+) -> None:
+    """List what is in a store: what was asked for, what came of it, and why it failed where it did."""
+    with guard():
+        from ..store import Store
+
+        chosen: dict[str, Any] = {k: v for k, v in (("experiment", experiment), ("layer", layer), ("status", status)) if v is not None}
+        opened = Store.open(store, create=False)
+        if rebuild:
+            opened.rebuild()
+        found = opened.records(**chosen | dict(_setting(text) for text in where or []))
+        if as_json:
+            typer.echo(json.dumps([_plain(r) for r in found], ensure_ascii=False))
+        elif found:
+            table(list(_COLUMNS), [_row(r) for r in found], False)
+        if not as_json:
+            failed = sum(r.status == "failed" for r in found)
+            typer.echo(f"{len(found)} of {len(opened.records())} results, {failed} of them failed")
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """name=value; a value that is a number, true, false or null is one."""
+    name, equals, value = text.partition("=")
+    if not equals or not name:
+        raise InputError(f"--where takes SETTING=VALUE, as C=100; got {text!r}.")
+    try:
+        return name, json.loads(value)
+    except ValueError:
+        return name, value
+
+
+def _row(r: Record) -> list[Any]:
+    config = r.config
+    what = config.get("image") or config.get("name") or config.get("unit", "")
+    what = f"{what} restart {config['restart']}" if config.get("restart") else str(what)
+    reached = r.reason or (f"{r.metrics['error']:.1%}" if "error" in r.metrics else f"activation {r.metrics.get('activation', 0):.4g}")
+    place = config.get("layer") or config.get("representation", "")
+    return [r.experiment, place, what, f"{config['C']:g}", config.get("variant", ""), r.status, reached, f"{r.seconds:.1f}", r.key[:12]]
+
+
+def _plain(r: Record) -> dict[str, Any]:
+    return r.facts() | {"folder": None if r.folder is None else str(r.folder)}

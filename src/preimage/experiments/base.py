@@ -1,0 +1,264 @@
+"""What every experiment shares: the study that it is part of, its jobs, and the summary that it writes."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+from ..errors import InputError
+from ..registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..jobs import Job
+    from ..networks.network import Network
+    from ..representations.cnn import Layer, LayerInfo
+    from ..store import Record, Store
+
+STRENGTHS = (1.0, 20.0, 100.0, 300.0)  # C of exp_inversion.m
+_NO_FEATURES = ("ReLU", "Pool", "Dropout", "Norm", "Softmax", "CrossMap")  # kinds of layers that only pass on what another computed
+SQUASH = {"squash": "Resize photographs to the network's size without keeping their aspect ratio."}
+EARLY = {"early-error": "Take the error from the last step before its update, not at the image that is kept."}
+PNG = {"stretched-png": "Take the numbers of 8-bit pictures whose contrast was stretched, not of the images themselves."}
+
+_SMOKE_ITERATIONS = 6
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photograph in the store. sha: of its canonical tensor, which names it there."""
+
+    label: str
+    sha: str
+
+
+class Experiment(Protocol):
+    """A family of tables and figures: a frozen dataclass whose fields are its own flags on the command line (`flag`).
+
+    title, caption: for people, about its summary. quirks: what the original does differently, by name, each a sentence.
+    """
+
+    title: ClassVar[str]
+    caption: ClassVar[str]
+    quirks: ClassVar[Mapping[str, str]]
+
+    def jobs(self, study: Study) -> list[Job]:
+        """The jobs whose results it needs; those of another experiment are shared with it."""
+
+    def summarise(self, study: Study, found: Found, out: Path) -> Summary:
+        """Tables and figures of what was found; figures are written into the folder `out`."""
+
+
+EXPERIMENTS: Registry[type[Experiment]] = Registry("experiment", see="preimage paper --help")
+
+
+def flag(default: Any, help: str, *names: str, metavar: str | None = None) -> Any:
+    """A field of an experiment that is a flag of its command."""
+    return field(default=default, metadata={"help": help, "names": names, "metavar": metavar})
+
+
+@dataclass
+class Study:
+    """What the experiments of one run share: a store, a network, photographs, a solver.
+
+    layers: names; empty for the network's own, the parts of a module left out. iterations: None for the solver's own number.
+    quirks: names of what is to be done as the original does. smoke: a few iterations on two early layers, to see that all works.
+    """
+
+    store: Store
+    images: Sequence[str | Path] = ()
+    network: str = "squeezenet1_1"
+    weights: str = "default"
+    layers: Sequence[str] = ()
+    solver: str = "fast"
+    iterations: int | None = None
+    seed: int = 0
+    device: str = "cpu"
+    quirks: frozenset[str] = frozenset()
+    smoke: bool = False
+
+    @cached_property
+    def net(self) -> Network:
+        from ..jobs import open_network
+
+        return open_network(self.network, self.weights, self.device)[0]
+
+    def phi(self, layer: str) -> Layer:
+        """A layer of the network."""
+        return self.net.layer(layer)
+
+    @cached_property
+    def chosen(self) -> list[LayerInfo]:
+        """The layers of the study, in the network's order."""
+        own = self.net.layers()
+        if self.layers:
+            return [self._info(name) for name in self.layers]
+        if not self.net.card.names:
+            raise InputError(f"{self.network} has no layer names of its own: choose with --layers (`preimage layers {self.network}`).")
+        found = [i for i in own if "/" not in i.name and "Dropout" not in i.kind]
+        return found[2:4] if self.smoke else found
+
+    @property
+    def features(self) -> list[LayerInfo]:
+        """Those that compute something: no ReLU, pooling or normalisation, unless nothing else was chosen."""
+        return [i for i in self.chosen if not any(word in i.kind for word in _NO_FEATURES)] or self.chosen
+
+    @cached_property
+    def photographs(self) -> list[Photo]:
+        """The study's photographs at the network's size, kept in the store; those of the package if none were given."""
+        return self.photos(None)
+
+    def photos(self, size: int | None, space: Any = None) -> list[Photo]:
+        """Photographs in a pixel space (the network's), cut to a square of this size (None: the space's own or the picture's)."""
+        from ..images import reference_images
+        from ..result import file_names
+
+        space = space or self.net.space
+        paths = [Path(p) for p in (self.images or reference_images())][: 2 if self.smoke else None]
+        found = []
+        for label, path in zip(file_names([p.stem for p in paths]), paths, strict=True):
+            fit = "squash" if "squash" in self.quirks else None
+            x = space.encode(path, size=None if size is None else (size, size), fit=fit)
+            found.append(Photo(label, self.store.add_input(x, space.decode(x))))
+        return found
+
+    def job(self, experiment: str, task: str, *, photo: Photo | None = None, **settings: Any) -> Job:
+        """A job with the study's network (unless a representation is named), solver and seed."""
+        from ..jobs import Job, open_network
+
+        common: dict[str, Any] = {"solver": self.solver, "iterations": self.iterations, "seed": self.seed, "device": self.device}
+        if self.smoke and self.iterations is None:
+            common["iterations"] = _SMOKE_ITERATIONS
+        if "representation" not in settings:
+            sha = open_network(self.network, self.weights, self.device)[1]
+            common |= {"network": self.network, "weights": self.weights, "weights_sha256": sha}
+        if photo is not None:
+            common |= {"original": photo.sha, "image": photo.label}
+            if "squash" in self.quirks:
+                common["fit"] = "squash"
+        return Job(experiment=experiment, task=task, **common | settings)
+
+    def _info(self, name: str) -> LayerInfo:
+        known = {i.name: i for i in [*self.net.layers(every=True), *self.net.layers()]}
+        return known[name] if name in known else self.phi(name).info
+
+
+class Found:
+    """The records of an experiment's jobs. A job that failed, or was never run, has none."""
+
+    def __init__(self, store: Store, jobs: Sequence[Job]) -> None:
+        rows = {r.key: r for r in store.records(status="done")}
+        self.store, self.jobs = store, list(jobs)
+        self.pairs: list[tuple[Job, Record]] = [(job, rows[job.key]) for job in jobs if job.key in rows]
+
+    def where(self, **settings: Any) -> list[Record]:
+        """The records of the jobs with these settings, in the order of the jobs."""
+        return [r for job, r in self.pairs if all(getattr(job, k) == v for k, v in settings.items())]
+
+    def picture(self, **settings: Any) -> Tensor | None:
+        """The image of the first such job, levels 0–255 (1, C, H, W), None if there is none."""
+        found = self.where(**settings)
+        return self.store.result(found[0].key).images if found else None
+
+    def original(self, photo: Photo, space: Any) -> Tensor:
+        """A photograph as levels 0–255."""
+        levels: Tensor = space.decode(self.store.input(photo.sha))
+        return levels
+
+
+@dataclass
+class Summary:
+    """What an experiment has to say: a table, curves and figures, with plain values only.
+
+    columns: name -> what it is. rows: dicts with these names. figures: file names in the folder. curves: each with label, x, x_names,
+    y, low, high. notes: lines that a reader must know. keys: the results it was made of.
+    """
+
+    title: str
+    caption: str
+    columns: dict[str, str]
+    rows: list[dict[str, Any]]
+    figures: list[str] = field(default_factory=list)
+    curves: list[dict[str, Any]] = field(default_factory=list)
+    y_label: str = ""
+    notes: list[str] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+
+    def write(self, folder: Path) -> None:
+        """summary.json, table.json and table.csv."""
+        from ..images import atomic_write
+
+        buffer = io.StringIO()
+        writer = csv.DictWriter(buffer, list(self.columns), lineterminator="\n", extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        plain = _finite(self.__dict__)
+        texts = {"table.csv": buffer.getvalue(), "table.json": _json(plain["rows"]), "summary.json": _json(plain)}
+        for name, text in texts.items():
+            with atomic_write(folder / name) as file:
+                file.write(text.encode())
+
+
+def interval(values: Sequence[float]) -> tuple[float, float]:
+    """The mean and half of its 95 % interval, 1.96·std/√n; the half is NaN for fewer than two values.
+
+    >>> interval([1.0, 2.0, 3.0])[0]
+    2.0
+    """
+    if not values:
+        return math.nan, math.nan
+    half = 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return statistics.fmean(values), half
+
+
+def curve(label: str, names: Sequence[str], values: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """A curve over layers: the mean of each layer's values, and its 95 % interval."""
+    points = [interval(v) for v in values]
+    return {
+        "label": label,
+        "x": list(range(len(names))),
+        "x_names": list(names),
+        "y": [mean for mean, _ in points],
+        "low": [mean - half for mean, half in points],
+        "high": [mean + half for mean, half in points],
+        "n": [len(v) for v in values],
+    }
+
+
+def curve_rows(curves: Sequence[Mapping[str, Any]], by: str) -> list[dict[str, Any]]:
+    """A row for each point of the curves."""
+    return [
+        {"layer": name, by: c["label"], "mean": c["y"][k], "low": c["low"][k], "high": c["high"][k], "images": c["n"][k]}
+        for c in curves
+        for k, name in enumerate(c["x_names"])
+    ]
+
+
+def row(record: Record, names: Iterable[str]) -> dict[str, Any]:
+    """A row of a table: settings and numbers of a record by name; None for those that it has not."""
+    return {name: record.config.get(name, record.metrics.get(name)) for name in names}
+
+
+CURVE_COLUMNS = {"mean": "mean over images", "low": "mean - 1.96 std/√n", "high": "mean + 1.96 std/√n", "images": "number of images"}
+
+
+def _finite(value: Any) -> Any:
+    """NaN as None, which JSON has."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    return [_finite(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False)

@@ -1,0 +1,55 @@
+"""Classification consistency: does the network see in the pre-image what it sees in the photograph (exp_match_accuracy)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from ..errors import InputError
+from .base import CURVE_COLUMNS, EXPERIMENTS, PNG, SQUASH, STRENGTHS, Found, Study, Summary, curve, curve_rows, flag
+from .inversion import inversion_jobs
+
+if TYPE_CHECKING:
+    from ..jobs import Job
+    from ..store import Record
+
+
+@EXPERIMENTS.register("consistency")
+@dataclass(frozen=True)
+class Consistency:
+    """How often a pre-image has the class of its photograph, by layer, of the inversions."""
+
+    title: ClassVar = "Classification consistency"
+    caption: ClassVar = (
+        "How often the network's most likely class of the pre-image is its most likely class of the photograph: mean over the photographs "
+        "and its 95 % interval. The interval is of the mean of zeros and ones: where all are alike it has no width."
+    )
+    quirks: ClassVar = SQUASH | PNG
+    C: tuple[float, ...] = flag(STRENGTHS, "Weight of the features; repeat for several.", "--C")
+
+    def jobs(self, study: Study) -> list[Job]:
+        return inversion_jobs(study, self.C)
+
+    def summarise(self, study: Study, found: Found, out: Path) -> Summary:
+        from .figures import draw_curves
+
+        if not study.net.classes:
+            raise InputError(f"{study.network} has no classes: there is no classification to be consistent with.")
+        value = (lambda r: _of_png(study, found, r)) if "stretched-png" in study.quirks else lambda r: r.metrics["consistent"]
+        names = [i.name for i in study.chosen]
+        curves = [curve(f"C={c:g}", names, [[value(r) for r in found.where(layer=n, C=c)] for n in names]) for c in self.C]
+        figures = draw_curves(out, "consistency", curves, "classification consistency", self.title)
+        columns = {"layer": "of the network", "strength": "C"} | CURVE_COLUMNS
+        return Summary(self.title, self.caption, columns, curve_rows(curves, "strength"), figures, curves, "classification consistency")
+
+
+def _of_png(study: Study, found: Found, record: Record) -> float:
+    """The original's way: of the stretched 8-bit picture."""
+    from .png import stretched
+
+    result = found.store.result(record.key)
+    assert result.originals is not None
+    mean = study.net.space.mean_colour
+    ours, its = (int(study.net.predict(x - mean).argmax()) for x in (stretched(result.images), result.originals))
+    return float(ours == its)

@@ -1,0 +1,53 @@
+"""Naturalness: how alike the gradients of pre-image and photograph are (exp_naturalness)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar
+
+from .base import CURVE_COLUMNS, EXPERIMENTS, PNG, SQUASH, Found, Study, Summary, curve, curve_rows, flag
+from .inversion import inversion_jobs
+from .no_regularizer import control_jobs
+
+if TYPE_CHECKING:
+    from ..jobs import Job
+    from ..store import Record
+
+
+@EXPERIMENTS.register("naturalness")
+@dataclass(frozen=True)
+class Naturalness:
+    """Overlap of the gradient histograms of pre-image and photograph, by layer, with and without regularizers."""
+
+    title: ClassVar = "Naturalness"
+    caption: ClassVar = (
+        "Overlap of the histograms of gradient orientations, weighted by magnitude, of the pre-image and the photograph (1: the same): "
+        "mean over the photographs and its 95 % interval."
+    )
+    quirks: ClassVar = SQUASH | PNG
+    C: tuple[float, ...] = flag((1.0, 100.0), "Weight of the features; repeat for several.", "--C")
+
+    def jobs(self, study: Study) -> list[Job]:
+        return inversion_jobs(study, self.C) + control_jobs(study)
+
+    def summarise(self, study: Study, found: Found, out: Path) -> Summary:
+        from .figures import draw_curves
+
+        value = (lambda r: _of_png(found, r)) if "stretched-png" in study.quirks else lambda r: r.metrics["naturalness"]
+        names = [i.name for i in study.chosen]
+        wanted = [(f"C={c:g}", {"C": c, "regularized": True}) for c in self.C] + [("no regularizers", {"regularized": False})]
+        curves = [curve(label, names, [[value(r) for r in found.where(layer=n, **s)] for n in names]) for label, s in wanted]
+        figures = draw_curves(out, "naturalness", curves, "naturalness", self.title)
+        columns = {"layer": "of the network", "case": "strength C, or none"} | CURVE_COLUMNS
+        return Summary(self.title, self.caption, columns, curve_rows(curves, "case"), figures, curves, "naturalness")
+
+
+def _of_png(found: Found, record: Record) -> float:
+    """The original's way: of the stretched 8-bit picture."""
+    from ..metrics import naturalness
+    from .png import stretched
+
+    result = found.store.result(record.key)
+    assert result.originals is not None
+    return float(naturalness(stretched(result.images), result.originals))

@@ -1,0 +1,104 @@
+"""What single neurons look for (exp_maximization.m): mosaics of 25 units of every layer, on canvases of their receptive field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from .base import EXPERIMENTS, Found, Study, Summary, flag, row
+
+if TYPE_CHECKING:
+    from ..jobs import Job
+    from ..representations.cnn import LayerInfo
+
+_MANY = 512  # layers of more channels show the first two units alone, large
+STRENGTH = 1.0e4
+
+
+@EXPERIMENTS.register("neurons")
+@dataclass(frozen=True)
+class Neurons:
+    """Images that excite single units most, a mosaic for each layer."""
+
+    title: ClassVar = "Neurons"
+    caption: ClassVar = (
+        "Images that excite the central unit of a channel most, each on a canvas of 1.1 receptive fields. The original optimises the "
+        "mosaic as one image; here each tile is an image of its own, so that a unit is not drawn by its neighbours."
+    )
+    quirks: ClassVar = {
+        "one-weight": "Weigh every unit of a layer by the largest response of the last one shown (exp_maximization.m's innerWeight(K)).",
+        "keeps-regularizers": "The control without regularizers keeps them, and has only no jitter and leaky ReLUs (view160-noreg).",
+    }
+    units: int = flag(25, "Units of each layer; two where it has more than 512 channels.", metavar="N")
+    restarts: int = flag(1, "Images of each unit, from different starts.", metavar="N")
+    control: bool = flag(False, "Also without regularizers, bound and jitter.")
+    stats: str | None = flag(None, "Statistics of the units over many images (`preimage stats`), for their weights.", metavar="FILE")
+
+    def jobs(self, study: Study) -> list[Job]:
+        cases: list[dict[str, Any]] = [{}]
+        if self.control:
+            keep = "keeps-regularizers" in study.quirks
+            cases.append({"jitter": 1, "leak": 0.05, "regularized": keep, "variant": "keeps regularizers" if keep else "no regularizers"})
+        return [
+            study.job(
+                "neurons", "maximize", layer=i.name, C=STRENGTH, unit=k, name=f"{i.name} {k}", restart=r, canvas=_canvas(i), Z=z, **case
+            )
+            for i in study.features
+            for k, z in self._weights(study, i).items()
+            for r in range(self.restarts)
+            for case in cases
+        ]
+
+    def summarise(self, study: Study, found: Found, out: Path) -> Summary:
+        import torch
+
+        from .figures import draw_mosaics
+
+        figures = []
+        for regularized, name in ((True, "neurons"), (False, "neurons-no-regularizers")):
+            mosaics = []
+            for i in study.features:
+                rows = [r for r in found.where(layer=i.name, regularized=regularized) if r.config.get("leak", 0.0) == 0 or not regularized]
+                if rows:
+                    mosaics.append((i.name, torch.cat([found.store.result(r.key).images for r in rows])))
+            if mosaics:
+                figures += draw_mosaics(out, name, mosaics)
+        columns = {
+            "layer": "",
+            "unit": "channel, from 0",
+            "restart": "",
+            "variant": "",
+            "activation": "⟨Φ(x), e⟩",
+            "energy": "",
+            "ok": "1: yes",
+        }
+        table = [row(r, columns) for _, r in found.pairs]
+        return Summary(self.title, self.caption, columns, table, figures)
+
+    def _weights(self, study: Study, info: LayerInfo) -> dict[int, float | None]:
+        """Unit -> its divisor Z = M·rf²; None leaves it to `maximize`."""
+        channels = info.shape[0]
+        count = min(channels, 2 if channels > _MANY else 4 if study.smoke else self.units)
+        if self.stats is None and "one-weight" not in study.quirks:
+            return dict.fromkeys(range(count))
+        import torch
+
+        from ..stats import load_statistics
+        from ..units import canvas_size, estimated_largest, recorded_largest
+
+        phi, like = study.phi(info.name), torch.empty(0)
+        size = canvas_size(phi, _canvas(info), like)
+        wanted = [(k,) for k in range(count)]
+        if self.stats is None:
+            M, _ = estimated_largest(phi, wanted, size, like)
+        else:
+            M, _ = recorded_largest(phi, wanted, load_statistics(self.stats))
+        if "one-weight" in study.quirks:
+            M = [M[-1]] * count
+        rf = min(max(size), float(phi.receptive_field or max(size)))
+        return {k: m * rf**2 for k, m in enumerate(M)}
+
+
+def _canvas(info: LayerInfo) -> str:
+    return "input" if info.receptive_field is None else "receptive-field"
