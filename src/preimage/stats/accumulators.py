@@ -136,9 +136,8 @@ class Histogram:
         rank = (sums[:, -1:].double() * q).ceil().clamp(min=1)
         step = (sums < rank).sum(dim=1) - BINS
         bins = (self.top - BINS + step.abs()).to(torch.int32)
-        lower, upper = [(b << _SHIFT).view(torch.float32).double() for b in (bins, bins + 1)]
-        middle: Tensor = step.sign() * (lower + upper) / 2
-        return middle
+        middle = ((bins << _SHIFT) + (1 << (_SHIFT - 1))).view(torch.float32).double()
+        return step.sign() * middle
 
     def _raise(self, top: Tensor) -> None:
         """Move every channel's bins to a higher top; what falls below the smallest bin is counted with 0."""
