@@ -8,12 +8,12 @@ from typing import Any
 
 GROUP = ("network", "weights", "image")
 AXES = (
-    "layer", "representation", "unit", "template", "C", "variant", "mask", "solver", "beta", "jitter", "regularized", "quirks", "canvas",
-    "iterations", "leak", "task", "restart", "seed",
+    "layer", "representation", "unit", "template", "C", "release", "variant", "mask", "solver", "beta", "jitter", "regularized",
+    "quirks", "canvas", "iterations", "leak", "task", "restart", "seed",
 )  # fmt: skip
 """What may differ among the records of one grid, the most telling first. The first that differs runs along the columns."""
 
-_SELF_EVIDENT = ("layer", "representation", "image", "variant", "mask", "solver", "task", "network", "quirks", "name")
+_SELF_EVIDENT = ("layer", "release", "representation", "image", "variant", "mask", "solver", "task", "network", "quirks", "name")
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def label(key: str, value: Any) -> str:
     ('C = 100', 'no jitter', 'fire2', 'restart 3')
     """
     if value is None:
-        return {"mask": "all features", "image": "no photograph", "jitter": "jitter"}.get(key, f"own {key}")
+        return {"mask": "all features", "image": "no photograph", "jitter": "jitter", "release": "exact features"}.get(key, f"own {key}")
     if key == "regularized":
         return "regularized" if value else "no regularizer"
     if key in _SELF_EVIDENT or (key == "unit" and isinstance(value, str)):

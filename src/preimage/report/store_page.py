@@ -23,17 +23,17 @@ _SHOWN = 12  # values of a setting that are listed
 _ROWS = 200  # rows of an experiment's own table that are printed; a longer one is in its table.csv
 
 
-def write_report(store: Archive, path: Path, *, title: str = "", inline_limit: int = INLINE_LIMIT) -> Path:
+def write_report(store: Archive, path: Path, *, title: str = "", lead: str = "", inline_limit: int = INLINE_LIMIT) -> Path:
     """Write the page of a store as one HTML file, whole or not at all, and return its path.
 
-    store: a `preimage.store.Store`. Pictures are inside the page while their PNGs have at most `inline_limit` bytes together; else it
-    has thumbnails, and the files, wherever they are relative to the page, are shown when one is enlarged.
-    Raises InputError for a summary that cannot be read and ResultFolderError for a damaged result.
+    store: a `preimage.store.Store`. title, lead: heading and first paragraph, plain text. Pictures are inside the page while their
+    PNGs have at most `inline_limit` bytes together; else it has thumbnails, and the files, wherever they are relative to the page,
+    are shown when one is enlarged. Raises InputError for a summary that cannot be read and ResultFolderError for a damaged result.
     """
     view = StoreView(store)
     known = [*(view.rows[i].picture for i in view.done), *(p for p in view.originals if p is not None)]
     known += [p for s in view.summaries.values() for p in s.figures]
-    return write_html(path, "report.html", **_Page(view, path, Album(path, known, inline_limit)).values(title))
+    return write_html(path, "report.html", **_Page(view, path, Album(path, known, inline_limit)).values(title, lead))
 
 
 @dataclass
@@ -45,12 +45,13 @@ class _Page:
     album: Album
     details: list[dict[str, Any]] = field(default_factory=list)
 
-    def values(self, title: str) -> dict[str, Any]:
+    def values(self, title: str, lead: str) -> dict[str, Any]:
         view = self.view
         sections = [self.section(k, name) for k, name in enumerate(view.experiments(), 1)]
         networks = dict.fromkeys(str(r.config["network"]) for r in view.rows if r.config.get("network"))
         return {
             "title": title or f"Pre-images of {' and '.join(networks) or view.store.path.name}",
+            "lead": lead,
             "intro": self.intro(),
             "sections": sections,
             "fields": [f for name, known in view.geometries.items() if (f := self.fields(name, known))],
