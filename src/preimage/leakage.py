@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -78,7 +79,6 @@ class Audit:
     notes: list[str]
     failed: dict[str, str]
     store: Path
-    _kept: tempfile.TemporaryDirectory[str] | None = field(default=None, repr=False)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Everything into a new or empty folder (the store's own is as it is): the store, tables, figures, and the page audit.html.
@@ -134,16 +134,17 @@ def audit(
 
     if len(images) < 2:
         raise InputError(f"An audit needs at least 2 images, to find each among them; got {len(images)}.")
-    kept = tempfile.TemporaryDirectory(prefix="preimage-audit-") if out is None else None
-    store = Store.open(Path(kept.name) / "store" if kept else Path(out or "."))
+    store = Store.open(tempfile.mkdtemp(prefix="preimage-audit-") if out is None else out)
     study = Study(store, [Path(i) for i in images], network, weights, (), solver, iterations, seed, device)
-    study.layers = _layers(study, layers)
+    study = replace(study, layers=_layers(study, layers))
     experiment = Leakage(C, (EXACT, *release), lpips)
     done, _ = run_study(study, {NAME: experiment}, workers=workers, progress=progress)
     summary = experiment.found
     if summary is None:
         raise InputError(f"No job of the audit went well: {next(iter(done.failed.values()), 'there was none')}")
-    result = Audit(summary.rows, summary.notes, done.failed, store.path, kept)
+    result = Audit(summary.rows, summary.notes, done.failed, store.path)
+    if out is None:
+        weakref.finalize(result, shutil.rmtree, store.path, ignore_errors=True)
     (store.path / "summary" / NAME / "table.txt").write_text(result.text() + "\n", encoding="utf-8")
     return result
 

@@ -15,7 +15,8 @@ from .options import Iterations, Json, Net, Pictures, Quiet, Seed, Solver, Weigh
 
 @app.command(
     epilog="Examples:\n\n  preimage audit photos/ -o audit/\n\n"
-    "  preimage audit photos/ --layers fire4,fire9,pool10 --bits 4 --noise 0.5 -o audit/\n\nThe same folder goes on where it stopped. Exit codes: 0 done, 1 some job failed, 2 wrong usage, 130 interrupted.",
+    "  preimage audit photos/ --layers fire4,fire9,pool10 --bits 4 --noise 0.5 -o audit/\n\n"
+    "The same folder goes on where it stopped. Exit codes: 0 done, 1 some job failed, 2 wrong usage, 130 interrupted.",
 )
 def audit(
     images: Pictures,
