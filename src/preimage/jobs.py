@@ -163,14 +163,14 @@ def measure(result: Result, x0: Tensor | None, phi: Representation) -> dict[str,
     found |= {k: v.item() for k, v in (("error", result.error), ("activation", result.activation)) if v is not None}
     if x0 is None or result.images.shape[2:] != x0.shape[2:]:
         return found
-    original = phi.space.decode(x0)
-    for name, metric in (("psnr", metrics.psnr), ("ssim", metrics.ssim), ("naturalness", metrics.naturalness)):
-        found[name] = metric(result.images, original).item()
+    original = phi.space.decode(x0).cpu()
+    found["psnr"] = metrics.psnr(result.images, original).item()
+    if min(original.shape[2:]) >= 11 and original.shape[1] in (1, 3):  # what these are defined for
+        found["ssim"] = metrics.ssim(result.images, original).item()
+        found["naturalness"] = metrics.naturalness(result.images, original).item()
     network: Network | None = getattr(phi, "network", None)
     if network is not None and network.classes:
-        images = torch.cat([result.images - phi.space.mean_colour, x0])
-        ours, its = (int(network.predict(x[None]).argmax()) for x in images)
-        found["consistent"] = float(ours == its)
+        found["consistent"] = float(metrics.top1_agreement(network, result.images, original))
     return found
 
 

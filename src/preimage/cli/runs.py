@@ -16,7 +16,7 @@ from .options import Json
 if TYPE_CHECKING:
     from ..store import Record
 
-_COLUMNS = ("experiment", "layer", "what", "C", "variant", "status", "reached", "seconds", "key")
+_COLUMNS = ("experiment", "layer", "what", "C", "variant", "status", "reached", "time", "key")
 
 
 @app.command(
@@ -47,7 +47,9 @@ def runs(
         if as_json:
             typer.echo(json.dumps([_plain(r) for r in found], ensure_ascii=False))
         elif found:
-            table(list(_COLUMNS), [_row(r) for r in found], False)
+            rows = [_row(r) for r in found]
+            shown = [k for k in range(len(_COLUMNS)) if any(row[k] != "" for row in rows)]
+            table([_COLUMNS[k] for k in shown], [[row[k] for k in shown] for row in rows], False)
         if not as_json:
             failed = sum(r.status == "failed" for r in found)
             typer.echo(f"{len(found)} of {len(opened.records())} results, {failed} of them failed")
@@ -70,7 +72,7 @@ def _row(r: Record) -> list[Any]:
     what = f"{what} restart {config['restart']}" if config.get("restart") else str(what)
     reached = r.reason or (f"{r.metrics['error']:.1%}" if "error" in r.metrics else f"activation {r.metrics.get('activation', 0):.4g}")
     place = config.get("layer") or config.get("representation", "")
-    return [r.experiment, place, what, f"{config['C']:g}", config.get("variant", ""), r.status, reached, f"{r.seconds:.1f}", r.key[:12]]
+    return [r.experiment, place, what, f"{config['C']:g}", config.get("variant", ""), r.status, reached, f"{r.seconds:.1f} s", r.key[:8]]
 
 
 def _plain(r: Record) -> dict[str, Any]:

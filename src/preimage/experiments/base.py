@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import math
-import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -209,15 +208,17 @@ class Summary:
 
 
 def interval(values: Sequence[float]) -> tuple[float, float]:
-    """The mean and half of its 95 % interval, 1.96·std/√n; the half is NaN for fewer than two values.
+    """`metrics.interval` of numbers: the mean and half of its 95 % interval, NaN where there are too few values.
 
     >>> interval([1.0, 2.0, 3.0])[0]
     2.0
     """
-    if not values:
-        return math.nan, math.nan
-    half = 1.96 * statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.nan
-    return statistics.fmean(values), half
+    import torch
+
+    from ..metrics import interval as of
+
+    found = of(torch.tensor(values, dtype=torch.float64)) if values else None
+    return (math.nan, math.nan) if found is None else (found.mean, found.half)
 
 
 def curve(label: str, names: Sequence[str], values: Sequence[Sequence[float]]) -> dict[str, Any]:

@@ -39,17 +39,15 @@ class Consistency:
         value = (lambda r: _of_png(study, found, r)) if "stretched-png" in study.quirks else lambda r: r.metrics["consistent"]
         names = [i.name for i in study.chosen]
         curves = [curve(f"C={c:g}", names, [[value(r) for r in found.where(layer=n, C=c)] for n in names]) for c in self.C]
-        figures = draw_curves(out, "consistency", curves, "classification consistency", self.title)
+        figures = draw_curves(out, "consistency", curves, "classification consistency", self.title, top=1.0)
         columns = {"layer": "of the network", "strength": "C"} | CURVE_COLUMNS
         return Summary(self.title, self.caption, columns, curve_rows(curves, "strength"), figures, curves, "classification consistency")
 
 
 def _of_png(study: Study, found: Found, record: Record) -> float:
     """The original's way: of the stretched 8-bit picture."""
-    from .png import stretched
+    from ..metrics import through_png, top1_agreement
 
     result = found.store.result(record.key)
     assert result.originals is not None
-    mean = study.net.space.mean_colour
-    ours, its = (int(study.net.predict(x - mean).argmax()) for x in (stretched(result.images), result.originals))
-    return float(ours == its)
+    return float(top1_agreement(study.net, through_png(result.images), result.originals))

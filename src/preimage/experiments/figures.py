@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 _STYLES = (("-", "o"), (":", "s"), ("-.", "^"), ("--", "D"), ((0, (5, 1, 1, 1, 1, 1)), "v"))
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#000000", "#cc79a7")  # Okabe and Ito: told apart by colour-blind readers and in print
-_WIDE = 12  # columns of a grid, after which it goes on below
+_WIDE = 12  # columns of a grid at most; it goes on below
 
 
-def draw_curves(out: Path, name: str, curves: Sequence[Mapping[str, Any]], y_label: str, title: str) -> list[str]:
-    """Means over layers with their 95 % intervals. Gives the names of the files that a page shows."""
+def draw_curves(out: Path, name: str, curves: Sequence[Mapping[str, Any]], y_label: str, title: str, top: float | None = None) -> list[str]:
+    """Means over layers with their 95 % intervals, up to `top` at least. Gives the names of the files that a page shows."""
     figure = _figure(max(4.5, 0.42 * len(curves[0]["x"]) + 2.2), 3.6)
     axes = figure.add_subplot()
     for c, (style, marker), colour in zip(curves, _STYLES * 4, _COLOURS * 4, strict=False):
@@ -30,7 +30,8 @@ def draw_curves(out: Path, name: str, curves: Sequence[Mapping[str, Any]], y_lab
             axes.fill_between(c["x"], c["low"], c["high"], color=colour, alpha=0.15, linewidth=0)
     axes.set_xticks(curves[0]["x"], curves[0]["x_names"], rotation=60, ha="right", rotation_mode="anchor", fontsize=8)
     axes.set(ylabel=y_label, title=title)
-    axes.set_ylim(bottom=min(0.0, *[v for c in curves for v in (*c["y"], *c["low"]) if math.isfinite(v)]))
+    shown = [v for c in curves for v in (*c["y"], *c["low"], *c["high"]) if math.isfinite(v)]
+    axes.set_ylim(min([0.0, *shown]), None if top is None else max([top, *shown]) * 1.02)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, framealpha=0.85)
     return save(figure, out, name)
@@ -48,19 +49,21 @@ def draw_grid(
 
     A row that is long goes on below. None leaves its place empty. Gives the names of the files that a page shows.
     """
-    width = len(column_names)
-    bands = [range(k, min(k + _WIDE, width)) for k in range(0, width, _WIDE)]
-    front = 0 if original is None else 1
-    columns = max(len(b) for b in bands) + front
+    wide = math.ceil(len(column_names) / math.ceil(len(column_names) / _WIDE))
+    bands = [range(k, min(k + wide, len(column_names))) for k in range(0, len(column_names), wide)]
+    columns = max(len(b) for b in bands)
     aspect = _aspect([p for row in rows for p in row if p is not None] or ([] if original is None else [original]))
-    figure = _figure(1.15 * columns + 0.55, (1.15 * aspect + 0.03) * len(rows) * len(bands) + 0.28 * len(bands), constrained=False)
-    grid = figure.add_gridspec(len(rows) * len(bands), columns, wspace=0.03, hspace=0.03 if len(bands) == 1 else 0.12)
+    widths = [0.0 if original is None else 1.0, 0.14, *[1.0] * columns]  # the original, the names of the rows, the pictures
+    heights = ([aspect] * len(rows) + [0.2]) * len(bands)  # a gap below each band, for the names of the next one's columns
+    figure = _figure(1.15 * sum(widths), 1.15 * sum(heights), constrained=False)
+    grid = figure.add_gridspec(len(heights), len(widths), width_ratios=widths, height_ratios=heights, wspace=0.03, hspace=0.03)
+    if original is not None:
+        _cell(figure.add_subplot(grid[0, 0]), original, "original", "")
     for b, band in enumerate(bands):
-        if original is not None and b == 0:
-            _cell(figure.add_subplot(grid[0, 0]), original, "original", "")
         for i, row in enumerate(rows):
+            line = b * (len(rows) + 1) + i
             for j, column in enumerate(band):
-                axes = figure.add_subplot(grid[b * len(rows) + i, j + front])
+                axes = figure.add_subplot(grid[line, j + 2])
                 _cell(axes, row[column], column_names[column] if i == 0 else "", row_names[i] if j == 0 else "")
     return save(figure, out, name)
 
@@ -78,10 +81,11 @@ def draw_mosaics(out: Path, name: str, mosaics: Sequence[tuple[str, Tensor]]) ->
 def save(figure: Figure, out: Path, name: str) -> list[str]:
     """As PNG for the page, SVG and PDF for print; each whole or not at all."""
     stem = file_names([name])[0]
+    box = figure.get_tightbbox(figure.canvas.get_renderer()).padded(0.04)  # type: ignore[attr-defined]
     for kind in ("png", "svg", "pdf"):
         buffer = io.BytesIO()
         metadata = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]  # the same figure is the same file
-        figure.savefig(buffer, format=kind, dpi=160, metadata=metadata, bbox_inches="tight", pad_inches=0.04)
+        figure.savefig(buffer, format=kind, dpi=160, metadata=metadata, bbox_inches=box)
         with pictures.atomic_write(out / f"{stem}.{kind}") as file:
             file.write(buffer.getvalue())
     return [f"{stem}.png"]
@@ -123,8 +127,16 @@ def _cell(axes: Any, picture: Tensor | None, above: str, beside: str) -> None:
     if beside:
         axes.set_ylabel(beside, fontsize=7)
     if picture is not None:
-        tile = picture[0] if len(picture) == 1 else pictures.mosaic(picture)
+        tile = picture[0] if len(picture) == 1 else pictures.mosaic(_framed(picture))
         axes.imshow(pictures.to_pil(tile).convert("RGB"), interpolation="antialiased")
+
+
+def _framed(tiles: Tensor) -> Tensor:
+    """White at the right and below, so that tiles can be told apart."""
+    import torch.nn.functional as F
+
+    line = max(1, tiles.shape[3] // 60)
+    return F.pad(tiles, (0, line, 0, line), value=255.0)
 
 
 def _aspect(tiles: Sequence[Tensor]) -> float:

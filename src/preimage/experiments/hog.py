@@ -85,7 +85,8 @@ class ShallowFamily:
 
         features = [HOG(_CELL)(study.store.input(p.sha)) for p in photos]
         mean = torch.cat([f.mean(dim=(2, 3), keepdim=True) for f in features]).mean(dim=0, keepdim=True)
-        return features[0] - mean
+        template: Tensor = features[0] - mean
+        return template
 
 
 def _grey() -> Any:

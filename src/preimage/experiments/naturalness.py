@@ -38,16 +38,15 @@ class Naturalness:
         names = [i.name for i in study.chosen]
         wanted = [(f"C={c:g}", {"C": c, "regularized": True}) for c in self.C] + [("no regularizers", {"regularized": False})]
         curves = [curve(label, names, [[value(r) for r in found.where(layer=n, **s)] for n in names]) for label, s in wanted]
-        figures = draw_curves(out, "naturalness", curves, "naturalness", self.title)
+        figures = draw_curves(out, "naturalness", curves, "naturalness", self.title, top=1.0)
         columns = {"layer": "of the network", "case": "strength C, or none"} | CURVE_COLUMNS
         return Summary(self.title, self.caption, columns, curve_rows(curves, "case"), figures, curves, "naturalness")
 
 
 def _of_png(found: Found, record: Record) -> float:
     """The original's way: of the stretched 8-bit picture."""
-    from ..metrics import naturalness
-    from .png import stretched
+    from ..metrics import naturalness, through_png
 
     result = found.store.result(record.key)
     assert result.originals is not None
-    return float(naturalness(stretched(result.images), result.originals))
+    return float(naturalness(through_png(result.images), result.originals))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -64,22 +63,21 @@ class Spread:
         """Squared; with the quirk, of the stretched 8-bit picture."""
         if "stretched-png" not in study.quirks:
             return record.metrics["error"] ** 2
-        from ..metrics import normalised_error
+        from ..metrics import normalised_error, through_png
         from ..representations.base import features_of
-        from .png import stretched
 
         phi, result = study.phi(record.config["layer"]), found.store.result(record.key)
         assert result.originals is not None
         mean = phi.space.mean_colour
-        ours, its = (features_of(phi, x - mean) for x in (stretched(result.images), result.originals))
+        ours, its = (features_of(phi, x - mean) for x in (through_png(result.images), result.originals))
         return normalised_error(ours, its).item() ** 2
 
 
 def _deviations(groups: list[list[float]], relative: bool) -> list[float]:
     """One a photograph, of those with two restarts or more."""
-    found = []
-    for errors in groups:
-        if len(errors) > 1:
-            middle = statistics.fmean(errors) if relative else 1.0
-            found.append(statistics.stdev([e / middle for e in errors]))
-    return found
+    import torch
+
+    from ..metrics import spread
+
+    errors = [torch.tensor([e], dtype=torch.float64) for e in groups if len(e) > 1]
+    return [spread(e / e.mean() if relative else e).item() for e in errors]
