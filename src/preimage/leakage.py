@@ -62,7 +62,7 @@ _RATES = ("top1", "found by pixels", "found by ssim", "found by features")
 _CURVES = {
     "similarity to the image": {"ssim": "SSIM", "ms_ssim": "MS-SSIM"},
     "PSNR, dB": {"psnr": "reconstruction"},
-    "share of images": {**{name: name for name in _RATES[1:]}, "top1": "same class"},
+    "share of images": {**{name: name for name in ("found by ssim", "found by pixels", "found by features")}, "top1": "same class"},
     "LPIPS": {"lpips": "LPIPS"},
     "feature error": {"error": "reconstruction", "error of another": "another image"},
 }
@@ -70,9 +70,11 @@ _CURVES = {
 
 @dataclass
 class Audit:
-    """What `audit` found. table: a row for each layer and release, and the guesses made without features, as `COLUMNS` tells.
+    """What `audit` found.
 
-    notes: what a reader must know. failed: jobs that have no result, with their reasons. store: the folder with every reconstruction.
+    table: a row for each layer and release, and the guesses made without features, as `COLUMNS` tells; NAME_low and NAME_high are the
+    ends of 95 % intervals. notes: what a reader must know beside `RISK`. failed: jobs that have no result, with their reasons.
+    store: the folder with every reconstruction.
     """
 
     table: list[dict[str, Any]]
@@ -100,7 +102,7 @@ class Audit:
         lines = [
             "  ".join(f"{c:<{w}}" if k < 2 else f"{c:>{w}}" for k, (c, w) in enumerate(zip(line, widths, strict=True))) for line in cells
         ]
-        return "\n".join([line.rstrip() for line in lines] + ["", *self.notes])
+        return "\n".join([line.rstrip() for line in lines] + ["", RISK, *self.notes])
 
 
 def audit(
@@ -164,7 +166,8 @@ class Leakage:
     caption: ClassVar = (
         "Each image was reconstructed from the features of one layer alone and compared with the original. Read the numbers against "
         "the guesses at the end of the table, which use no features: the mean of the other images, and one of the others. "
-        "An image is found if its reconstruction is nearer to it than to every other image of the audit."
+        "An image is found if its reconstruction is nearer to it than to every other image of the audit. What the attack recovers is a "
+        "lower bound on what leaks."
     )
     quirks: ClassVar[Mapping[str, str]] = {}
 
@@ -199,7 +202,7 @@ class Leakage:
         curves = self._curves(layers, measured, guesses)
         first = [c for c in curves if c["y_label"] == "share of images"]
         figures = draw_curves(out, "leakage", first, "share of images", "") if first else []
-        notes = [RISK, f"Chance of finding an image among {len(study.photographs)}: {1 / len(study.photographs):.1%}.", *comparison.notes]
+        notes = [_shares(len(study.photographs)), *comparison.notes]
         self.found = Summary(self.title, self.caption, columns, rows, figures, curves, notes=notes)
         return self.found
 
@@ -207,19 +210,17 @@ class Leakage:
         return study.job(NAME, "invert", photo=photo, layer=layer, C=float(self.C), release=None if release == EXACT else release)
 
     def _curves(self, layers: Sequence[str], measured: Any, guesses: Any) -> list[dict[str, Any]]:
-        """By what they measure: one curve a number; with several releases, one a number and release."""
+        """By what they measure: one curve a number; with several releases, one a release of the first number."""
         curves = []
         for y_label, numbers in _CURVES.items():
-            for name, label in numbers.items():
+            several = len(self.releases) > 1
+            for name, label in list(numbers.items())[: 1 if several else None]:
                 for release in self.releases:
                     values = [measured.get((layer, release), {}).get(name) for layer in layers]
                     if any(v is not None for v in values):
-                        title = label if len(self.releases) == 1 else f"{label}, {release}"
-                        curves.append(_curve(title, y_label, name, layers, values))
-            for guess, found in guesses.items():
-                name = next(iter(numbers))
-                if name in found:
-                    curves.append(_curve(guess, y_label, name, layers, [found[name]] * len(layers)))
+                        curves.append(_curve(f"{label}, {release}" if several else label, y_label, name, layers, values))
+            name = next(iter(numbers))
+            curves += [_curve(guess, y_label, name, layers, [v[name]] * len(layers)) for guess, v in guesses.items() if name in v]
         return curves
 
 
@@ -335,8 +336,19 @@ def _interval(name: str, values: Tensor) -> tuple[float, float, float]:
 def _curve(label: str, y_label: str, name: str, layers: Sequence[str], values: Sequence[Tensor | None]) -> dict[str, Any]:
     points = [(math.nan, math.nan, math.nan) if v is None else _interval(name, v) for v in values]
     y, low, high = (list(column) for column in zip(*points, strict=True))
+    if name in _RATES:  # the bands of several shares of few images would cover each other: the table and a note have them
+        low = high = [math.nan] * len(y)
     x = list(range(len(layers)))
     return {"label": label, "y_label": y_label, "x": x, "x_names": list(layers), "y": y, "low": low, "high": high}
+
+
+def _shares(count: int) -> str:
+    """How sure a share of so many images is."""
+    none, every = (_interval("top1", torch.full((count,), v)) for v in (0.0, 1.0))
+    return (
+        f"A blind guess finds an image in {1 / count:.1%} of all cases, one of {count}. Shares of {count} images are rough: "
+        f"0% means at most {none[2]:.0%}, and 100% at least {every[1]:.0%} (Wilson's 95% interval)."
+    )
 
 
 def _blurred(levels: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def _charts(curves: Sequence[Mapping[str, Any]], y_label: str) -> list[Chart]:
     for data in curves:
         names = tuple(str(n) for n in data.get("x_names") or ())
         x = [float(v) for v in data["x"]]
-        y, low, high = (_values(data.get(k), len(x)) for k in ("y", "low", "high"))
+        y, low, high = (_values(k, data.get(k), len(x)) for k in ("y", "low", "high"))
         assert y is not None
         key = (str(data.get("y_label", y_label)), str(data.get("x_label", "")), names)
         together.setdefault(key, []).append(Curve(str(data.get("label", "")), x, y, low, high))
@@ -112,10 +112,12 @@ def _charts(curves: Sequence[Mapping[str, Any]], y_label: str) -> list[Chart]:
     ]
 
 
-def _values(given: Any, length: int) -> list[float | None] | None:
+def _values(name: str, given: Any, length: int) -> list[float | None] | None:
     if given is None:
         return None
     values = [float(v) if v is not None and math.isfinite(float(v)) else None for v in given]
+    if name != "y" and not any(v is not None for v in values):
+        return None
     if len(values) != length:
         raise ValueError(f"a curve has {length} x and {len(values)} values")
     return values

@@ -99,7 +99,9 @@ def _grid(configs: Sequence[Mapping[str, Any]], members: Sequence[int], several:
 
 
 def _rank(key: str, value: Any, layer_order: Sequence[str]) -> tuple[int, float, str]:
-    """Layers as the network runs them, numbers by size, the rest by name."""
+    """What is left at its own first, layers as the network runs them, numbers by size, the rest by name."""
+    if value is None:
+        return (-1, 0.0, "")
     if key == "layer" and value in layer_order:
         return (0, float(list(layer_order).index(value)), "")
     if isinstance(value, (int, float)):
@@ -114,6 +116,8 @@ def _key(value: Any) -> str:
 def _text(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
+    if isinstance(value, str) and len(value) == 64:  # a hash
+        return value[:8]
     if isinstance(value, (list, tuple)):
         return ", ".join(_text(v) for v in value) or "none"
     return str(value)

@@ -20,6 +20,7 @@ from .traces import short_trace
 from .view import StoreView
 
 _SHOWN = 12  # values of a setting that are listed
+_FIRST = ("error", "activation", "psnr", "ssim", "naturalness", "consistent", "energy")  # metrics, in the order of the table
 _ROWS = 200  # rows of an experiment's own table that are printed; a longer one is in its table.csv
 
 
@@ -162,7 +163,8 @@ class _Page:
     def table(self) -> dict[str, Any]:
         rows = self.view.rows
         keys = [k for k in ("network", "weights", "image", *AXES) if _varies(k, [r.config.get(k) for r in rows])]
-        metrics = list(dict.fromkeys(m for r in rows for m in r.metrics))
+        given = dict.fromkeys(m for r in rows for m in r.metrics if not m.startswith("energy."))  # the terms are in the enlarged view
+        metrics = sorted(given, key=lambda m: _FIRST.index(m) if m in _FIRST else len(_FIRST))
         lines = []
         for r in rows:
             cells = [_cell(r.experiment), *[_cell(r.config.get(k)) for k in keys]]
