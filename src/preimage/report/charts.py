@@ -95,7 +95,7 @@ class _Drawing:
     def curve(self, k: int, curve: Curve) -> dict[str, Any]:
         points = [(self.x(x), self.y(y), x, y, i) for i, (x, y) in enumerate(zip(curve.x, curve.y, strict=True)) if _is_number(y)]
         dots = []
-        if len(points) <= 40:
+        if len(points) <= (12 if self.chart.mini else 40):
             dots = [{"x": px, "y": py, "text": self.describe(curve, i)} for px, py, _, _, i in points]
         return {
             "index": k % len(COLOURS),
