@@ -188,6 +188,16 @@ def test_every_record_stands_in_exactly_one_place(configs):
         assert all(len(row) == len(g.columns) for row in g.cells) and len(g.cells) == len(g.rows)
 
 
+def test_a_table_that_would_be_half_empty_is_a_gallery_with_whole_captions():
+    (grid,) = arrange([{"layer": f"fire{k}", "unit": u} for k, u in ((2, 1), (2, 5), (3, 7), (4, 9))])
+    assert grid.rows == [] and [text for text, _ in grid.gallery] == [
+        "fire2 · unit 1",
+        "fire2 · unit 5",
+        "fire3 · unit 7",
+        "fire4 · unit 9",
+    ]
+
+
 @pytest.mark.parametrize("units", [1, 2, 5])
 def test_a_box_is_where_the_gradient_of_the_central_units_reaches(units):
     net = nn.Sequential(nn.Conv2d(1, 2, 5, stride=2), nn.MaxPool2d(3, 2, ceil_mode=True), nn.Conv2d(2, 2, 3, padding=1), nn.AvgPool2d(3, 1))

@@ -199,6 +199,8 @@ class Leakage:
         rows = [_row(layer, release, values, math.prod(study.phi(layer).shape)) for (layer, release), values in measured.items()]
         rows += [_row(name, "none", values, None) for name, values in guesses.items()]
         columns = {k: v for k, v in COLUMNS.items() if any(row.get(k) is not None for row in rows)}
+        if len(self.releases) == 1:
+            del columns["release"]
         curves = self._curves(layers, measured, guesses)
         first = [c for c in curves if c["y_label"] == "share of images"]
         figures = draw_curves(out, "leakage", first, "share of images", "") if first else []
