@@ -6,6 +6,8 @@ import errno
 import os
 import random
 import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -224,6 +226,31 @@ def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(tmp_path, undistu
     assert _kill_and_resume(tmp_path / "store", 3, undisturbed) >= 1
 
 
+def _alive(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.slow
+def test_ctrl_c_on_the_command_line_ends_the_workers_too(tmp_path):
+    command = [sys.executable, "-m", "preimage", "paper", "inversion", "--layers", "conv1,pool1", "--iterations", "40", "--workers", "2"]
+    process = subprocess.Popen([*command, "-q", "-o", tmp_path / "s"], stderr=subprocess.PIPE, text=True, start_new_session=True)
+    while not list((tmp_path / "s").glob("runs/??/*/job.json")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130 and "goes on from there" in said and "Traceback" not in said
+    deadline = time.monotonic() + 20  # multiprocessing's own helper process ends a little after the parent
+    while _alive(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not _alive(process.pid)
+    assert 1 <= len(Store.open(tmp_path / "s").records()) < 24
+
+
 @pytest.mark.slow
 def test_a_run_killed_twenty_times_ends_as_if_undisturbed(tmp_path, undisturbed):
     assert _kill_and_resume(tmp_path / "store", 20, undisturbed) >= 10
@@ -232,6 +259,16 @@ def test_a_run_killed_twenty_times_ends_as_if_undisturbed(tmp_path, undisturbed)
 @pytest.mark.slow
 def test_a_run_of_workers_killed_ten_times_ends_as_if_undisturbed(tmp_path, undisturbed):
     assert _kill_and_resume(tmp_path / "store", 10, undisturbed, workers=2) >= 5
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_computes_a_batch_and_gives_the_images_of_the_cpu(store, undisturbed):
+    jobs = small_jobs(8, device="cuda")
+    assert len(run(jobs, store, progress=False).done) == 8
+    for ours, its in zip(jobs, small_jobs(8), strict=True):
+        images = store.result(ours.key).images
+        theirs = torch.frombuffer(bytearray(undisturbed[its.key]["images"]), dtype=torch.float32).view_as(images)
+        assert (images - theirs).abs().mean() < 1.0  # grey levels: the sums of a GPU are in another order
 
 
 def test_arguments_that_cannot_be_are_refused(store):

@@ -233,6 +233,12 @@ def test_a_folder_that_is_no_store_is_refused(tmp_path, store):
         Store.open(store.path)
 
 
+def test_a_store_that_another_process_is_making_is_no_foreign_folder(tmp_path):
+    (tmp_path / "s" / "runs").mkdir(parents=True)
+    (tmp_path / "s" / ".store.json.abc.part").write_text("")
+    assert Store.open(tmp_path / "s").records() == []
+
+
 def test_a_job_that_makes_no_sense_is_refused():
     with pytest.raises(InputError, match="task"):
         Job(experiment="e", task="dream", C=1.0, representation="hog")

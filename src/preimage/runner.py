@@ -67,7 +67,8 @@ def run(
 ) -> Run:
     """Run the jobs that the store has not, and keep every result in it.
 
-    workers: processes that compute; 1 is this one. threads: of each; the default 1 makes every bit independent of the machine's number
+    workers: processes that compute; 1 is this one (more are started anew, so a script that asks for them must have its
+    ``if __name__ == "__main__":``). threads: of each; the default 1 makes every bit independent of the machine's number
     of cores. batch: jobs of one shape that are computed together; None is 1 on a CPU, where no image then depends on others, and 16
     on an accelerator. A job that fails is recorded in the store with its reason, and tried again by the next run; the others go on.
     A job that another live run is at is left to it, and waited for. Ctrl-C: KeyboardInterrupt; the store keeps what was done, and the
@@ -239,7 +240,7 @@ class _Pool:
                 if self._deaths[job.key] < _LIVES:
                     again.append(one)
                 else:
-                    reason = f"the worker died {_LIVES} times with this job at hand: out of memory? Take fewer workers."
+                    reason = f"the worker died {_LIVES} times with this job at hand: was it out of memory? Take fewer workers."
                     yield one, [Outcome(reason=reason)]
 
 

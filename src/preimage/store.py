@@ -27,6 +27,7 @@ from .result import TENSORS, Result, load_result, new_folder
 
 MARK, TABLE, FACTS, PICTURE = "store.json", "index.sqlite", "job.json", "image.png"
 _VERSION = 1
+_PARTS = ("runs", "failed", "inputs", "summary")
 _COLUMNS = ("experiment", "status", "task", "network", "layer", "image", "unit", "C", "restart", "variant")
 _MORE = ("config", "metrics", "reason", "created", "seconds")
 _STALE = 3600.0  # seconds after which a temporary name that belongs to no job is nobody's
@@ -83,9 +84,9 @@ class Store:
         folder = Path(path)
         try:
             if not (folder / MARK).is_file():
-                if not create or (folder.exists() and not folder.is_dir()) or (folder.is_dir() and any(folder.iterdir())):
+                if not create or (folder.exists() and not folder.is_dir()) or _foreign(folder):
                     raise ResultFolderError(f"{str(folder)!r} is no store of results. Name one, or a new or empty folder to make one.")
-                for part in ("runs", "failed", "inputs", "summary"):
+                for part in _PARTS:
                     (folder / part).mkdir(parents=True, exist_ok=True)
                 _write_json(folder / MARK, {"preimage store": _VERSION})
             version = json.loads((folder / MARK).read_text(encoding="utf-8")).get("preimage store")
@@ -194,7 +195,7 @@ class Store:
 
     def tidy(self) -> int:
         """Remove what killed runs have left under temporary names, unless some live process is at it; gives how many."""
-        found = [p for part in ("runs", "failed", "inputs", "summary") for p in (self.path / part).rglob(".*") if p.exists()]
+        found = [p for part in _PARTS for p in (self.path / part).rglob(".*") if p.exists()]
         removed = 0
         for path in found:
             match = _LEFTOVER.fullmatch(path.name)
@@ -327,6 +328,11 @@ def _database(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def _foreign(folder: Path) -> bool:
+    """Whether a folder holds anything that another process, making a store of it at this moment, would not have put there."""
+    return folder.is_dir() and any(p.name not in (*_PARTS, MARK) and not p.name.startswith(f".{MARK}.") for p in folder.iterdir())
 
 
 def _whole(folder: Path) -> bool:

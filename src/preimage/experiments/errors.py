@@ -31,7 +31,7 @@ class Errors:
 
         names, early = [i.name for i in study.chosen], "early-error" in study.quirks
         curves = [
-            curve(f"C={c:g}", names, [[reconstruction_error(found, r.key, early) for r in found.where(layer=n, C=c)] for n in names])
+            curve(f"C={c:g}", names, [[reconstruction_error(found, r, early) for r in found.where(layer=n, C=c)] for n in names])
             for c in self.C
         ]
         label = "normalised reconstruction error"

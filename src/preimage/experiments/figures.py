@@ -80,12 +80,16 @@ def draw_mosaics(out: Path, name: str, mosaics: Sequence[tuple[str, Tensor]]) ->
 
 def save(figure: Figure, out: Path, name: str) -> list[str]:
     """As PNG for the page, SVG and PDF for print; each whole or not at all."""
+    import matplotlib
+
     stem = file_names([name])[0]
+    figure.draw_without_rendering()  # the layout is made now, or the box would be that of before
     box = figure.get_tightbbox(figure.canvas.get_renderer()).padded(0.04)  # type: ignore[attr-defined]
     for kind in ("png", "svg", "pdf"):
         buffer = io.BytesIO()
-        metadata = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]  # the same figure is the same file
-        figure.savefig(buffer, format=kind, dpi=160, metadata=metadata, bbox_inches=box)
+        metadata = {"png": {}, "svg": {"Date": None}, "pdf": {"CreationDate": None}}[kind]
+        with matplotlib.rc_context({"svg.hashsalt": stem, "pdf.fonttype": 42}):  # the same figure is the same file; text stays text
+            figure.savefig(buffer, format=kind, dpi=160, metadata=metadata, bbox_inches=box)
         with pictures.atomic_write(out / f"{stem}.{kind}") as file:
             file.write(buffer.getvalue())
     return [f"{stem}.png"]

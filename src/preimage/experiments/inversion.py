@@ -10,6 +10,7 @@ from .base import EXPERIMENTS, SQUASH, STRENGTHS, Found, Study, Summary, flag, r
 
 if TYPE_CHECKING:
     from ..jobs import Job
+    from ..store import Record
 
 NAME = "inversion"
 
@@ -59,10 +60,9 @@ def inversion_jobs(study: Study, strengths: tuple[float, ...]) -> list[Job]:
     ]
 
 
-def reconstruction_error(found: Found, key: str, early: bool) -> float:
+def reconstruction_error(found: Found, record: Record, early: bool) -> float:
     """The normalised error of a result; early: as it was before the last update (nnpreimage.m records that)."""
-    record = next(r for _, r in found.pairs if r.key == key)
     if not early:
         return record.metrics["error"]
-    trace = found.store.result(key).trace["loss"]
+    trace = found.store.result(record.key).trace["loss"]
     return float((trace[-1, 0] / record.config["C"]).sqrt())

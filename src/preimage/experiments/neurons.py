@@ -74,7 +74,9 @@ class Neurons:
             "ok": "1: yes",
         }
         table = [row(r, columns) for _, r in found.pairs]
-        return Summary(self.title, self.caption, columns, table, figures)
+        closed = [r.config["name"] for _, r in found.pairs if not r.metrics["ok"]]
+        notes = [f"No image was found for {', '.join(closed)}: see the status in result.json."] if closed else []
+        return Summary(self.title, self.caption, columns, table, figures, notes=notes)
 
     def _weights(self, study: Study, info: LayerInfo) -> dict[int, float | None]:
         """Unit -> its divisor Z = M·rf²; None leaves it to `maximize`."""
@@ -87,7 +89,7 @@ class Neurons:
         from ..stats import load_statistics
         from ..units import canvas_size, estimated_largest, recorded_largest
 
-        phi, like = study.phi(info.name), torch.empty(0)
+        phi, like = study.phi(info.name), torch.empty(0, device=study.device)
         size = canvas_size(phi, _canvas(info), like)
         wanted = [(k,) for k in range(count)]
         if self.stats is None:

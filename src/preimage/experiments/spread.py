@@ -69,7 +69,7 @@ class Spread:
         phi, result = study.phi(record.config["layer"]), found.store.result(record.key)
         assert result.originals is not None
         mean = phi.space.mean_colour
-        ours, its = (features_of(phi, x - mean) for x in (through_png(result.images), result.originals))
+        ours, its = (features_of(phi, (x - mean).to(study.device)) for x in (through_png(result.images), result.originals))
         return normalised_error(ours, its).item() ** 2
 
 
