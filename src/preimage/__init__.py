@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from .errors import PreimageWarning as PreimageWarning
     from .errors import ResultFolderError as ResultFolderError
     from .errors import UnknownName as UnknownName
+    from .leakage import Audit as Audit
+    from .leakage import audit as audit
     from .networks.network import Network as Network
     from .networks.network import load_network as load_network
     from .optimize import Stage as Stage
@@ -71,6 +73,7 @@ _HOMES = {
         "FetchError", "ImageError", "InputError", "Interrupted", "MissingExtra", "OptimizationError", "PreimageError",
         "PreimageWarning", "ResultFolderError", "UnknownName",
     ],
+    "leakage": ["Audit", "audit"],
     "networks.network": ["Network", "load_network"],
     "optimize": ["Stage", "minimize"],
     "pixelspace": ["PixelSpace"],

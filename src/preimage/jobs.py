@@ -25,6 +25,7 @@ from .optimize import Stage
 from .regularizers import AlphaNorm, Regularizer, TVBeta
 from .representations.base import Representation
 from .representations.masks import parse_mask
+from .representations.release import parse_release
 from .representations.shallow import load_shallow
 from .representations.template import HOGTemplate
 from .result import Result
@@ -49,8 +50,8 @@ class Job:
     "hog-template"). original, template: sha256 of the photograph or template, kept in the store's `inputs`. image, name, variant:
     what people call the photograph, the unit, the setting; they are not part of the key. unit: a number, a class name, or
     [channel, row, column]. C, seed, jitter (1 for none), bound, canvas, everywhere, Z, fit, solver, iterations as in `tasks`; mask as in
-    `parse_mask`. restart: which of many starts. beta: of TVβ. regularized=False: the loss alone, no bound. one_stage: all
-    iterations at the full rate. quirks: of the original, by name. device, dtype: where and how to compute.
+    `parse_mask`, release as in `parse_release`. restart: which of many starts. beta: of TVβ. regularized=False: the loss alone, no
+    bound. one_stage: all iterations at the full rate. quirks: of the original, by name. device, dtype: where and how to compute.
     """
 
     experiment: str
@@ -70,6 +71,7 @@ class Job:
     restart: int = 0
     seed: int = 0
     mask: str | None = None
+    release: str | None = None
     beta: float = 2.0
     regularized: bool = True
     jitter: int | None = None
@@ -259,7 +261,8 @@ def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | Non
         shift = phi.space.mean_colour.to(x0) if "no-mean" in job.quirks else 0.0
         return tasks.caricature(phi, x0, seen=x0 + shift, **common)
     stages = (Stage(job.iterations or 300),) if job.one_stage else None
-    return tasks.invert(phi, x0, stages=stages, **common)
+    release = None if job.release is None else parse_release(job.release)
+    return tasks.invert(phi, x0, stages=stages, release=release, **common)
 
 
 def _seed(job: Job, content: str) -> int:

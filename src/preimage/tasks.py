@@ -25,6 +25,7 @@ from .pixelspace import Fit
 from .regularizers import Jitter, PixelBall, Regularizer
 from .representations.base import Representation, device_of, features_of, module_of
 from .representations.masks import Mask, resolve
+from .representations.release import Release
 from .result import Result, versions
 from .starts import generator, noise, sample_seeds
 from .stats.statistics import Statistics, load_statistics
@@ -66,6 +67,7 @@ def invert(
     fit: Fit | None = None,
     frames: int = 0,
     batch: int | None = None,
+    release: Release | None = None,
 ) -> Result:
     """Reconstruct an image from its features: minimise C·‖M⊙(Φ(x)−Φ(x0))‖²/‖M⊙Φ(x0)‖² + R_α + R_TVβ (IJCV Sect. 4).
 
@@ -78,8 +80,9 @@ def invert(
     None is where the weights are, in float32. jitter: the amount, by default the paper's rule
     max(round(stride/4), 1). bound: B₊. regularizers: by name, instead of the paper's. frames: keep every so many iterations.
     batch: samples evaluated together; None is 1 on a CPU, where no bit of a sample then depends on the others, and all on a GPU.
-    Returns a `Result` of restarts x images pre-images. Raises InputError (ImageError) for what it cannot use, OptimizationError if no
-    sample has a usable result, and Interrupted (a KeyboardInterrupt, with what was found) on Ctrl-C.
+    release: what is known of Φ(x0), a function of it (`representations.release`: quantised, with noise); the error is then that from
+    what was released. Returns a `Result` of restarts x images pre-images. Raises InputError (ImageError) for what it cannot use,
+    OptimizationError if no sample has a usable result, and Interrupted (a KeyboardInterrupt, with what was found) on Ctrl-C.
 
     >>> import preimage
     >>> phi = preimage.from_callable(lambda x: x[:, :, ::2, ::2], preimage.PixelSpace(8, "grey"))
@@ -93,6 +96,8 @@ def invert(
         x0 = x0.to(setup.device, setup.dtype)
         restarts = _count("restarts", restarts)
         phi0 = features_of(phi, x0)
+        if release is not None:
+            phi0 = release(phi0)
         weights = resolve(mask, phi0.shape[1:])
         amount = _jitter(phi, jitter)
         seeds, generators = sample_seeds(seed, keys, restarts)
@@ -105,7 +110,8 @@ def invert(
         labels=_restarted(labels, restarts),
         seeds=seeds,
         originals=x0.repeat_interleave(restarts, dim=0),
-        more={"restarts": restarts, "mask": _describe(mask), "C": C, "fit": fit or phi.space.fit, "jitter": amount.amount},
+        more={"restarts": restarts, "mask": _describe(mask), "C": C, "fit": fit or phi.space.fit, "jitter": amount.amount}
+        | ({} if release is None else {"release": repr(release)}),
     )
 
 

@@ -1,15 +1,21 @@
-"""A page that shows results: one HTML file with its pictures inside, which opens from disk with no network."""
+"""A page of results that are in memory: what `preimage demo` shows."""
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from . import images as pictures
-from .result import Result, data_uri, plot_energy
+from .. import images as pictures
+from ..result import Result, data_uri
+from .charts import Chart
+from .numbers import number_table
+from .page import write_html
+from .traces import trace_curves
+
+if TYPE_CHECKING:
+    import PIL.Image
 
 
 @dataclass(frozen=True)
@@ -24,41 +30,36 @@ class Section:
 
 def write_page(path: Path, title: str, intro: str, sections: Sequence[Section]) -> Path:
     """Write the page, whole or not at all. Everything is escaped: names from outside cannot put markup into it."""
-    from jinja2 import Environment, PackageLoader
-
-    environment = Environment(loader=PackageLoader("preimage"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
-    parts = [_part(s) for s in sections]
+    parts = [_part(k, s) for k, s in enumerate(sections)]
     versions: dict[str, str] = next((r.config["versions"] for s in sections for r in s.results), {})
-    text = environment.get_template("page.html").render(title=title, intro=intro, sections=parts, versions=versions)
-    with pictures.atomic_write(path) as file:
-        file.write(text.encode())
-    return path
+    return write_html(path, "page.html", title=title, intro=intro, sections=parts, versions=versions)
 
 
-def _part(section: Section) -> dict[str, Any]:
-    figures: list[dict[str, str]] = []
+def _part(k: int, section: Section) -> dict[str, Any]:
+    figures: list[dict[str, Any]] = []
     first = section.results[0]
     if section.originals and first.originals is not None:
-        figures.append({"src": data_uri(pictures.to_pil(first.originals[0])), "caption": "the photograph"})
+        figures.append(_figure(pictures.to_pil(first.originals[0]), "the photograph"))
     for result in section.results:
         layer = f"{result.config['representation']} · " if len(section.results) > 1 else ""
-        figures += [{"src": data_uri(p), "caption": layer + c} for p, c in zip(result.pil(), result.captions(), strict=True)]
+        figures += [_figure(p, layer + c) for p, c in zip(result.pil(), result.captions(), strict=True)]
+    facts = [_facts(r) for r in section.results]
     return {
+        "id": f"section-{k + 1}",
         "heading": section.heading,
         "text": section.text,
         "figures": figures,
-        "curves": [{"src": _curve(r), "caption": f"{r.task}, {r.config['representation']}"} for r in section.results],
-        "facts": [_facts(r) for r in section.results],
+        "charts": [
+            Chart(f"{r.task}, {r.config['representation']}", trace_curves([r.trace]), "iteration", "energy", log=True, mini=True)
+            for r in section.results
+        ],
+        "numbers": number_table(list(facts[0]), [list(f.values()) for f in facts]),
     }
 
 
-def _curve(result: Result) -> str:
-    import PIL.Image
-
-    with tempfile.TemporaryDirectory() as folder:
-        plot_energy(result, Path(folder) / "energy.png")
-        with PIL.Image.open(Path(folder) / "energy.png") as picture:
-            return data_uri(picture)
+def _figure(picture: PIL.Image.Image, caption: str) -> dict[str, Any]:
+    width, height = picture.size
+    return {"src": data_uri(picture), "link": "", "width": width, "height": height, "caption": caption, "alt": caption, "number": ""}
 
 
 def _facts(result: Result) -> dict[str, Any]:

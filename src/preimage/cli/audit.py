@@ -1,0 +1,86 @@
+"""preimage audit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import app
+from .common import FAILED, INTERRUPTED, guard, one_line
+from .options import Iterations, Json, Net, Pictures, Quiet, Seed, Solver, Weights
+
+
+@app.command(
+    epilog="Examples:\n\n  preimage audit photos/ -o audit/\n\n"
+    "  preimage audit photos/ --layers fire4,fire9,pool10 --bits 4 --noise 0.5 -o audit/\n\n"
+    "The same folder goes on where it stopped. Exit codes: 0 done, 1 some job failed, 2 wrong usage, 130 interrupted.",
+)
+def audit(
+    images: Pictures,
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The store: a new folder, or one from an earlier audit.")],
+    net: Net = "squeezenet1_1",
+    weights: Weights = "default",
+    layers: Annotated[
+        str, typer.Option(metavar="A,B,...", help="Layers by name, or all.", show_default="eight, from the first to the last")
+    ] = "",
+    C: Annotated[float, typer.Option("--C", metavar="NUMBER", help="Weight of the features against the regularizers.")] = 100.0,
+    bits: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="Also with features quantised to N bits; repeat.", show_default=False)
+    ] = None,
+    noise: Annotated[
+        list[float] | None,
+        typer.Option(metavar="AMOUNT", help="Also with noise on the features, of AMOUNT times their RMS; repeat.", show_default=False),
+    ] = None,
+    solver: Solver = "fast",
+    iterations: Iterations = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    lpips: Annotated[str, typer.Option(metavar="NAME", help="alex, vgg, squeeze or none; left out where its weights are not.")] = "alex",
+    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that compute.", show_default="one a core")] = None,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Measure what leaks: how much of an image comes back from the features of each layer.
+
+    Inverts every image from every layer and compares: feature error, PSNR, SSIM, MS-SSIM, LPIPS, the class, and whether the
+    reconstruction finds its own image among all. Writes a table, curves, and the page DIR/audit.html. What the attack recovers is a
+    lower bound on what leaks.
+    """
+    with guard():
+        from ..experiments.shallow_table import find_images
+        from ..leakage import PAGE
+        from ..leakage import audit as run_audit
+
+        chosen = "all" if layers == "all" else [name for name in layers.split(",") if name]
+        release = [*(f"bits:{n}" for n in bits or []), *(f"noise:{a:g}" for a in noise or [])]
+        try:
+            found = run_audit(
+                net,
+                find_images(images),
+                chosen,
+                weights=weights,
+                C=C,
+                release=release,
+                out=out,
+                solver=solver,
+                iterations=iterations,
+                seed=seed,
+                device=device,
+                lpips=None if lpips == "none" else lpips,
+                workers=workers,
+                progress=not (quiet or as_json),
+            )
+        except KeyboardInterrupt:
+            typer.echo("preimage: interrupted; the finished jobs are kept, and the same command goes on from there", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        found.save(out)
+        typer.echo(json.dumps({"table": found.table, "notes": found.notes}, ensure_ascii=False) if as_json else found.text())
+        if not as_json:
+            typer.echo(f"\nOpen the page: {(out / PAGE).absolute().as_uri()}")
+        for reason in found.failed.values():
+            typer.echo(f"preimage: error: {one_line(reason)}", err=True)
+        if found.failed:
+            raise typer.Exit(FAILED)

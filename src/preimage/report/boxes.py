@@ -1,0 +1,74 @@
+"""Receptive fields as boxes over a picture, from the geometry of a network alone: no weights are made or read."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import torch
+
+from ..networks.network import find_card
+from ..representations.cnn import LayerInfo, layers, with_title
+from ..representations.receptive_field import Span
+
+
+@dataclass(frozen=True)
+class Box:
+    """Pixels left .. left + width, top .. top + height of an image."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The layers of a network by name, in the order in which they run, and the (height, width) of its input."""
+
+    size: tuple[int, int]
+    layers: dict[str, LayerInfo]
+
+
+def geometry(network: str) -> Geometry:
+    """Of a network by its name. Raises what `find_card` raises for the name, and what the module raises if it does not run."""
+    card = find_card(network)
+    assert card.space.size is not None
+    with torch.device("meta"):
+        module = card.build()
+        found = layers(module, card.space)
+    own = {dotted: name for name, dotted in card.names.items()}
+    named = {i.name: i for i in found} | {own[i.name]: with_title(i, own[i.name]) for i in found if i.name in own}
+    return Geometry(card.space.size, named)
+
+
+def central_box(info: LayerInfo, size: tuple[int, int], units: int = 1) -> Box:
+    """What the central units x units positions of a layer see of an image of that (height, width), cut at its border.
+
+    A position is central as in the mask `central` (exp_inversion.m): from ceil((n - units + 1) / 2), 1-based.
+    """
+    if info.field is None or len(info.shape) < 3:
+        return Box(0.0, 0.0, float(size[1]), float(size[0]))
+    top, bottom = _extent(info.field.rows, info.shape[-2], size[0], units)
+    left, right = _extent(info.field.cols, info.shape[-1], size[1], units)
+    return Box(left, top, right - left, bottom - top)
+
+
+def masked_box(info: LayerInfo, size: tuple[int, int], mask: object) -> Box | None:
+    """What the features that a mask `central:N` keeps see; None for any other mask.
+
+    >>> masked_box(LayerInfo("x", "ReLU", (8, 1, 1), None, 1, 1, None), (4, 4), "group:1/2") is None
+    True
+    """
+    match = re.fullmatch(r"central[:(](\d{1,4})\)?", mask) if isinstance(mask, str) else None
+    return None if match is None else central_box(info, size, int(match[1]))
+
+
+def _extent(span: Span, count: int, length: int, units: int) -> tuple[float, float]:
+    if span.whole:
+        return 0.0, float(length)
+    units = max(min(units, count), 1)
+    first = -(-(count - units + 1) // 2) - 1
+    start = span.start + first * span.stride
+    end = span.start + (first + units - 1) * span.stride + span.size
+    return float(max(start, 0)), float(min(end, length))

@@ -1,0 +1,129 @@
+"""What there is to show in a store: its records by experiment, in grids, with their curves, energies and receptive fields."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from ..errors import PreimageError
+from .archive import Archive, Row, inside, summaries
+from .boxes import Box, Geometry, geometry, masked_box
+from .charts import Chart
+from .grids import AXES, Grid, arrange, label, telling
+from .numbers import show_metric
+from .traces import trace_curve
+
+_LINES = 6  # more lines than this on one small chart cannot be told apart
+_POOLED = ("layer", "representation", "unit", "restart", "seed")  # what does not get an energy curve of its own
+
+
+class StoreView:
+    """A store's records, read once."""
+
+    def __init__(self, store: Archive) -> None:
+        self.store = store
+        self.rows: list[Row] = list(store.records())
+        self.done = [i for i, r in enumerate(self.rows) if r.status == "done"]
+        self.failed = [r for r in self.rows if r.status == "failed"]
+        self.originals = [inside(store.path, r.config.get("original")) for r in self.rows]
+        self.geometries, self.unknown_networks = _geometries(self.rows)
+        self.traces: dict[int, Mapping[str, Tensor]] = {}
+        self.versions: dict[str, set[str]] = {}
+        for i in self.done:
+            result = store.result(self.rows[i].key)
+            self.traces[i] = result.trace
+            for name, version in result.config.get("versions", {}).items():
+                self.versions.setdefault(str(name), set()).add(str(version))
+        self.summaries = summaries(store.path)
+
+    def experiments(self) -> list[str]:
+        """Their names in the order in which they first ran; one that is made of another's results comes after that one."""
+        names = list(dict.fromkeys(r.experiment for r in self.rows))
+        owner = {r.key: r.experiment for r in self.rows}
+        for name, summary in reversed(self.summaries.items()):
+            if name not in names:
+                source = next((owner[k] for k in summary.keys if k in owner), None)
+                names.insert(len(names) if source is None else names.index(source) + 1, name)
+        return names
+
+    def members(self, experiment: str) -> list[int]:
+        """The indices of its finished jobs."""
+        return [i for i in self.done if self.rows[i].experiment == experiment]
+
+    def grids(self, experiment: str) -> list[Grid]:
+        """Its pictures in grids, whose indices are those of `members`."""
+        configs = [self.rows[i].config for i in self.members(experiment)]
+        return arrange(configs, self._layer_order(configs)) if configs else []
+
+    def energies(self, experiment: str) -> list[Chart]:
+        """Small charts of the total energy by iteration: one a layer, one curve for each C (or what else differs)."""
+        members = self.members(experiment)
+        order = self._layer_order([self.rows[i].config for i in members])
+        differ = telling([self.rows[i].config for i in members], [k for k in AXES if k not in _POOLED])
+        groups: dict[str, dict[str, list[Tensor]]] = {}
+        for i in sorted(members, key=lambda i: _position(order, self.rows[i].config.get("layer"))):
+            config = self.rows[i].config
+            if "total" in self.traces[i]:
+                line = " · ".join(label(k, config.get(k)) for k in differ)
+                layer = str(config.get("layer") or config.get("representation", ""))
+                groups.setdefault(layer, {}).setdefault(line, []).append(self.traces[i]["total"])
+        charts = []
+        for layer, lines in groups.items():
+            if len(lines) > _LINES:
+                lines = {"all": [t for traces in lines.values() for t in traces]}
+            curves = [trace_curve(line, traces) for line, traces in sorted(lines.items(), key=lambda kv: _natural(kv[0]))]
+            charts.append(Chart(layer, curves, "iteration", "energy", log=True, mini=True, name=f"energy-{layer}"))
+        return charts
+
+    def name(self, row: Row) -> str:
+        """A job in words, for captions, alternatives of pictures and the list of failures."""
+        config = row.config
+        parts = [str(config[k]) for k in ("image", "name", "layer", "representation") if config.get(k) is not None]
+        parts += [label(k, config[k]) for k in ("unit", "C", "variant", "mask") if config.get(k) is not None]
+        parts += [label("restart", config["restart"])] if config.get("restart") else []
+        return " · ".join(parts) or row.key
+
+    def box(self, row: Row) -> Box | None:
+        """What the features see that the job's mask keeps, if it keeps central ones."""
+        known = self.geometries.get(str(row.config.get("network")))
+        info = known.layers.get(str(row.config.get("layer"))) if known else None
+        return masked_box(info, known.size, row.config.get("mask")) if known and info else None
+
+    def number(self, row: Row) -> str:
+        """The one number that stands under a picture."""
+        for name in ("error", "activation", *row.metrics):
+            if name in row.metrics:
+                shown = show_metric(name, row.metrics[name])
+                return shown if name == "error" else f"{name} {shown}"
+        return ""
+
+    def _layer_order(self, configs: Sequence[Mapping[str, Any]]) -> list[str]:
+        """As the networks run them; where a network is not known, as they come in the store."""
+        networks = dict.fromkeys(str(c.get("network")) for c in configs)
+        known = [layer for n in networks if n in self.geometries for layer in self.geometries[n].layers]
+        return list(dict.fromkeys([*known, *[str(c.get("layer")) for c in configs]]))
+
+
+def _geometries(rows: Sequence[Row]) -> tuple[dict[str, Geometry], dict[str, str]]:
+    """Of the networks in the store, and why there is none for the others."""
+    found: dict[str, Geometry] = {}
+    unknown: dict[str, str] = {}
+    for name in dict.fromkeys(str(r.config["network"]) for r in rows if r.config.get("network")):
+        try:
+            found[name] = geometry(name)
+        except (PreimageError, RuntimeError, NotImplementedError) as error:
+            unknown[name] = " ".join(str(error).split())
+    return found, unknown
+
+
+def _position(order: Sequence[str], layer: Any) -> int:
+    return order.index(layer) if layer in order else len(order)
+
+
+def _natural(text: str) -> list[Any]:
+    """Sorts "C = 20" before "C = 100"."""
+    import re
+
+    return [(0, float(p), "") if re.fullmatch(r"\d+(\.\d+)?", p) else (1, 0.0, p) for p in re.split(r"(\d+(?:\.\d+)?)", text)]
