@@ -1,0 +1,131 @@
+"""Serving the page: loopback unless another address is asked for, nothing from other hosts, private files that do not stay."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, MissingExtra
+from ..networks.network import known_networks
+from .catalogue import Catalogue
+from .jobs import Desk
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+MAX_UPLOAD = 32 * 2**20
+"""Bytes of one uploaded file."""
+
+LOOPBACK = ["localhost", "127.0.0.1", "[::1]", "::1"]
+
+HEADERS = {
+    # Gradio's page needs inline scripts and makes functions of templates; what matters is that it can reach this server alone.
+    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; worker-src 'self' blob:; connect-src 'self'; "
+    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
+
+
+def networks_here(extra: Sequence[str] = ()) -> list[str]:
+    """The networks asked for, then those known by name that have trained weights."""
+    return [*extra, *(c.name for c in known_networks() if c.weights is not None and c.name not in extra)]
+
+
+@contextmanager
+def private_folder() -> Iterator[Path]:
+    """A folder for uploads and results that only this user can read; it goes when the server ends.
+
+    Gradio takes its place for files from the environment, once, when it is imported.
+    """
+    with tempfile.TemporaryDirectory(prefix="preimage-app-") as name:
+        os.environ["GRADIO_TEMP_DIR"] = name
+        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        yield Path(name)
+
+
+def make(catalogue: Catalogue, desk: Desk, *, local: bool = True) -> FastAPI:
+    """The application, ready for any ASGI server. local: answer only requests that name this machine itself, so that no other
+    site can reach the page through the visitor's browser. Raises MissingExtra without Gradio."""
+    try:
+        import gradio as gr
+    except ImportError:
+        raise MissingExtra("The interactive page needs Gradio: pip install 'preimage[app]'.") from None
+    from fastapi import FastAPI
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    from . import page
+
+    outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    blocks = page.build(catalogue, desk)
+    gr.mount_gradio_app(
+        outer,
+        blocks,
+        path="/",
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        max_file_size=MAX_UPLOAD,
+        ssr_mode=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        theme=page.theme(),
+        css=page.style(),
+    )
+    outer.add_middleware(_Headers)
+    if local:
+        outer.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK, www_redirect=False)
+    return outer
+
+
+class _Headers:
+    """Adds the security headers to every answer."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items())]
+            await send(message)
+
+        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+def is_loopback(host: str) -> bool:
+    """
+    >>> is_loopback("127.0.0.1"), is_loopback("::1"), is_loopback("localhost"), is_loopback("0.0.0.0")
+    (True, True, True, False)
+    """
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises InputError if the address cannot be had."""
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"The page cannot be served at {host} port {port}: {reason}. Choose another --port, or 0 for any.") from None
+
+
+def serve(app: FastAPI, bound: socket.socket) -> None:
+    """Serve until Ctrl-C."""
+    import uvicorn
+
+    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False))
+    with suppress(KeyboardInterrupt):
+        server.run(sockets=[bound])
