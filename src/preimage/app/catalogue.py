@@ -102,4 +102,4 @@ def class_layer(infos: Sequence[LayerInfo], classes: int) -> str | None:
 def _title(number: int, layers: Sequence[LayerInfo]) -> str:
     grid = " × ".join(map(str, map_of(layers[0])))
     ends = layers[0].name if len(layers) == 1 else f"{layers[0].name} to {layers[-1].name}"
-    return f"{number}.  {f'{grid} positions' if grid else 'no positions left'}:  {ends}"
+    return f"{number}.  {grid or 'no positions left'}:  {ends}"

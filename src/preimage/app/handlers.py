@@ -25,7 +25,7 @@ from .jobs import Desk, Job, Order, plain, preview
 MAX_PIXELS = 32_000_000
 """An uploaded image of more pixels is refused before it is decoded; one that is just within takes about half a gibibyte for a moment."""
 
-FORMATS = ("PNG", "JPEG", "MPO", "TIFF", "WEBP", "BMP")
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 """Of uploads; pillow reads others, some of them with the help of outside programs."""
 
 OWN = "my own image"
@@ -46,11 +46,13 @@ class Handlers:
         self._decoding = threading.Lock()  # one large image in memory at a time
 
     def choose_network(self, name: str) -> list[Any]:
-        """-> part, layer, facts, channel, class."""
+        """-> part, layer, facts, channel, class, what to maximize."""
         entry = self.catalogue.entry(name)
         group = entry.groups[len(entry.groups) // 2]
         titles = [g.title for g in entry.groups]
-        return [gr.update(choices=titles, value=group.title), *self.choose_group(name, group.title), class_choices(entry)]
+        what = [CLASS, CHANNEL] if entry.class_layer is not None else [CHANNEL]
+        rest = [class_choices(entry), gr.update(choices=what, value=what[0])]
+        return [gr.update(choices=titles, value=group.title), *self.choose_group(name, group.title), *rest]
 
     def choose_group(self, name: str, title: str) -> list[Any]:
         """-> layer, facts, channel."""
@@ -64,19 +66,20 @@ class Handlers:
         info = entry.layer(layer)
         return [view.layer_facts(entry, info), gr.update(maximum=info.shape[0] - 1, value=0, info=f"0 to {info.shape[0] - 1}")]
 
-    def choose_task(self, task: str, solver: str, name: str) -> list[Any]:
-        """-> explanation, photograph's part, unit's part, C, iterations, restarts, what to maximize."""
-        picture = task != "maximize"
-        named = self.catalogue.entry(name).class_layer is not None
+    def choose_task(self, task: str, solver: str) -> list[Any]:
+        """-> explanation, photograph's part, unit's part, C, iterations, restarts."""
         return [
             view.explain(task),
-            gr.update(visible=picture),
-            gr.update(visible=not picture),
+            gr.update(visible=task != "maximize"),
+            gr.update(visible=task == "maximize"),
             C_OF[task],
             own_iterations(solver, task),
             gr.update(visible=task != "caricature"),
-            gr.update(choices=[CLASS, CHANNEL] if named else [CHANNEL], value=CLASS if named else CHANNEL),
         ]
+
+    def choose_what(self, what: str) -> list[Any]:
+        """-> class, channel."""
+        return [gr.update(visible=what == CLASS), gr.update(visible=what != CLASS)]
 
     def choose_photograph(self, choice: str, upload: str | None) -> str:
         """The preview, or why there is none."""

@@ -265,7 +265,18 @@ class Desk:
         shutil.rmtree(place / name)
         troubles = tuple(dict.fromkeys(s for s in result.status if s != "ok"))
         exact = tuple(data_uri(p) for p in result.pil())
-        return Outcome(result.task, tuple(result.captions()), troubles, result.evaluations, exact, archive)
+        return Outcome(result.task, captions(result), troubles, result.evaluations, exact, archive)
+
+
+def captions(result: Result) -> tuple[str, ...]:
+    """A line for each image: which unit or which start, and what was reached."""
+    starts = result.config.get("restarts", 1)
+    lines = []
+    for k, (label, caption) in enumerate(zip(result.labels, result.captions(), strict=True)):
+        reached = caption[len(label) + 2 :]
+        start = f"start {k + 1}: " if starts > 1 and result.task != "maximize" else ""
+        lines.append(caption if result.task == "maximize" else f"found, {start}{reached}")
+    return tuple(lines)
 
 
 def preview(image: Tensor) -> str:

@@ -11,7 +11,7 @@ import gradio as gr
 from ..optimize import load_solvers
 from . import view
 from .catalogue import Catalogue
-from .handlers import CLASS, EXAMPLES, FORMATS, MAX_PIXELS, MOST_ITERATIONS, MOST_RESTARTS, OWN, Handlers
+from .handlers import C_OF, CLASS, EXAMPLES, FORMATS, MAX_PIXELS, MOST_ITERATIONS, MOST_RESTARTS, OWN, Handlers, own_iterations
 from .jobs import Desk
 
 TITLE = "preimage"
@@ -61,7 +61,8 @@ def build(catalogue: Catalogue, desk: Desk) -> gr.Blocks:
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 parts = _controls(handlers)
-            with gr.Column(scale=6, min_width=320, elem_classes="stage"):
+            with gr.Column(scale=6, min_width=320, elem_id="stage"):
+                parts.start, parts.stop = _go()
                 parts.run = gr.HTML(view.empty(), elem_id="run")
                 parts.download = gr.DownloadButton("Download the result folder (zip)", interactive=False, elem_id="download")
         _connect(page, parts, handlers)
@@ -73,7 +74,14 @@ def theme() -> gr.themes.Base:
     """Plain and calm, with the fonts that the visitor's system has."""
     return gr.themes.Default(
         primary_hue="teal", neutral_hue="slate", radius_size="sm", font=FONT, font_mono=("ui-monospace", "monospace")
-    ).set(block_info_text_size="0.8rem")
+    ).set(
+        block_info_text_size="0.8rem",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_400",
+        layout_gap="0.8rem",
+    )
 
 
 def style() -> str:
@@ -82,7 +90,7 @@ def style() -> str:
 
 def _controls(handlers: Handlers) -> _Parts:
     name = handlers.catalogue.names[0]
-    group, layer, facts, channel, classes = (_plain(u) for u in handlers.choose_network(name))
+    group, layer, facts, channel, classes, what = (_plain(u) for u in handlers.choose_network(name))
     network = gr.Dropdown(handlers.catalogue.names, value=name, label="Network", elem_id="network")
     part = gr.Dropdown(**group, label="Depth", info="Parts of the network from the image to the last layer.", elem_id="depth")
     one = gr.Dropdown(**layer, label="Layer", info="Its output's shape, and how much of the image one unit sees.", elem_id="layer")
@@ -90,10 +98,8 @@ def _controls(handlers: Handlers) -> _Parts:
     task = gr.Radio([(title, key) for key, (title, _) in view.TASKS.items()], value="invert", label="Task", elem_id="task")
     explanation = gr.HTML(view.explain("invert"))
     picture, choice, upload, chosen = _picture(handlers)
-    unit, what, named, number = _unit(handlers, name, channel, classes)
-    return _Parts(
-        network, part, one, about, task, explanation, picture, choice, upload, chosen, unit, what, named, number, *_settings(), *_go()
-    )
+    unit, what, named, number = _unit(what, channel, classes)
+    return _Parts(network, part, one, about, task, explanation, picture, choice, upload, chosen, unit, what, named, number, *_settings())
 
 
 def _picture(handlers: Handlers) -> tuple[Any, Any, Any, Any]:
@@ -101,32 +107,31 @@ def _picture(handlers: Handlers) -> tuple[Any, Any, Any, Any]:
         choice = gr.Radio([*EXAMPLES, OWN], value="cat", label="Photograph", elem_id="choice")
         chosen = gr.HTML(handlers.choose_photograph("cat", None), elem_id="chosen")
         upload = gr.File(
-            label=f"Or drop an image of your own (PNG, JPEG, TIFF, WebP or BMP, at most {MAX_PIXELS // 10**6} megapixels)",
-            file_types=[f".{f.lower()}" for f in FORMATS if f != "MPO"] + [".jpg", ".tif"],
-            height=110,
+            label=f"Or drop an image of your own, of at most {MAX_PIXELS // 10**6} megapixels",
+            file_types=[f".{f.lower()}" for f in FORMATS] + [".jpg", ".tif"],
+            height=120,
             elem_id="upload",
         )
     return picture, choice, upload, chosen
 
 
-def _unit(handlers: Handlers, name: str, channel: dict[str, Any], classes: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
-    _, _, _, _, _, _, what = handlers.choose_task("maximize", "fast", name)
+def _unit(what: dict[str, Any], channel: dict[str, Any], classes: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    by_name = what["value"] == CLASS
     with gr.Group(visible=False, elem_id="unit") as unit:
-        which = gr.Radio(**_plain(what), label="Look for", elem_id="what")
+        which = gr.Radio(**what, label="Look for", elem_id="what")
         named = gr.Dropdown(
             **classes,
             label="Class",
             info="Type to search. The network's last layer is used, whatever layer is chosen above.",
             num_choices_shown=50,
+            visible=by_name,
             elem_id="class",
         )
-        number = gr.Number(**channel, label="Channel of the chosen layer", minimum=0, precision=0, visible=False, elem_id="channel")
+        number = gr.Number(**channel, label="Channel of the chosen layer", minimum=0, precision=0, visible=not by_name, elem_id="channel")
     return unit, which, named, number
 
 
 def _settings() -> tuple[Any, Any, Any, Any, Any]:
-    from .handlers import C_OF, own_iterations
-
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         with gr.Row():
             C = gr.Number(
@@ -155,20 +160,19 @@ def _settings() -> tuple[Any, Any, Any, Any, Any]:
 def _go() -> tuple[Any, Any]:
     with gr.Row(elem_id="go"):
         start = gr.Button("Start", variant="primary", elem_id="start", min_width=120)
-        stop = gr.Button("Stop", variant="stop", interactive=False, elem_id="stop", min_width=120)
+        stop = gr.Button("Stop", interactive=False, elem_id="stop", min_width=120)
     return start, stop
 
 
 def _connect(page: gr.Blocks, p: _Parts, h: Handlers) -> None:
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-    p.network.input(h.choose_network, [p.network], [p.group, p.layer, p.facts, p.channel, p.named], **quiet).then(
-        h.choose_task, [p.task, p.solver, p.network], _told(p), **quiet
-    )
+    p.network.input(h.choose_network, [p.network], [p.group, p.layer, p.facts, p.channel, p.named, p.what], **quiet)
     p.group.input(h.choose_group, [p.network, p.group], [p.layer, p.facts, p.channel], **quiet)
     p.layer.input(h.choose_layer, [p.network, p.layer], [p.facts, p.channel], **quiet)
-    p.task.input(h.choose_task, [p.task, p.solver, p.network], _told(p), **quiet)
-    p.solver.input(own, [p.solver, p.task], [p.iterations], **quiet)
-    p.what.change(lambda w: [gr.update(visible=w == CLASS), gr.update(visible=w != CLASS)], [p.what], [p.named, p.channel], **quiet)
+    told = [p.explanation, p.picture, p.unit, p.C, p.iterations, p.restarts]
+    p.task.input(h.choose_task, [p.task, p.solver], told, **quiet)
+    p.solver.input(own_iterations, [p.solver, p.task], [p.iterations], **quiet)
+    p.what.change(h.choose_what, [p.what], [p.named, p.channel], **quiet)
     p.choice.input(h.choose_photograph, [p.choice, p.upload], [p.chosen], **quiet)
     p.upload.upload(h.upload, [p.upload], [p.choice, p.chosen], **quiet)
     p.upload.clear(h.upload, [p.upload], [p.choice, p.chosen], **quiet)
@@ -176,16 +180,6 @@ def _connect(page: gr.Blocks, p: _Parts, h: Handlers) -> None:
     p.start.click(h.start, asked, [p.run, p.start, p.stop, p.download], trigger_mode="once", **quiet)
     p.stop.click(h.stop, queue=False, **quiet)
     page.unload(h.stop)
-
-
-def _told(p: _Parts) -> list[Any]:
-    return [p.explanation, p.picture, p.unit, p.C, p.iterations, p.restarts, p.what]
-
-
-def own(solver: str, task: str) -> int:
-    from .handlers import own_iterations
-
-    return own_iterations(solver, task)
 
 
 def _plain(update: Any) -> Any:

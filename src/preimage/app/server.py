@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_UPLOAD = 32 * 2**20
 """Bytes of one uploaded file."""
 
+MAX_STORED = 2 * 2**30
+"""Bytes of all uploads and results together; beyond it nothing is taken until old ones have been deleted."""
+
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]", "::1"]
 
 HEADERS = {
@@ -43,13 +46,17 @@ def networks_here(extra: Sequence[str] = ()) -> list[str]:
 def private_folder() -> Iterator[Path]:
     """A folder for uploads and results that only this user can read; it goes when the server ends.
 
-    Gradio takes its place for files from the environment, once, when it is imported.
+    Gradio takes its place for files, and whether to report its use, from the environment: both are set while the folder is there.
     """
     with tempfile.TemporaryDirectory(prefix="preimage-app-") as name:
-        os.environ["GRADIO_TEMP_DIR"] = name
-        os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-        os.environ["HF_HUB_OFFLINE"] = "1"
-        yield Path(name)
+        ours = {"GRADIO_TEMP_DIR": name, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
+        before = {key: os.environ.get(key) for key in ours}
+        os.environ.update(ours)
+        try:
+            yield Path(name)
+        finally:
+            for key, value in before.items():
+                os.environ.pop(key) if value is None else os.environ.__setitem__(key, value)
 
 
 def make(catalogue: Catalogue, desk: Desk, *, local: bool = True) -> FastAPI:
@@ -80,17 +87,17 @@ def make(catalogue: Catalogue, desk: Desk, *, local: bool = True) -> FastAPI:
         theme=page.theme(),
         css=page.style(),
     )
-    outer.add_middleware(_Headers)
+    outer.add_middleware(_Gate, folder=desk.folder)
     if local:
         outer.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK, www_redirect=False)
     return outer
 
 
-class _Headers:
-    """Adds the security headers to every answer."""
+class _Gate:
+    """Adds the security headers to every answer, and takes no upload while the folder is full."""
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
+    def __init__(self, app: Any, folder: Path) -> None:
+        self.app, self.folder = app, folder
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         async def send_with_headers(message: Any) -> None:
@@ -98,7 +105,21 @@ class _Headers:
                 message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items())]
             await send(message)
 
-        await self.app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+        app = self.app
+        if scope["type"] == "http" and scope["path"].endswith("/upload") and stored(self.folder) > MAX_STORED:
+            from starlette.responses import JSONResponse
+
+            app = JSONResponse({"detail": "The server's folder for uploads is full. Try again later."}, status_code=507)
+        await app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+def stored(folder: Path) -> int:
+    """Bytes of all files in a folder; what disappears meanwhile does not count."""
+    total = 0
+    for path in folder.rglob("*"):
+        with suppress(OSError):
+            total += path.stat().st_size if path.is_file() else 0
+    return total
 
 
 def is_loopback(host: str) -> bool:

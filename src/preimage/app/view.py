@@ -53,11 +53,9 @@ def layer_facts(entry: Entry, info: LayerInfo) -> str:
     )
     sees = "the whole image" if info.receptive_field is None else f"{info.receptive_field} × {info.receptive_field} pixels"
     step = f", one every {info.stride} pixels" if len(grid) == 2 else ""
-    return (
-        f'<dl class="facts"><div><dt>It makes</dt><dd>{made}</dd></div>'
-        f"<div><dt>Each unit sees</dt><dd>{sees}{step}</dd></div>"
-        f"<div><dt>Size of the code</dt><dd>{kept / given:.3g} numbers for each number of the {height} × {width} image</dd></div></dl>"
-    )
+    code = f"{kept:,} numbers, {kept / given:.2g} for each of the image's {height}×{width}×{entry.channels}"
+    rows = [("It makes", made), ("Each unit sees", sees + step), ("Size of the code", code)]
+    return '<dl class="facts">' + "".join(f"<div><dt>{name}</dt><dd>{value}</dd></div>" for name, value in rows) + "</dl>"
 
 
 def explain(task: str) -> str:
