@@ -6,6 +6,7 @@ import asyncio
 import io
 import os
 import struct
+import sys
 import time
 import zipfile
 import zlib
@@ -17,11 +18,13 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from typer.testing import CliRunner
 
 import preimage
 from preimage.app import jobs, view
 from preimage.app.catalogue import Catalogue, map_of
 from preimage.app.jobs import DONE, FAILED, RUNNING, STOPPED, WAITING, Desk, Job, Order
+from preimage.cli import app
 from preimage.errors import ImageError, InputError, PreimageError, UnknownName
 
 NAME = "squeezenet1_1"
@@ -443,6 +446,31 @@ def test_an_address_that_is_taken_is_an_error_in_words():
         listen("127.0.0.1", first.getsockname()[1])
     with pytest.raises(InputError, match="cannot be served"):
         listen("no.such.host.invalid", 0)
+
+
+def test_without_gradio_the_extra_is_named(catalogue, desk, monkeypatch):
+    from preimage.app.server import make
+
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(preimage.MissingExtra, match=r"preimage\[app\]"):
+        make(catalogue, desk)
+
+
+@pytest.mark.parametrize(("host", "warned", "local"), [("127.0.0.1", False, True), ("0.0.0.0", True, False)])
+def test_a_public_address_must_be_asked_for_and_warns(monkeypatch, host, warned, local):
+    from preimage.app import server
+
+    made = []
+    monkeypatch.setattr(server, "make", lambda catalogue, desk, **more: made.append(more))
+    monkeypatch.setattr(server, "serve", lambda app, bound: made.append(bound.getsockname()[0]))
+    done = CliRunner().invoke(app, ["app", "--port", "0", *(["--host", host] if warned else [])])
+    assert done.exit_code == 0 and made == [{"local": local}, host]
+    assert ("anybody who can reach this machine can use it" in done.stderr) == warned
+
+
+def test_a_network_that_is_not_there_is_an_error_before_anything_is_served():
+    done = CliRunner().invoke(app, ["app", "--port", "0", "--net", "squeezenet1_2"])
+    assert done.exit_code == 2 and "Did you mean 'squeezenet1_1'" in done.stderr
 
 
 def test_the_environment_and_the_files_are_gone_afterwards(monkeypatch):

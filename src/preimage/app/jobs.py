@@ -117,7 +117,8 @@ class Desk:
     """Takes orders and runs them.
 
     folder: private, for results (and the page's uploads); what is in it is deleted after `keep` seconds. workers: runs at once, each
-    with its share of the CPU and its own copies of the networks it used last. queue: runs that may wait. seconds: the longest run.
+    with its share of the CPU when it begins and its own copies of the networks it used last. queue: runs that may wait.
+    seconds: the longest run.
     """
 
     networks_kept = 2
@@ -129,8 +130,8 @@ class Desk:
         self._jobs: dict[str, Job] = {}
         self._lock, self._writing = threading.RLock(), threading.Lock()
         self._own = threading.local()
-        threads = max(1, torch.get_num_threads() // workers)
-        self._pool = ThreadPoolExecutor(workers, "preimage-run", initializer=torch.set_num_threads, initargs=(threads,))
+        self._threads = torch.get_num_threads()
+        self._pool = ThreadPoolExecutor(workers, "preimage-run")
         self._closed = threading.Event()
         threading.Thread(target=self._sweep_now_and_then, name="preimage-sweep", daemon=True).start()
 
@@ -192,6 +193,8 @@ class Desk:
             if job.over.is_set():
                 return
             job.state = RUNNING
+            running = sum(j.state == RUNNING for j in self._jobs.values())
+        torch.set_num_threads(max(1, self._threads // running))  # of this worker
         state, message = STOPPED, "Stopped before there was anything to show."
         try:
             if not (job.stop.is_set() or job.abandoned):

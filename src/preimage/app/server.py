@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 MAX_UPLOAD = 32 * 2**20
 """Bytes of one uploaded file."""
 
+MAX_BODY = 2**20
+"""Bytes of anything else that is sent."""
+
 MAX_STORED = 2 * 2**30
 """Bytes of all uploads and results together; beyond it nothing is taken until old ones have been deleted."""
 
@@ -86,6 +89,7 @@ def make(catalogue: Catalogue, desk: Desk, *, local: bool = True) -> FastAPI:
         mcp_server=False,
         theme=page.theme(),
         css=page.style(),
+        app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )
     outer.add_middleware(_Gate, folder=desk.folder)
     if local:
@@ -94,7 +98,7 @@ def make(catalogue: Catalogue, desk: Desk, *, local: bool = True) -> FastAPI:
 
 
 class _Gate:
-    """Adds the security headers to every answer, and takes no upload while the folder is full."""
+    """Adds the security headers to every answer; refuses bodies that are too long, and uploads while the folder is full."""
 
     def __init__(self, app: Any, folder: Path) -> None:
         self.app, self.folder = app, folder
@@ -106,11 +110,25 @@ class _Gate:
             await send(message)
 
         app = self.app
-        if scope["type"] == "http" and scope["path"].endswith("/upload") and stored(self.folder) > MAX_STORED:
+        if scope["type"] == "http" and (refused := self._refusal(scope)):
             from starlette.responses import JSONResponse
 
-            app = JSONResponse({"detail": "The server's folder for uploads is full. Try again later."}, status_code=507)
+            app = JSONResponse({"detail": refused[1]}, status_code=refused[0])
         await app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+    def _refusal(self, scope: Any) -> tuple[int, str] | None:
+        """The status and the words."""
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return None
+        upload = scope["path"].endswith("/upload")
+        length = dict(scope["headers"]).get(b"content-length", b"")
+        if not length.isdigit():
+            return 411, "The length of the body must be said beforehand."
+        if int(length) > (MAX_UPLOAD + MAX_BODY if upload else MAX_BODY):
+            return 413, f"At most {MAX_UPLOAD // 2**20} MiB are taken."
+        if upload and stored(self.folder) > MAX_STORED:
+            return 507, "The server's folder for uploads is full. Try again later."
+        return None
 
 
 def stored(folder: Path) -> int:

@@ -99,9 +99,10 @@ def _status(job: Job, ahead: int) -> str:
         line = _going(job)
     else:
         line = job.message or f"{job.outcome.evaluations if job.outcome else 0} evaluations for each image."
+    spoken = "off" if job.state == RUNNING else "polite"
     done = total if job.state == DONE else min(frame.evaluations, total) if frame else 0
     return (
-        f'<p class="status" aria-live="polite"><strong>{WORDS[job.state]}.</strong> {html.escape(line)}</p>'
+        f'<p class="status" aria-live="{spoken}"><strong>{WORDS[job.state]}.</strong> {html.escape(line)}</p>'
         f'<progress max="{total}" value="{done}" aria-label="evaluations done"></progress>'
     )
 

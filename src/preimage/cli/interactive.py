@@ -26,7 +26,7 @@ def interactive(
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="127.0.0.1 is this machine alone; 0.0.0.0 everybody.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="0 takes any that is free.", min=0, max=65535)] = 7860,
     workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Runs at once.", min=1, show_default="one for each CPU; 1 on an accelerator")
+        int | None, typer.Option(metavar="N", help="Runs at once.", min=1, show_default="one for each CPU, at most 4; 1 on an accelerator")
     ] = None,
     queue: Annotated[int, typer.Option(metavar="N", help="Runs that may wait; more are refused.", min=0)] = 8,
     seconds: Annotated[float, typer.Option(metavar="S", help="The longest that one run may take.", min=1)] = 600.0,
@@ -60,7 +60,8 @@ def interactive(
 
 
 def _share(device: str | None) -> int:
-    """Runs at once: one for each CPU that this process may use."""
+    """Runs at once: one for each CPU that this process may use, but no more than 4 copies of a network in memory."""
     if device not in (None, "cpu"):
         return 1
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, 4)
