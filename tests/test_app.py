@@ -143,12 +143,18 @@ def test_every_class_can_be_chosen_and_those_of_the_same_name_are_told_apart(han
 
 def test_a_task_shows_its_own_controls(handlers):
     for task in view.TASKS:
-        explanation, picture, unit, _C, iterations, restarts = handlers.choose_task(task, "paper")
+        explanation, picture, unit, C, iterations, restarts = handlers.choose_task(task, "paper")
         assert view.TASKS[task][1] in explanation
         assert picture["visible"] != unit["visible"] == (task == "maximize")
         assert restarts["visible"] == (task != "caricature")
-        assert iterations == (350 if task == "invert" else 300)
-    assert handlers.choose_task("invert", "fast")[3] == preimage.tasks.INVERT_C
+        assert C["placeholder"].startswith({"invert": "100 ", "caricature": "1 ", "maximize": "10,000 "}[task])
+        assert iterations["placeholder"].startswith("350 " if task == "invert" else "300 ")
+
+
+def test_what_is_left_empty_is_the_task_s_own(handlers):
+    for task, C in (("invert", 100.0), ("caricature", 1.0), ("maximize", 10_000.0)):
+        found = handlers.order(**ORDER | {"task": task, "C": None, "iterations": None, "solver": "paper"})
+        assert (found.C, found.iterations) == (C, 350 if task == "invert" else 300)
 
 
 # Runs
@@ -309,7 +315,6 @@ ORDER = {
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"C": None}, "C is a number"),
         ({"C": float("nan")}, "C is a number"),
         ({"C": -1}, "C is a number"),
         ({"iterations": 0}, "Evaluations is a whole number from 1 to 1000; got 0"),

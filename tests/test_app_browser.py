@@ -88,12 +88,19 @@ class Visitor:
         self.page.click(f"#{where} input")
         self.page.locator(f"#{where} [role=option]").filter(has_text=text).first.click()
 
-    def evaluations(self, count: int) -> None:
-        self.page.evaluate("document.querySelector('#settings button').getAttribute('aria-expanded')")
-        if not self.page.locator("#iterations input[type=number]").is_visible():
+    def open_settings(self) -> None:
+        """Gradio makes what is in a closed part when it is first opened; wait until that is done."""
+        if not self.page.locator("#iterations input").is_visible():
             self.page.click("#settings button")
-        self.page.fill("#iterations input[type=number]", str(count))
-        self.page.press("#iterations input[type=number]", "Tab")
+        self.page.wait_for_selector("#seed input")
+        self.page.wait_for_timeout(0.5 * SECOND)
+
+    def evaluations(self, count: int) -> None:
+        self.open_settings()
+        self.page.fill("#iterations input", str(count))
+        self.page.press("#iterations input", "Tab")
+        self.page.wait_for_timeout(0.2 * SECOND)
+        assert self.page.input_value("#iterations input") == str(count)
 
     def start(self) -> None:
         self.page.click("#start")
@@ -166,13 +173,15 @@ def test_a_class_is_found_by_typing_its_name(visitor, tmp_path):
     visitor.page.click("#task label:has-text('Maximize')")
     visitor.page.wait_for_selector("#class input")
     assert not visitor.page.is_visible("#picture")
-    visitor.page.fill("#class input", "cheeseb")
+    visitor.page.click("#class input")
+    visitor.page.keyboard.type("cheeseb")
     visitor.page.locator("#class [role=option]").filter(has_text="cheeseburger").first.click()
     visitor.evaluations(2)
     visitor.start()
     visitor.wait("done")
     result = visitor.result(tmp_path)
     assert (result.task, result.labels, result.config["representation"]) == ("maximize", ["cheeseburger"], "pool10")
+    assert result.config["C"] == preimage.tasks.MAXIMIZE_C
 
 
 def test_an_image_of_ones_own_is_exaggerated(visitor, tmp_path):
@@ -184,11 +193,11 @@ def test_an_image_of_ones_own_is_exaggerated(visitor, tmp_path):
     visitor.page.click("#task label:has-text('Caricature')")
     visitor.page.wait_for_function("document.querySelector('.teach').innerText.startsWith('Start from the photograph')")
     visitor.evaluations(2)
-    assert visitor.page.input_value("#C input") == "1"
+    assert visitor.page.get_attribute("#C input", "placeholder") == "1 for this task"
     visitor.start()
     visitor.wait("done")
     result = visitor.result(tmp_path)
-    assert result.task == "caricature" and result.originals.shape == (1, 3, 227, 227)
+    assert result.task == "caricature" and result.config["C"] == 1 and result.originals.shape == (1, 3, 227, 227)
 
 
 def test_a_hundred_megapixels_are_refused(visitor, tmp_path, site):

@@ -72,10 +72,14 @@ class Handlers:
             view.explain(task),
             gr.update(visible=task != "maximize"),
             gr.update(visible=task == "maximize"),
-            C_OF[task],
-            own_iterations(solver, task),
+            gr.update(placeholder=own_C(task)),
+            self.choose_solver(solver, task),
             gr.update(visible=task != "caricature"),
         ]
+
+    def choose_solver(self, solver: str, task: str) -> Any:
+        """-> iterations."""
+        return gr.update(placeholder=own_iterations(solver, task))
 
     def choose_what(self, what: str) -> list[Any]:
         """-> class, channel."""
@@ -137,7 +141,10 @@ class Handlers:
         seed: float | None,
         restarts: float | None,
     ) -> Order:
-        """The values of the page as an order. Raises PreimageError in words for what cannot be used."""
+        """The values of the page as an order; an empty C or number of evaluations is the task's own, as everywhere in preimage.
+
+        Raises PreimageError in words for what cannot be used.
+        """
         if task not in view.TASKS:
             raise InputError(f"There is no task {task!r}: choose one of {', '.join(view.TASKS)}.")
         load_solvers()[solver]
@@ -153,9 +160,9 @@ class Handlers:
             layer=entry.layer(layer).name,
             image=image,
             unit=unit,
-            C=number("C", C, 1e-6, 1e9),
+            C=C_OF[task] if C is None else number("C", C, 1e-6, 1e9),
             solver=solver,
-            iterations=whole("Evaluations", iterations, 1, MOST_ITERATIONS),
+            iterations=_own(solver, task) if iterations is None else whole("Evaluations", iterations, 1, MOST_ITERATIONS),
             seed=whole("Seed", seed, 0, MOST_SEED),
             restarts=whole("Restarts", restarts, 1, MOST_RESTARTS),
         )
@@ -210,8 +217,17 @@ def unit_of(classes: tuple[str, ...], index: int) -> Unit:
     return classes[index] if classes.count(classes[index]) == 1 else index
 
 
-def own_iterations(solver: str, task: str) -> int:
-    """The number of evaluations that a solver takes for a task by itself."""
+def own_C(task: str) -> str:
+    """What is written in the field while it is empty, which means the task's own."""
+    return f"{C_OF[task]:,.0f} for this task"
+
+
+def own_iterations(solver: str, task: str) -> str:
+    """The same for the evaluations."""
+    return f"{_own(solver, task)} for this task"
+
+
+def _own(solver: str, task: str) -> int:
     return sum(s.iterations for s in tasks.own_stages(solver, task))
 
 

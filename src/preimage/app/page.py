@@ -11,7 +11,7 @@ import gradio as gr
 from ..optimize import load_solvers
 from . import view
 from .catalogue import Catalogue
-from .handlers import C_OF, CLASS, EXAMPLES, FORMATS, MAX_PIXELS, MOST_ITERATIONS, MOST_RESTARTS, OWN, Handlers, own_iterations
+from .handlers import CLASS, EXAMPLES, FORMATS, MAX_PIXELS, MOST_ITERATIONS, MOST_RESTARTS, OWN, Handlers, own_C, own_iterations
 from .jobs import Desk
 
 TITLE = "preimage"
@@ -107,7 +107,7 @@ def _picture(handlers: Handlers) -> tuple[Any, Any, Any, Any]:
         choice = gr.Radio([*EXAMPLES, OWN], value="cat", label="Photograph", elem_id="choice")
         chosen = gr.HTML(handlers.choose_photograph("cat", None), elem_id="chosen")
         upload = gr.File(
-            label=f"Or drop an image of your own, of at most {MAX_PIXELS // 10**6} megapixels",
+            label=f"Or drop your own, up to {MAX_PIXELS // 10**6} megapixels",
             file_types=[f".{f.lower()}" for f in FORMATS] + [".jpg", ".tif"],
             height=120,
             elem_id="upload",
@@ -132,28 +132,23 @@ def _unit(what: dict[str, Any], channel: dict[str, Any], classes: dict[str, Any]
 
 
 def _settings() -> tuple[Any, Any, Any, Any, Any]:
+    small: dict[str, Any] = {"min_width": 140}
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         with gr.Row():
-            C = gr.Number(
-                C_OF["invert"], label="C, the weight of the features", info="Higher: closer to the layer's features. Lower: smoother.",
-                min_width=140, elem_id="C",
-            )  # fmt: skip
-            solver = gr.Dropdown(
-                list(load_solvers()), value="fast", label="Solver", info="paper: the published update, step by step.",
-                min_width=140, elem_id="solver",
-            )  # fmt: skip
-        iterations = gr.Slider(
-            1, MOST_ITERATIONS, own_iterations("fast", "invert"), step=1, label="Evaluations", elem_id="iterations",
-            info="How often the gradient is taken: more takes longer and comes closer.",
-        )  # fmt: skip
+            C = gr.Number(None, label="C, the weight of the features", placeholder=own_C("invert"), elem_id="C", **small)
+            solver = gr.Dropdown(list(load_solvers()), value="fast", label="Solver", elem_id="solver", **small)
+        gr.HTML('<p class="teach">A higher C comes closer to the features, a lower one is smoother. paper is the published solver.</p>')
         with gr.Row():
-            seed = gr.Number(
-                0, label="Seed", info="The same seed gives the same image.", precision=0, minimum=0, min_width=140, elem_id="seed"
+            iterations = gr.Number(
+                None, label="Evaluations", placeholder=own_iterations("fast", "invert"), precision=0, elem_id="iterations", **small
             )
-            restarts = gr.Slider(
-                1, MOST_RESTARTS, 1, step=1, label="Restarts", min_width=140, elem_id="restarts",
-                info="Several starts: what differs between them, the layer does not hold.",
-            )  # fmt: skip
+            seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", **small)
+        gr.HTML(
+            f'<p class="teach">The gradient is taken so often, at most {MOST_ITERATIONS:,} times: more comes closer. '
+            "The same seed gives the same image.</p>"
+        )
+        said = "What differs between several starts, the layer does not hold."
+        restarts = gr.Slider(1, MOST_RESTARTS, 1, step=1, label="Restarts", info=said, elem_id="restarts")
     return C, solver, iterations, seed, restarts
 
 
@@ -171,8 +166,9 @@ def _connect(page: gr.Blocks, p: _Parts, h: Handlers) -> None:
     p.layer.input(h.choose_layer, [p.network, p.layer], [p.facts, p.channel], **quiet)
     told = [p.explanation, p.picture, p.unit, p.C, p.iterations, p.restarts]
     p.task.input(h.choose_task, [p.task, p.solver], told, **quiet)
-    p.solver.input(own_iterations, [p.solver, p.task], [p.iterations], **quiet)
+    p.solver.input(h.choose_solver, [p.solver, p.task], [p.iterations], **quiet)
     p.what.change(h.choose_what, [p.what], [p.named, p.channel], **quiet)
+    p.named.focus(None, js="() => document.querySelector('#class input').select()", **quiet)  # typing then searches anew
     p.choice.input(h.choose_photograph, [p.choice, p.upload], [p.chosen], **quiet)
     p.upload.upload(h.upload, [p.upload], [p.choice, p.chosen], **quiet)
     p.upload.clear(h.upload, [p.upload], [p.choice, p.chosen], **quiet)
