@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import re
 import struct
 import sys
 import time
@@ -147,13 +148,13 @@ def test_a_task_shows_its_own_controls(handlers):
         assert view.TASKS[task][1] in explanation
         assert picture["visible"] != unit["visible"] == (task == "maximize")
         assert restarts["visible"] == (task != "caricature")
-        assert C["placeholder"].startswith({"invert": "100 ", "caricature": "1 ", "maximize": "10,000 "}[task])
-        assert iterations["placeholder"].startswith("350 " if task == "invert" else "300 ")
+        assert C["placeholder"] == {"invert": "default 100", "caricature": "default 1", "maximize": "default 10,000"}[task]
+        assert iterations["placeholder"] == ("default 350" if task == "invert" else "default 300")
 
 
 def test_what_is_left_empty_is_the_task_s_own(handlers):
     for task, C in (("invert", 100.0), ("caricature", 1.0), ("maximize", 10_000.0)):
-        found = handlers.order(**ORDER | {"task": task, "C": None, "iterations": None, "solver": "paper"})
+        found = handlers.order(**ORDER | {"task": task, "C": None, "iterations": " ", "solver": "paper"})
         assert (found.C, found.iterations) == (C, 350 if task == "invert" else 300)
 
 
@@ -308,18 +309,19 @@ def test_a_watcher_can_end_the_run(net, cat):
 
 ORDER = {
     "task": "invert", "network": NAME, "layer": "fire2", "choice": "cat", "upload": None, "what": "a class, by its name", "class_index": 0,
-    "channel": 0, "C": 100, "solver": "fast", "iterations": 3, "seed": 0, "restarts": 1,
+    "channel": 0, "C": "100", "solver": "fast", "iterations": "3", "seed": 0, "restarts": 1,
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"C": float("nan")}, "C is a number"),
-        ({"C": -1}, "C is a number"),
-        ({"iterations": 0}, "Evaluations is a whole number from 1 to 1000; got 0"),
-        ({"iterations": 10**6}, "from 1 to 1000"),
-        ({"iterations": 2.5}, "whole number"),
+        ({"C": "nan"}, "C is a number"),
+        ({"C": "-1"}, "C is a number"),
+        ({"C": "<b>"}, "C is a number, or left empty; got '<b>'"),
+        ({"iterations": "0"}, "Evaluations is a whole number from 1 to 1000; got 0"),
+        ({"iterations": "1000000"}, "from 1 to 1000"),
+        ({"iterations": "2.5"}, "whole number"),
         ({"restarts": 5}, "from 1 to 4"),
         ({"seed": -1}, "Seed"),
         ({"solver": "slow"}, "No solver named 'slow'"),
@@ -398,7 +400,7 @@ def read_all(handlers, session, count=None, **change):
 
 
 def test_a_run_is_shown_until_it_is_over(handlers):
-    shown = read_all(handlers, "a", iterations=12)
+    shown = read_all(handlers, "a", iterations="12")
     assert all(start["interactive"] is False and stop["interactive"] for _, start, stop, _ in shown[:-1])
     last, start, stop, download = shown[-1]
     assert 'data-state="done"' in last and start["interactive"] and not stop["interactive"]
@@ -407,7 +409,7 @@ def test_a_run_is_shown_until_it_is_over(handlers):
 
 
 def test_a_closed_page_stops_its_run(handlers, desk):
-    shown = read_all(handlers, "a", count=8, iterations=1000)
+    shown = read_all(handlers, "a", count=8, iterations="1000")
     assert 'data-state="running"' in shown[-1][0]
     job = desk.job("a")
     assert job is None or job.stop.is_set()
@@ -418,9 +420,15 @@ def test_a_closed_page_stops_its_run(handlers, desk):
 
 
 def test_a_refused_order_leaves_the_page_usable(handlers, desk):
-    ((shown, start, stop, download),) = read_all(handlers, "a", C=0)
+    ((shown, start, stop, download),) = read_all(handlers, "a", C="0")
     assert "C is a number" in shown and start["interactive"] and not stop["interactive"] and not download["interactive"]
     assert desk.job("a") is None
+
+
+def test_a_fault_of_the_page_itself_is_logged_and_said(handlers, desk, caplog):
+    ((shown, start, *_),) = read_all(handlers, "a", C=5)  # what no field of the page sends
+    assert "could not be started" in shown and "AttributeError" not in shown and start["interactive"]
+    assert "AttributeError" in caplog.text and desk.job("a") is None
 
 
 # The view
@@ -471,6 +479,14 @@ def test_a_public_address_must_be_asked_for_and_warns(monkeypatch, host, warned,
     done = CliRunner().invoke(app, ["app", "--port", "0", *(["--host", host] if warned else [])])
     assert done.exit_code == 0 and made == [{"local": local}, host]
     assert ("anybody who can reach this machine can use it" in done.stderr) == warned
+
+
+def test_the_page_of_the_documents_names_every_option():
+    import typer
+
+    options = {o for p in typer.main.get_command(app).commands["app"].params for o in p.opts}
+    table = (Path(__file__).parents[1] / "docs" / "app.md").read_text().split("|---|---|---|")[1].split("\n\n")[0]
+    assert set(re.findall(r"`(--\w+)", table)) == options
 
 
 def test_a_network_that_is_not_there_is_an_error_before_anything_is_served():

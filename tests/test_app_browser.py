@@ -90,17 +90,17 @@ class Visitor:
 
     def open_settings(self) -> None:
         """Gradio makes what is in a closed part when it is first opened; wait until that is done."""
-        if not self.page.locator("#iterations input").is_visible():
+        if not self.page.locator("#iterations textarea, #iterations input").is_visible():
             self.page.click("#settings button")
         self.page.wait_for_selector("#seed input")
         self.page.wait_for_timeout(0.5 * SECOND)
 
     def evaluations(self, count: int) -> None:
         self.open_settings()
-        self.page.fill("#iterations input", str(count))
-        self.page.press("#iterations input", "Tab")
+        self.page.fill("#iterations textarea, #iterations input", str(count))
+        self.page.press("#iterations textarea, #iterations input", "Tab")
         self.page.wait_for_timeout(0.2 * SECOND)
-        assert self.page.input_value("#iterations input") == str(count)
+        assert self.page.input_value("#iterations textarea, #iterations input") == str(count)
 
     def start(self) -> None:
         self.page.click("#start")
@@ -193,7 +193,7 @@ def test_an_image_of_ones_own_is_exaggerated(visitor, tmp_path):
     visitor.page.click("#task label:has-text('Caricature')")
     visitor.page.wait_for_function("document.querySelector('.teach').innerText.startsWith('Start from the photograph')")
     visitor.evaluations(2)
-    assert visitor.page.get_attribute("#C input", "placeholder") == "1 for this task"
+    assert visitor.page.get_attribute("#C textarea, #C input", "placeholder") == "default 1"
     visitor.start()
     visitor.wait("done")
     result = visitor.result(tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import threading
 from collections.abc import AsyncIterator
@@ -36,6 +37,9 @@ LOOKS = 0.2
 """Seconds between two looks at a run."""
 
 MOST_ITERATIONS, MOST_RESTARTS, MOST_SEED = 1000, 4, 2**31
+
+
+_log = logging.getLogger(__name__)
 
 
 class Handlers:
@@ -112,6 +116,10 @@ class Handlers:
         except PreimageError as error:
             yield [view.refusal(str(error)), *buttons(False)]
             return
+        except Exception:
+            _log.exception("An order failed: %s", values)
+            yield [view.refusal("This could not be started; the server's log says why. Try other settings."), *buttons(False)]
+            return
         try:
             while not job.over.is_set():
                 yield [view.run(job.look(), self.desk.ahead(job)), *buttons(True)]
@@ -135,9 +143,9 @@ class Handlers:
         what: str,
         class_index: int | None,
         channel: float | None,
-        C: float | None,
+        C: str | None,
         solver: str,
-        iterations: float | None,
+        iterations: str | None,
         seed: float | None,
         restarts: float | None,
     ) -> Order:
@@ -160,9 +168,11 @@ class Handlers:
             layer=entry.layer(layer).name,
             image=image,
             unit=unit,
-            C=C_OF[task] if C is None else number("C", C, 1e-6, 1e9),
+            C=C_OF[task] if blank(C) else number("C", typed("C", C), 1e-6, 1e9),
             solver=solver,
-            iterations=_own(solver, task) if iterations is None else whole("Evaluations", iterations, 1, MOST_ITERATIONS),
+            iterations=_own(solver, task)
+            if blank(iterations)
+            else whole("Evaluations", typed("Evaluations", iterations), 1, MOST_ITERATIONS),
             seed=whole("Seed", seed, 0, MOST_SEED),
             restarts=whole("Restarts", restarts, 1, MOST_RESTARTS),
         )
@@ -219,12 +229,12 @@ def unit_of(classes: tuple[str, ...], index: int) -> Unit:
 
 def own_C(task: str) -> str:
     """What is written in the field while it is empty, which means the task's own."""
-    return f"{C_OF[task]:,.0f} for this task"
+    return f"default {C_OF[task]:,.0f}"
 
 
 def own_iterations(solver: str, task: str) -> str:
     """The same for the evaluations."""
-    return f"{_own(solver, task)} for this task"
+    return f"default {_own(solver, task)}"
 
 
 def _own(solver: str, task: str) -> int:
@@ -249,6 +259,17 @@ def small(levels: np.ndarray, side: int = 256) -> str:
     scale = min(1.0, side / max(height, width))
     fitted = pictures.resize(levels, (max(1, round(height * scale)), max(1, round(width * scale))))
     return preview(torch.from_numpy(np.array(np.atleast_3d(fitted).transpose(2, 0, 1))))
+
+
+def blank(text: str | None) -> bool:
+    return text is None or not text.strip()
+
+
+def typed(name: str, text: str | None) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        raise InputError(f"{name} is a number, or left empty; got {(text or '')[:40]!r}.") from None
 
 
 def number(name: str, value: float | None, low: float, high: float) -> float:

@@ -135,13 +135,11 @@ def _settings() -> tuple[Any, Any, Any, Any, Any]:
     small: dict[str, Any] = {"min_width": 140}
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         with gr.Row():
-            C = gr.Number(None, label="C, the weight of the features", placeholder=own_C("invert"), elem_id="C", **small)
+            C = gr.Textbox(label="C, the weight of the features", placeholder=own_C("invert"), elem_id="C", **small)
             solver = gr.Dropdown(list(load_solvers()), value="fast", label="Solver", elem_id="solver", **small)
         gr.HTML('<p class="teach">A higher C comes closer to the features, a lower one is smoother. paper is the published solver.</p>')
         with gr.Row():
-            iterations = gr.Number(
-                None, label="Evaluations", placeholder=own_iterations("fast", "invert"), precision=0, elem_id="iterations", **small
-            )
+            iterations = gr.Textbox(label="Evaluations", placeholder=own_iterations("fast", "invert"), elem_id="iterations", **small)
             seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", **small)
         gr.HTML(
             f'<p class="teach">The gradient is taken so often, at most {MOST_ITERATIONS:,} times: more comes closer. '

@@ -76,8 +76,7 @@ def refusal(message: str) -> str:
 
 def empty() -> str:
     return (
-        '<div class="run"><p class="nothing">Choose a layer and a task, then press Start. '
-        "The image forms here while you watch; on a laptop it takes some ten seconds.</p></div>"
+        '<div class="run"><p class="nothing">Choose a layer and a task, then press Start. The image forms here while you watch.</p></div>'
     )
 
 

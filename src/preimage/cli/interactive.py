@@ -46,8 +46,7 @@ def interactive(
         for name in net or []:
             catalogue.entry(name)
         local = is_loopback(host)
-        bound = listen(host, port)
-        with private_folder() as folder:
+        with listen(host, port) as bound, private_folder() as folder:
             desk = Desk(folder, workers=workers or _share(device), queue=queue, seconds=seconds, keep=keep, device=device)
             try:
                 application = make(catalogue, desk, local=local)
