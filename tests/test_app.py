@@ -182,14 +182,14 @@ def test_runs_beside_each_other_do_not_mix(net, tmp_path):
     """Two workers, four pages: the same network with other layers, photographs and seeds at the same time."""
     photographs = [Path(p) for p in preimage.images.reference_images()]
     orders = [
-        Order("invert", NAME, la, photographs[k % 3], seed=k, iterations=4) for k, la in enumerate(["fire2", "fire4", "pool1", "fire3"])
+        Order("invert", NAME, la, photographs[k % 3], seed=k, iterations=10) for k, la in enumerate(["fire2", "fire4", "pool1", "fire3"])
     ]
     desk = Desk(tmp_path, workers=2, queue=2)
     try:
         running = [desk.submit(str(k), o) for k, o in enumerate(orders)]
         for k, (job, order) in enumerate(zip(running, orders, strict=True)):
             finish(job)
-            alone = preimage.invert(net.layer(order.layer), order.image, iterations=4, seed=k, progress=False)
+            alone = preimage.invert(net.layer(order.layer), order.image, iterations=10, seed=k, progress=False)
             found = unpacked(job, tmp_path / f"out{k}")
             assert found.config["representation"] == order.layer
             assert torch.equal(found.images, alone.images), f"run {k} is not what it is alone"
