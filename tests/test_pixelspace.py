@@ -116,3 +116,25 @@ def test_tensors_pass_as_they_are_or_are_refused():
 def test_a_space_that_makes_no_sense_is_refused(kw):
     with pytest.raises(InputError, match="got"):
         PixelSpace(**kw)
+
+
+@pytest.mark.parametrize(
+    ("text", "space"),
+    [
+        ("imagenet", PixelSpace.imagenet(224)),
+        ("imagenet:96x128", PixelSpace.imagenet((96, 128))),
+        ("caffe:227", PixelSpace.caffe(227)),
+        ("size=28,channels=grey,scale=1,mean=0.13,std=0.31", PixelSpace(28, "grey", 1.0, 0.13, 0.31)),
+        ("size=64x32, channels=4, mean=1/2/3/4, fit=squash", PixelSpace((64, 32), 4, 255.0, (1, 2, 3, 4), fit="squash")),
+    ],
+)
+def test_a_space_is_read_from_words(text, space):
+    assert PixelSpace.parse(text) == space
+
+
+@pytest.mark.parametrize(
+    "text", ["", "imagenet:0", "imagenet:1x2x3", "size=a", "mean=3", "size=8,colour=rgb", "size=8,std=0", "size=8,mean=x"]
+)
+def test_words_that_are_no_space_are_refused(text):
+    with pytest.raises(InputError):
+        PixelSpace.parse(text)

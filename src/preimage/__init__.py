@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .energy import Energy as Energy
     from .energy import Euclidean as Euclidean
     from .energy import InnerProduct as InnerProduct
+    from .errors import FetchError as FetchError
     from .errors import ImageError as ImageError
     from .errors import InputError as InputError
     from .errors import Interrupted as Interrupted
@@ -55,6 +56,9 @@ if TYPE_CHECKING:
     from .representations.vocabulary import load_vocabulary as load_vocabulary
     from .result import Result as Result
     from .result import load_result as load_result
+    from .stats import Statistics as Statistics
+    from .stats import collect_statistics as collect_statistics
+    from .stats import load_statistics as load_statistics
     from .tasks import caricature as caricature
     from .tasks import invert as invert
     from .tasks import maximize as maximize
@@ -64,8 +68,8 @@ __version__ = "0.1.0"
 _HOMES = {
     "energy": ["Energy", "Euclidean", "InnerProduct"],
     "errors": [
-        "ImageError", "InputError", "Interrupted", "MissingExtra", "OptimizationError", "PreimageError", "PreimageWarning",
-        "ResultFolderError", "UnknownName",
+        "FetchError", "ImageError", "InputError", "Interrupted", "MissingExtra", "OptimizationError", "PreimageError",
+        "PreimageWarning", "ResultFolderError", "UnknownName",
     ],
     "networks.network": ["Network", "load_network"],
     "optimize": ["Stage", "minimize"],
@@ -79,6 +83,7 @@ _HOMES = {
     "representations.lbp": ["LBP"],
     "representations.vocabulary": ["Vocabulary", "learn_vocabulary", "load_vocabulary"],
     "result": ["Result", "load_result"],
+    "stats": ["Statistics", "collect_statistics", "load_statistics"],
     "tasks": ["caricature", "invert", "maximize"],
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}

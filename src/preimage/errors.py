@@ -36,8 +36,21 @@ class MissingExtra(PreimageError, ImportError):
     """An optional dependency is absent; the text names the extra to install."""
 
 
+class FetchError(PreimageError, OSError):
+    """A file that had to be fetched and could not be; the text names it, where to get it and where to put it."""
+
+
 class PreimageWarning(UserWarning):
     """The result stands, but something about it should be known."""
+
+
+def first_line(error: Exception) -> str:
+    """What a library's error says first, short enough to be quoted in another.
+
+    >>> first_line(ValueError("bad\\nat line 3"))
+    'bad'
+    """
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
 class Interrupted(KeyboardInterrupt):

@@ -84,6 +84,42 @@ class PixelSpace:
         """Caffe's models: BGR, 0–255, minus 104, 117, 123."""
         return PixelSpace(size, "bgr", 255.0, (104.0, 117.0, 123.0))  # type: ignore[arg-type]
 
+    @staticmethod
+    def parse(text: str) -> PixelSpace:
+        """A space in words, as the command line takes it: imagenet[:SIZE], caffe[:SIZE], or fields of PixelSpace.
+
+        SIZE is one number or HEIGHTxWIDTH; of mean and std, one number or one a channel between slashes. Raises InputError.
+
+        >>> PixelSpace.parse("caffe:224") == PixelSpace.caffe(224)
+        True
+        >>> PixelSpace.parse("size=32x48,channels=bgr,scale=1,mean=0.4/0.5/0.6,std=0.5").mean
+        (0.4, 0.5, 0.6)
+        """
+        try:
+            name, _, size = text.strip().partition(":")
+            preset = {"imagenet": PixelSpace.imagenet, "caffe": PixelSpace.caffe}.get(name)
+            if preset is not None:
+                return preset(parse_size(size)) if size else preset()
+            fields = dict(part.strip().split("=", 1) for part in text.split(","))
+            if not fields.keys() <= {"size", "channels", "scale", "mean", "std", "fit"} or "size" not in fields:
+                raise ValueError
+            read: dict[str, Any] = {
+                "size": parse_size,
+                "channels": _channels,
+                "scale": float,
+                "mean": _numbers,
+                "std": _numbers,
+                "fit": str,
+            }
+            return PixelSpace(**{key: read[key](value) for key, value in fields.items()})
+        except InputError:
+            raise
+        except ValueError as error:
+            raise InputError(
+                f"A pixel space is written imagenet:224, caffe:227 or size=224,channels=rgb,scale=1,mean=0.5,std=0.5 (channels: rgb, bgr, "
+                f"grey or a number; scale: 1 or 255; a mean for each channel as 0.4/0.5/0.6); got {text!r}."
+            ) from error
+
     def encode(self, image: ImageLike, size: tuple[int, int] | None = None, fit: Fit | None = None) -> Tensor:
         """A picture -> canonical (1, C, H, W) float32; a canonical tensor ([B,] C, H, W) is checked and passes as it is.
 
@@ -170,3 +206,23 @@ class PixelSpace:
         levels = images.resize(levels, (max(round(height * ratio), self.size[0]), max(round(width * ratio), self.size[1])))
         top, left = (levels.shape[0] - self.size[0]) // 2, (levels.shape[1] - self.size[1]) // 2
         return levels[top : top + self.size[0], left : left + self.size[1]]
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """(height, width) of "224" or "224x320". Raises InputError.
+
+    >>> parse_size("224"), parse_size("224x320")
+    ((224, 224), (224, 320))
+    """
+    numbers = text.lower().split("x")
+    if len(numbers) > 2 or not all(n.strip().isdecimal() and int(n) > 0 for n in numbers):
+        raise InputError(f"A size is written 224, or 224x320 for height and width, in pixels; got {text!r}.")
+    return int(numbers[0]), int(numbers[-1])
+
+
+def _channels(text: str) -> str | int:
+    return int(text) if text.isdecimal() else text
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    return tuple(float(n) for n in text.split("/"))

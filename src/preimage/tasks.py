@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -26,7 +27,8 @@ from .representations.base import Representation, device_of, features_of, module
 from .representations.masks import Mask, resolve
 from .result import Result, versions
 from .starts import generator, noise, sample_seeds
-from .units import Unit, as_indices, canvas_size, largest_response, one_hot, wake
+from .stats.statistics import Statistics, load_statistics
+from .units import Unit, as_indices, canvas_size, estimated_largest, one_hot, recorded_largest, wake
 
 INVERT_C = 100.0  # get_defaults.m and exp_inversion.m use 1, 20, 100, 300; the paper's figures 100
 MAXIMIZE_C = 1.0e4  # exp_maximization.m: weight 10000 / rf² / M, here C / Z with Z = M·rf²
@@ -124,7 +126,8 @@ def maximize(
     progress: bool = True,
     *,
     everywhere: bool = False,
-    Z: float | None = None,
+    Z: float | Sequence[float] | None = None,
+    stats: Statistics | str | os.PathLike[str] | None = None,
     regularizers: Mapping[str, Regularizer] | None = None,
     jitter: int | None = None,
     bound: float = BOUND,
@@ -138,8 +141,10 @@ def maximize(
     a network that has them; or a list of these, one image each, all in one batch. everywhere=True averages a channel over the map.
     canvas: "receptive-field" is the largest image for which 1.1 receptive fields of units fit (exp_maximization.m), "input" the
     network's own size, a number or (height, width) in pixels; "auto" is the receptive field where the layer has one below the
-    input's size, else the input. Z: the divisor, by default M·rf² with M the layer's largest response to three photographs and to
-    noise (the paper takes each unit's largest on ImageNet's training images) and rf the receptive field's side, at most the canvas's.
+    input's size, else the input. Z: the divisor, one number or one a unit, by default M·rf² with M the unit's largest response to
+    photographs and rf the receptive field's side, at most the canvas's. stats: `Statistics` of the network, or their file, for M (the
+    paper takes every 1000th of ImageNet's training images). Without them M is estimated from three photographs and noise, at least
+    the 95 % quantile of the layer's units. `Result.config` has Z, M and "M_source", a value for each unit.
     A unit of a network layer that is closed at its start, so that no gradient reaches the image, is first opened with a gradient that
     passes closed ReLUs with slope 0.05; `Result.config["woken"]` lists the samples for which that was done, and the evaluations count it.
     The other arguments, the result and the errors are those of `invert`.
@@ -152,20 +157,23 @@ def maximize(
     """
     setup = _Setup("maximize", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, watch)
     units = unit if isinstance(unit, list) else [unit]
+    if Z is not None and stats is not None:
+        raise InputError("Z and stats both give the divisor: leave one out.")
     with setup.session():
         restarts = _count("restarts", restarts)
         wanted = [as_indices(phi, u) for u in units]  # type: ignore[arg-type]
         size = canvas_size(phi, canvas, setup.like)
         phi0, labels = one_hot(phi, wanted, units, size, everywhere, setup.like)  # type: ignore[arg-type]
         rf = min(max(size), float(phi.receptive_field or max(size)))
-        M = None if Z is not None else largest_response(phi, size, setup.like)
-        divisor = M * rf**2 if M is not None else _positive("Z", Z)
+        M, source = (None, None) if Z is not None else _largest(phi, wanted, stats, size, setup.like)
+        divisor = _divisors(Z, len(units)) if M is None else [m * rf**2 for m in M]
+        divisors = torch.tensor(divisor, dtype=torch.float64).repeat_interleave(restarts)
         amount = _jitter(phi, jitter)
         seeds, generators = sample_seeds(seed, [f"unit {w}" for w in wanted], restarts)
         start = noise(generators, (phi.space.count, *amount.canvas(size)), setup.like)
         target = phi0.repeat_interleave(restarts, dim=0)
-        start, woken, spent = wake(phi, InnerProduct(divisor), target, start, amount, generators)
-        found, took = setup.minimize(InnerProduct(divisor), target, C, start, amount, seeds)
+        start, woken, spent = wake(phi, InnerProduct(), target, start, amount, generators)
+        found, took = setup.minimize(InnerProduct(divisors), target, C, start, amount, seeds)
         found.evaluations += spent
     record = {"restarts": restarts, "unit": [_plain_unit(w) for w in wanted], "everywhere": everywhere, "canvas": list(size)}
     return setup.result(
@@ -173,8 +181,8 @@ def maximize(
         took,
         labels=_restarted(labels, restarts),
         seeds=seeds,
-        scale=divisor,
-        more=record | {"C": C, "Z": divisor, "M": M, "jitter": amount.amount, "woken": woken},
+        scale=divisors,
+        more=record | {"C": C, "Z": divisor, "M": M, "M_source": source, "jitter": amount.amount, "woken": woken},
     )
 
 
@@ -326,7 +334,7 @@ class _Setup:
         seeds: list[int],
         more: Mapping[str, Any],
         originals: Tensor | None = None,
-        scale: float | None = None,
+        scale: Tensor | float | None = None,
     ) -> Result:
         """Everything to the CPU, levels 0–255; raises Interrupted, with the result, if Ctrl-C came."""
         decode = self.phi.space.decode
@@ -399,6 +407,25 @@ def _jitter(phi: Representation, amount: int | None) -> Jitter:
     if amount is not None:
         return Jitter(amount)
     return Jitter(own) if isinstance(own, int) else Jitter.for_stride(float(phi.stride))
+
+
+def _largest(
+    phi: Representation,
+    wanted: list[tuple[int, ...]],
+    stats: Statistics | str | os.PathLike[str] | None,
+    size: tuple[int, int],
+    like: Tensor,
+) -> tuple[list[float], str]:
+    if stats is None:
+        return estimated_largest(phi, wanted, size, like)
+    return recorded_largest(phi, wanted, stats if isinstance(stats, Statistics) else load_statistics(stats))
+
+
+def _divisors(Z: float | Sequence[float] | None, units: int) -> list[float]:
+    given = list(Z) if isinstance(Z, Sequence) else [Z] * units
+    if len(given) != units:
+        raise InputError(f"{len(given)} divisors Z for {units} units: give one number, or one for each unit.")
+    return [_positive("Z", z) for z in given]
 
 
 def _size(x: Tensor) -> tuple[int, int]:

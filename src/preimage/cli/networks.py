@@ -2,38 +2,54 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from . import app
 from .common import guard, table
-from .options import Json
+from .options import InputSize, Json, Space, Trust, Weights
+
+if TYPE_CHECKING:
+    from ..networks.network import Network, NetworkCard
 
 
 @app.command()
 def networks(as_json: Json = False) -> None:
-    """List the networks that are known by name."""
+    """List the networks that are known by name, and the forms in which all others are named."""
     with guard():
-        from ..networks.network import known_networks
+        from ..networks.network import known_networks, known_sources
 
-        cards = known_networks()
-        rows = [[c.name, f"{c.space.size}", "yes" if c.weights else "no", c.licence, c.paper] for c in cards]
-        keys = ["name", "size", "trained weights", "licence", "paper"]
-        table(keys, rows, as_json)
+        rows = [[c.name, f"{c.space.size if c.space else ''}", _weights(c), c.licence, c.paper] for c in known_networks()]
+        forms = [[s.form, s.about] for s in known_sources()]
+        table(
+            ["name", "size", "trained weights", "licence", "paper"],
+            rows + ([[f, "", "", "", a] for f, a in forms] if as_json else []),
+            as_json,
+        )
+        if not as_json:
+            typer.echo("All others, by the form of their name:")
+            table(["form", "what it is"], forms, as_json)
 
 
-@app.command()
+@app.command(
+    epilog="Examples:\n\n  preimage layers squeezenet1_1\n\n  preimage layers timm/vit_tiny_patch16_224\n\n"
+    "  preimage layers my_models:build --space imagenet:224\n\n"
+    "A layer is named as listed. Where parts are listed, they are layers too: blocks.3:cls, blocks.3:grid."
+)
 def layers(
-    net: Annotated[str, typer.Argument(metavar="NET", help="A network: see `preimage networks`.")],
+    net: Annotated[str, typer.Argument(metavar="NET", help="A network, in any of the forms of `preimage networks`.")],
     every: Annotated[bool, typer.Option("--all", help="All modules, by their dotted names too.")] = False,
+    weights: Weights = "none",
+    space: Space = None,
+    size: InputSize = None,
+    trust: Trust = False,
     as_json: Json = False,
 ) -> None:
     """List the layers of a network: output shape, receptive field and stride in pixels, and the paper's jitter."""
     with guard():
-        from ..networks.network import load_network
-
-        infos = load_network(net, weights=None).layers(every)
+        infos = load(net, weights, space, size, trust).layers(every)
+        parts = any(i.parts for i in infos)
         rows = [
             [
                 i.name,
@@ -42,7 +58,31 @@ def layers(
                 i.stride,
                 i.jitter,
                 i.kind,
+                *([" ".join(f":{p}" for p in i.parts)] if parts else []),
             ]
             for i in infos
         ]
-        table(["layer", "output", "receptive field", "stride", "jitter", "kind"], rows, as_json)
+        table(["layer", "output", "receptive field", "stride", "jitter", "kind", *(["parts"] if parts else [])], rows, as_json)
+
+
+def load(net: str, weights: str, space: str | None, size: str | None, trust: bool) -> Network:
+    """The network that these options of a command name. Raises what `load_network` does."""
+    from ..networks.network import find_card, load_network
+    from ..pixelspace import PixelSpace, parse_size
+
+    card: Any = find_card(net, trust)
+    return load_network(
+        card,
+        None if weights == "none" and not card.whole else "default" if weights == "none" else weights,
+        space=None if space is None else PixelSpace.parse(space),
+        size=None if size is None else parse_size(size),
+    )
+
+
+def _weights(card: NetworkCard) -> str:
+    """Where the trained weights of a network come from."""
+    from ..networks.fetch import cache_folder
+
+    if card.file is not None:
+        return "fetched" if (cache_folder() / card.file.name).is_file() else f"preimage fetch {card.name}"
+    return "packaged" if card.weights else "none"

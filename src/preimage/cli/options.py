@@ -8,8 +8,23 @@ from typing import Annotated
 import typer
 
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF, WebP or BMP; one or several.", show_default=False)]
-Net = Annotated[str, typer.Option("--net", metavar="NAME", help="A network: see `preimage networks`.")]
-Weights = Annotated[str, typer.Option(metavar="FILE", help="'default', a .safetensors or .pt file, or 'none' for random weights.")]
+Net = Annotated[str, typer.Option("--net", metavar="NAME", help="A network, or one's own in any of the forms of `preimage networks`.")]
+Weights = Annotated[
+    str,
+    typer.Option(metavar="FILE", help="'default', a file (.safetensors, .pt, a classic network's .mat), or 'none' for random weights."),
+]
+Space = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SPEC",
+        help="The pixels it takes: imagenet:224, caffe:227, or size=224,channels=rgb,scale=1,mean=0.5,std=0.5.",
+        show_default="the network's own",
+    ),
+]
+InputSize = Annotated[
+    str | None, typer.Option("--size", metavar="PIXELS", help="Another input size: 256, or 256x320.", show_default="the network's own")
+]
+Trust = Annotated[bool, typer.Option("--trust", help="Run a program (.pt2, TorchScript): it can do anything that you can.")]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the result; it must be new or empty.")]
 Solver = Annotated[str, typer.Option(metavar="NAME", help="fast, paper, adam or lbfgs.")]
 Iterations = Annotated[int | None, typer.Option(metavar="N", help="Instead of the solver's own number.", show_default=False)]

@@ -12,10 +12,12 @@ import typer
 from ..errors import Interrupted
 from . import app
 from .common import INTERRUPTED, guard
+from .networks import load
 from .options import (
     Device,
     Every,
     Images,
+    InputSize,
     Iterations,
     Jitter,
     Json,
@@ -27,7 +29,9 @@ from .options import (
     Quiet,
     Seed,
     Solver,
+    Space,
     Squash,
+    Trust,
     Video,
     Weights,
 )
@@ -39,7 +43,9 @@ if TYPE_CHECKING:
 
 @app.command(
     epilog="Examples:\n\n  preimage invert photo.jpg --layer fire4 -o out/\n\n"
-    "  preimage invert a.jpg b.jpg --layer fire9 --solver paper --restarts 4 -o out/"
+    "  preimage invert a.jpg b.jpg --layer fire9 --solver paper --restarts 4 -o out/\n\n"
+    "  preimage invert photo.jpg --net timm/vit_base_patch16_224 --layer blocks.3:grid -o out/\n\n"
+    "  preimage invert photo.jpg --net my_models:build --space imagenet:224 --layer layer2 -o out/"
 )
 def invert(
     images: Images,
@@ -47,6 +53,9 @@ def invert(
     out: Out,
     net: Net = "squeezenet1_1",
     weights: Weights = "default",
+    space: Space = None,
+    size: InputSize = None,
+    trust: Trust = False,
     C: Annotated[float | None, typer.Option("--C", metavar="NUMBER", help="Weight of the features.", show_default="100")] = None,
     restarts: Annotated[int, typer.Option(metavar="N", help="Pre-images of each photograph, from different starts.")] = 1,
     mask: Mask = None,
@@ -70,7 +79,7 @@ def invert(
     options = _given(C=C) | {"restarts": restarts, "mask": _mask(mask), "fit": "squash" if squash else None}
     _run(
         lambda phi, common: _tasks().invert(phi, [str(i) for i in images], **options, **common),
-        _Target(net, weights, layer, leak, device),
+        _Target(net, weights, space, size, trust, layer, leak, device),
         _common(solver, iterations, seed, jitter, video, every, as_json or quiet),
         _Destination(out, overwrite, video, as_json),
     )
@@ -90,9 +99,16 @@ def maximize(
     layer: Annotated[str | None, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.", show_default="the last")] = None,
     net: Net = "squeezenet1_1",
     weights: Weights = "default",
+    space: Space = None,
+    size: InputSize = None,
+    trust: Trust = False,
     C: Annotated[float | None, typer.Option("--C", metavar="NUMBER", help="Weight of the unit.", show_default="10000")] = None,
     restarts: Annotated[int, typer.Option(metavar="N", help="Images of each unit, from different starts.")] = 1,
     canvas: Annotated[str, typer.Option(metavar="SIZE", help="auto, input, receptive-field or pixels.")] = "auto",
+    stats: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Of `preimage stats`: each unit's own largest value for Z.", show_default="estimated"),
+    ] = None,
     everywhere: Annotated[bool, typer.Option("--everywhere", help="The channel's mean over the map, not its central unit.")] = False,
     solver: Solver = "fast",
     iterations: Iterations = None,
@@ -107,11 +123,11 @@ def maximize(
     quiet: Quiet = False,
 ) -> None:
     """Find the image that excites a unit or a class most."""
-    options: dict[str, Any] = _given(C=C) | {"restarts": restarts, "everywhere": everywhere}
+    options: dict[str, Any] = _given(C=C) | {"restarts": restarts, "everywhere": everywhere, "stats": stats}
     options["canvas"] = int(canvas) if canvas.isdecimal() else canvas
     _run(
         lambda phi, common: _tasks().maximize(phi, [_unit(u) for u in unit], **options, **common),
-        _Target(net, weights, layer, leak, device),
+        _Target(net, weights, space, size, trust, layer, leak, device),
         _common(solver, iterations, seed, jitter, video, every, as_json or quiet),
         _Destination(out, overwrite, video, as_json),
     )
@@ -124,6 +140,9 @@ def caricature(
     out: Out,
     net: Net = "squeezenet1_1",
     weights: Weights = "default",
+    space: Space = None,
+    size: InputSize = None,
+    trust: Trust = False,
     C: Annotated[float | None, typer.Option("--C", metavar="NUMBER", help="Weight of the features.", show_default="1")] = None,
     mask: Mask = None,
     solver: Solver = "fast",
@@ -143,7 +162,7 @@ def caricature(
     options = _given(C=C) | {"mask": _mask(mask), "fit": "squash" if squash else None}
     _run(
         lambda phi, common: _tasks().caricature(phi, [str(i) for i in images], **options, **common),
-        _Target(net, weights, layer, leak, device),
+        _Target(net, weights, space, size, trust, layer, leak, device),
         _common(solver, iterations, seed, jitter, video, every, as_json or quiet),
         _Destination(out, overwrite, video, as_json),
     )
@@ -180,14 +199,15 @@ def _unit(text: str) -> int | str | tuple[int, ...]:
 class _Target:
     """Which representation, before it is loaded."""
 
-    def __init__(self, net: str, weights: str, layer: str | None, leak: float, device: str | None) -> None:
-        self.net, self.weights, self.layer, self.leak, self.device = net, weights, layer, leak, device
+    def __init__(
+        self, net: str, weights: str, space: str | None, size: str | None, trust: bool, layer: str | None, leak: float, device: str | None
+    ) -> None:
+        self.net, self.weights, self.space, self.size, self.trust = net, weights, space, size, trust
+        self.layer, self.leak, self.device = layer, leak, device
 
     def load(self) -> Layer:
-        from ..networks.network import load_network
-
-        network = load_network(self.net, weights=None if self.weights == "none" else self.weights)
-        name = self.layer or network.layers()[-1].name
+        network = load(self.net, self.weights, self.space, self.size, self.trust)
+        name = next((i.name for i in reversed(network.layers())), "") if self.layer is None else self.layer
         return network.layer(name, leak=self.leak)
 
 
@@ -211,7 +231,19 @@ class _Destination:
             return
         for line in result.captions():
             typer.echo(line)
+        if source := result.config.get("M_source"):
+            typer.echo(_scale_line(source, result))
         typer.echo(f"{'Interrupted. ' if result.interrupted else ''}{result.evaluations} evaluations an image. Saved in {self.out}/")
+
+
+def _scale_line(source: str, result: Result) -> str:
+    """Where Z is from, and how far the images go beyond what photographs reach."""
+    if not source.startswith("statistics"):
+        return f"Z is {source}. For each unit's own: preimage stats NET IMAGES… -o FILE, then --stats FILE."
+    assert result.activation is not None
+    times = len(result.labels) // len(result.config["M"])
+    reached = [a / m for a, m in zip(result.activation.tolist(), (m for m in result.config["M"] for _ in range(times)), strict=True)]
+    return f"Z is from {source}; reached {', '.join(f'{r:.2g}' for r in reached)} times the largest of these."
 
 
 def _run(task: Callable[[Layer, dict[str, Any]], Result], target: _Target, common: dict[str, Any], destination: _Destination) -> None:

@@ -5,39 +5,50 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, UnknownName
 from ..images import ImageLike
 from ..pixelspace import PixelSpace
 from ..registry import Registry, unknown
-from ..representations.cnn import Layer, LayerInfo, evaluating, layers, parse_name, with_title
+from ..representations.cnn import Layer, LayerInfo, evaluating, layers, only_tensor, parse_name, with_title
+from .checkpoints import fill, read_state
+from .fetch import RemoteFile, check
 
 
 @dataclass(frozen=True)
 class NetworkCard:
     """What is known of a network before it is loaded.
 
-    build: makes the module with random weights. weights: reads its trained weights as a state dict, or None if there are none.
-    names: its own layer names -> the module's dotted names, in order. classes: gives the class names in order.
+    space: the pixels that it takes; None where its source does not say, and the caller must. build: makes the module with random
+    weights. weights: reads its trained weights as a state dict, or None if there are none. whole: `build` gives the trained module
+    itself (a program, a function's own), and there is no random one. names: its own layer names -> the module's dotted names, in
+    order. classes: gives the class names in order. resize: (module, (height, width)) -> the module that takes this size, where it
+    must be changed for it. size: the (height, width) of a file that says nothing else of its pixels.
+    file: where trained weights that do not come with a package can be had, with `preimage fetch NAME`. adopt: such a file, by its
+    path -> the card with the weights, pixels and classes of the file.
     """
 
     name: str
-    space: PixelSpace
+    space: PixelSpace | None
     build: Callable[[], nn.Module] = field(repr=False)
     weights: Callable[[], Mapping[str, Tensor]] | None = field(default=None, repr=False)
     names: Mapping[str, str] = field(default_factory=dict, repr=False)
     classes: Callable[[], list[str]] | None = field(default=None, repr=False)
+    file: RemoteFile | None = field(default=None, repr=False)
+    adopt: Callable[[str | os.PathLike[str]], NetworkCard] | None = field(default=None, repr=False)
     sha256: str = ""
     source: str = ""
     licence: str = ""
     paper: str = ""
+    whole: bool = False
+    resize: Callable[[nn.Module, tuple[int, int]], nn.Module] | None = field(default=None, repr=False)
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -46,60 +57,157 @@ class Source:
 
     form: what such a name looks like, for help and errors. matches: whether a name is of this form (nothing is opened for it).
     open: the name -> a card; raises InputError for what it cannot read and MissingExtra for a library that is not installed.
+    about: one line for the list of sources. program: whether what is so named can run code of whoever made it; it is opened on
+    trust only.
     """
 
     form: str
     matches: Callable[[str], bool] = field(repr=False)
     open: Callable[[str], NetworkCard] = field(repr=False)
+    about: str = ""
+    program: Callable[[str], bool] = field(default=lambda name: False, repr=False)
 
 
 NETWORKS: Registry[NetworkCard] = Registry("network", see="preimage networks")
 SOURCES: Registry[Source] = Registry("source of networks", see="preimage networks")
-_FAMILIES = ("squeezenet",)  # one file a family or a source in this folder; it registers when it is imported
+_FAMILIES = (  # one file a family or a source in this folder; it registers when it is imported
+    "squeezenet",
+    "classic",
+    "matconvnet",
+    "efficientnet_lite0",
+    "from_torchvision",
+    "from_timm",
+    "from_transformers",
+    "from_onnx",
+    "from_programs",
+    "from_function",
+)
 
 
 def load_network(
-    name: str,
+    name: str | os.PathLike[str] | NetworkCard,
     weights: str | os.PathLike[str] | None = "default",
     *,
+    space: PixelSpace | None = None,
+    size: int | tuple[int, int] | None = None,
     seed: int = 0,
     device: str | torch.device | None = None,
+    trust: bool = False,
 ) -> Network:
-    """A network by name.
+    """A network by name, or by its card.
 
+    name: a registered one (`preimage networks` lists them and these forms): torchvision/NAME[:WEIGHTS], timm/NAME[.TAG],
+    transformers/FOLDER-OR-ID, FILE.mat (MatConvNet), FILE.onnx, FILE.pt2 or FILE.ts (programs), package.module:function.
     weights: "default", the trained ones of its card; a .safetensors file or a .pt/.pth checkpoint (a plain state dict, read
-    without running code) that fits exactly; None, random initialisation from `seed`.
-    Raises UnknownName for the name, InputError for weights that do not fit (with the list of what is wrong).
+    without running code) that fits exactly; for a classic network, its .mat file; None, random initialisation from `seed`.
+    space: the pixels that it takes, instead of its own; needed where the source does not say. size: another input size.
+    trust: run a program of somebody else's. A .pt2 or TorchScript file can do anything that you can.
+    Raises UnknownName for the name, InputError for weights that do not fit (with the list of what is wrong), for a missing space
+    and for a size that the network cannot take, MissingExtra and FetchError for what is not here.
 
     >>> net = load_network("squeezenet1_1", weights=None)
     >>> net.layer("fire4").shape
     (256, 28, 28)
     """
-    card = find_card(name)
+    card = name if isinstance(name, NetworkCard) else find_card(os.fspath(name), trust)
+    origin = f"random (seed {seed})" if weights is None else str(weights)
+    card, weights = _adopted(card, weights)
+    if weights is None and card.whole:
+        raise InputError(f"{card.name} comes with its weights and has no random initialisation: leave weights as 'default'.")
+    pixels = _space(card, space, size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = card.build()
-    if weights is not None:
-        _fill(module, _weights(card, weights), f"the weights {str(weights)!r} of {name}")
-    origin = "random" if weights is None else str(weights)
-    return Network(module.eval().to(device or "cpu"), card, f"{origin}{f' (seed {seed})' if weights is None else ''}")
+    if weights is not None and not (card.whole and str(weights) == "default"):
+        state = _trained(card) if str(weights) == "default" else read_state(weights)
+        fill(module, state, f"the weights {str(weights)!r} of {card.name}")
+    if pixels != card.space:
+        module = _taking(module.eval(), card, pixels)
+    return Network(module.eval().to(device or "cpu"), replace(card, space=pixels), origin)
+
+
+def _adopted(card: NetworkCard, weights: str | os.PathLike[str] | None) -> tuple[NetworkCard, str | os.PathLike[str] | None]:
+    """Where the weights are in a file that says more than weights: the card of that file, and its "default" weights."""
+    if card.adopt is None or weights is None:
+        return card, weights
+    if str(weights) == "default" and card.file is not None:
+        return card.adopt(check(card.file, net=card.name)), "default"
+    return (card.adopt(weights), "default") if str(weights).lower().endswith(".mat") else (card, weights)
 
 
 def known_networks() -> list[NetworkCard]:
     """Every registered card, by name."""
     registry = _registered()
-    return [registry[name] for name in registry]
+    return [registry[name] for name in sorted(registry)]
 
 
-def find_card(name: str) -> NetworkCard:
-    """The card of a registered name, or the one that the source of such names opens. Raises UnknownName with the forms of names."""
+def known_sources() -> list[Source]:
+    """Every form of name that is not one network's."""
+    _registered()
+    return [SOURCES[name] for name in SOURCES]
+
+
+def find_card(name: str, trust: bool = False) -> NetworkCard:
+    """The card of a registered name, or the one that the source of such names opens.
+
+    Raises UnknownName with the forms of names, InputError for a program without `trust`.
+    """
     registry = _registered()
     if name in registry:
         return registry[name]
-    for source in SOURCES:
-        if SOURCES[source].matches(name):
-            return SOURCES[source].open(name)
-    return registry[name]
+    for source in known_sources():
+        if source.matches(name):
+            if not trust and source.program(name):
+                raise InputError(
+                    f"{name!r} is a program, which can do on this computer whatever you can. Where you trust whoever made it, say so: "
+                    "load_network(…, trust=True), or --trust on the command line."
+                )
+            return source.open(name)
+    forms = ", ".join(source.form for source in known_sources())
+    raise UnknownName(f"{unknown('network', name, list(registry), 'preimage networks')}. Other networks are named {forms}.")
+
+
+def _space(card: NetworkCard, space: PixelSpace | None, size: int | tuple[int, int] | None) -> PixelSpace:
+    """The pixels that the network is to take. Raises InputError where nobody says."""
+    if space is None and card.space is None:
+        takes = f" of {card.size[0]}x{card.size[1]}" if card.size else ""
+        example = card.size[0] if card.size else 224
+        raise InputError(
+            f"{card.name} does not say which pixels{takes} it takes (order of channels, scale, mean). Give its space: "
+            f"space=preimage.PixelSpace.imagenet({example}), or --space imagenet:{example}, or the one it was trained with, "
+            f"as --space size={example},channels=rgb,scale=1,mean=0.5,std=0.5"
+        )
+    chosen = space or card.space
+    assert chosen is not None
+    return chosen if size is None else replace(chosen, size=size)  # type: ignore[arg-type]
+
+
+def _trained(card: NetworkCard) -> Mapping[str, Tensor]:
+    if card.weights is None:
+        raise InputError(f"{card.name} comes without trained weights. Give a file (weights=PATH) or weights=None for random ones.")
+    return card.weights()
+
+
+def _taking(module: nn.Module, card: NetworkCard, space: PixelSpace) -> nn.Module:
+    """The module, made to take a space that is not its card's. Raises InputError with the module's reason if it cannot."""
+    if space.size is None:
+        raise InputError(f"The pixel space of {card.name} needs a size.")
+    try:
+        if card.resize is not None and (card.space is None or card.space.size != space.size):
+            module = card.resize(module, space.size)
+        first = next((t for t in module.parameters() if t.is_floating_point()), torch.zeros(0))
+        with torch.no_grad(), evaluating(module):
+            module(torch.zeros(1, space.count, *space.size, device=first.device, dtype=first.dtype))
+    except InputError:
+        raise
+    except Exception as error:  # whatever a module raises on an image of another size
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        own = card.size if card.space is None else card.space.size
+        wanted = f"; its own size is {own[0]}x{own[1]}" if own else ""
+        raise InputError(
+            f"{card.name} cannot take {space.count} channels of {space.size[0]}x{space.size[1]} pixels{wanted} ({reason})."
+        ) from error
+    return module
 
 
 def _registered() -> Registry[NetworkCard]:
@@ -116,6 +224,8 @@ class Network:
     """
 
     def __init__(self, module: nn.Module, card: NetworkCard, weights: str) -> None:
+        if card.space is None:
+            raise InputError(f"The card of {card.name} has no pixel space: give it one.")
         self.module, self.card, self.space, self.weights = module, card, card.space, weights
         self.classes: list[str] = card.classes() if card.classes else []
         self._infos: list[LayerInfo] | None = None
@@ -133,12 +243,12 @@ class Network:
         return [with_title(i, own[i.name]) for i in self._infos if i.name in own]
 
     def layer(self, name: str, **options: Any) -> Layer:
-        """A layer as a representation; `options` are those of `Layer`. Raises UnknownName with the nearest names."""
+        """A layer as a representation, "" for the whole network; `options` are those of `Layer`. Raises UnknownName, with the nearest."""
         dotted, *_ = parse_name(name)
         target = self.card.names.get(dotted)
         if target is None:
             modules = [n for n, _ in self.module.named_modules() if n]
-            if dotted not in modules:
+            if dotted and dotted not in modules:
                 raise unknown(f"layer of {self.card.name}", dotted, [*self.card.names, *modules], f"preimage layers {self.card.name}")
             target = dotted
         return ClassifierLayer(self, target + name[len(dotted) :], title=name, **options)
@@ -151,8 +261,8 @@ class Network:
         device = next((p.device for p in self.module.parameters()), torch.device("cpu"))
         x = self.space.encode(image).to(device)
         with torch.no_grad(), evaluating(self.module):
-            scores = self.module(self.space.to_network(x).clone())
-        if not isinstance(scores, Tensor) or scores.ndim != 2:
+            scores = only_tensor(self.module(self.space.to_network(x).clone()), "logits")
+        if scores is None or scores.ndim != 2:
             raise InputError(f"{self.card.name} gives no vector of class scores.")
         return scores.softmax(dim=1)
 
@@ -225,48 +335,3 @@ def weights_hash(module: nn.Module) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _weights(card: NetworkCard, weights: str | os.PathLike[str]) -> Mapping[str, Tensor]:
-    if str(weights) == "default":
-        if card.weights is None:
-            raise InputError(f"{card.name} comes without trained weights. Give a file (weights=PATH) or weights=None for random ones.")
-        return card.weights()
-    path = Path(weights)
-    if not path.is_file():
-        raise InputError(f"There is no weights file {str(path)!r}. Give 'default', a .safetensors or .pt file, or None for random weights.")
-    if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise InputError(f"{str(path)!r} is no safetensors file, or damaged ({error}).") from None
-    if path.suffix in (".pt", ".pth"):
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:
-            first = str(error).strip().splitlines()[0]
-            raise InputError(
-                f"{str(path)!r} is no plain checkpoint of tensors ({first}). Files with code are refused: save the model's state_dict()."
-            ) from None
-        state = state.get("state_dict", state) if isinstance(state, Mapping) else state
-        if not isinstance(state, Mapping) or not all(isinstance(v, Tensor) for v in state.values()):
-            raise InputError(f"{str(path)!r} holds no state dict. Save the model's state_dict().")
-        return state
-    raise InputError(f"Weights come as .safetensors, .pt or .pth; got {str(path)!r}.")
-
-
-def _fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
-    """Exactly these tensors, or an error that lists every difference."""
-    wanted = module.state_dict()
-    wrong = [f"missing {k}" for k in wanted if k not in state] + [f"unexpected {k}" for k in state if k not in wanted]
-    wrong += [
-        f"{k} is {tuple(state[k].shape)} instead of {tuple(v.shape)}" for k, v in wanted.items() if k in state and state[k].shape != v.shape
-    ]
-    wrong += [f"{k} holds NaN or infinite values" for k, v in state.items() if v.is_floating_point() and not bool(v.isfinite().all())]
-    if wrong:
-        more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
-        raise InputError(f"{what[0].upper()}{what[1:]} do not fit: {'; '.join(wrong[:8])}{more}.")
-    module.load_state_dict(dict(state))

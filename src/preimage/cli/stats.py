@@ -1,0 +1,79 @@
+"""preimage stats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import app
+from .common import FAILED, INTERRUPTED, guard, table
+from .options import Device, Json, Quiet, Squash, Weights
+
+if TYPE_CHECKING:
+    from ..stats import Statistics
+
+
+@app.command(
+    epilog="Examples:\n\n  preimage stats squeezenet1_1 photos/ -o squeezenet.safetensors\n\n"
+    "  preimage maximize --layer fire9 --unit 12 --stats squeezenet.safetensors -o out/"
+)
+def stats(
+    net: Annotated[str, typer.Argument(metavar="NET", help="A network: see `preimage networks`.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of them.", show_default=False)],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The statistics, a .safetensors file.")],
+    layers: Annotated[
+        list[str] | None, typer.Option("--layers", metavar="NAME,…", help="Only these; repeat or use commas.", show_default="all")
+    ] = None,
+    weights: Weights = "default",
+    top: Annotated[int, typer.Option(metavar="K", help="Keep for each channel the K images that excite it most.")] = 9,
+    batch: Annotated[int, typer.Option(metavar="N", help="Images in one pass.")] = 16,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes that read images ahead.")] = 0,
+    checkpoint: Annotated[float, typer.Option(metavar="SECONDS", help="Keep what was done, this often.")] = 60.0,
+    device: Device = None,
+    squash: Squash = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Begin anew, and replace the file.")] = False,
+    as_json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Collect how every channel of every layer answers to many images: largest, mean, std, quantiles, and its strongest images.
+
+    The same command goes on where an ended one stopped. Images that cannot be read are left out and named, and the exit code is 1.
+    """
+    with guard():
+        from ..networks.network import load_network
+        from ..stats import collect_statistics
+
+        network = load_network(net, weights=None if weights == "none" else weights)
+        names = [name.strip() for part in layers for name in part.split(",")] if layers else None
+        try:
+            found = collect_statistics(
+                network,
+                images,
+                out,
+                layers=names,
+                top=top,
+                fit="squash" if squash else None,
+                batch=batch,
+                workers=workers,
+                device=device,
+                checkpoint=checkpoint,
+                overwrite=overwrite,
+                progress=not (as_json or quiet),
+            )
+        except KeyboardInterrupt:
+            typer.echo(f"Interrupted. The same command goes on from what {out}.part holds, if it is there.", err=True)
+            raise typer.Exit(INTERRUPTED) from None
+        table(["layer", "channels", "never fired", "median max", "largest"], _rows(found), as_json)
+        for path, reason in found.skipped:
+            typer.echo(f"preimage: skipped {path}: {reason}", err=True)
+        if not as_json:
+            typer.echo(f"{len(found.images)} image(s) counted, {len(found.skipped)} skipped: {out}")
+        if found.skipped:
+            raise typer.Exit(FAILED)
+
+
+def _rows(found: Statistics) -> list[list[Any]]:
+    """A channel that was never above 0 has never fired."""
+    return [[s.name, s.channels, int((s.max <= 0).sum()), f"{s.max.median():.4g}", f"{s.max.max():.4g}"] for s in found.values()]

@@ -1,0 +1,29 @@
+"""Numbers that say how good a pre-image is, for each sample, on float images and features.
+
+The original computed its own on contrast-stretched PNGs: give ``through_png(images)`` instead of ``images`` for those numbers.
+"""
+
+from __future__ import annotations
+
+from .features import normalised_error, top1_agreement
+from .perceptual import LPIPS
+from .pictures import gradient_histogram, ms_ssim, naturalness, psnr, ssim, through_png
+from .sets import Interval, interval, pairwise_distance, reidentified, rms, spread
+
+__all__ = [
+    "LPIPS",
+    "Interval",
+    "gradient_histogram",
+    "interval",
+    "ms_ssim",
+    "naturalness",
+    "normalised_error",
+    "pairwise_distance",
+    "psnr",
+    "reidentified",
+    "rms",
+    "spread",
+    "ssim",
+    "through_png",
+    "top1_agreement",
+]

@@ -1,0 +1,72 @@
+"""FILE.onnx: a network in the ONNX format, turned into modules by onnx2torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from ..errors import InputError, MissingExtra, first_line
+from .network import SOURCES, NetworkCard, Source
+
+
+def open_card(name: str) -> NetworkCard:
+    """The card of an ONNX file with one image input. Its layers are called by the file's own names of nodes.
+
+    Such a file holds tensors and operations of a fixed list, no code. It does not say which pixels it takes.
+    Raises InputError for what is no ONNX file or uses operations that onnx2torch lacks, MissingExtra without the libraries.
+    """
+    try:
+        import onnx
+        from onnx2torch import convert
+    except ImportError as error:
+        raise MissingExtra(f"{name!r} needs onnx and onnx2torch: pip install 'preimage[onnx]' ({error})") from error
+    if not Path(name).is_file():
+        raise InputError(f"There is no file {name!r}.")
+    try:
+        model = onnx.load(name)
+        onnx.checker.check_model(model)
+    except Exception as error:
+        raise InputError(f"{name!r} is no ONNX file, or damaged ({first_line(error)}).") from error
+    size, channels = _input(name, model)
+    _give_shared_tensors_names(model)
+    try:
+        module: nn.Module = convert(model)
+    except Exception as error:
+        raise InputError(f"onnx2torch cannot turn {name!r} into modules ({type(error).__name__}: {first_line(error)}).") from error
+    own = {n.replace("/", ".").strip("."): n for n, m in module.named_modules() if n and "/" in n}
+    return NetworkCard(name, None, lambda: module, names=own, whole=True, size=size, source=f"ONNX, {channels or 'any number of'} channels")
+
+
+def _input(name: str, model: Any) -> tuple[tuple[int, int] | None, int | None]:
+    """(height, width) if they are fixed, and the number of channels if it is. Raises InputError for what takes no images."""
+    constant = {t.name for t in model.graph.initializer}
+    inputs = [i for i in model.graph.input if i.name not in constant]
+    dims = inputs[0].type.tensor_type.shape.dim if len(inputs) == 1 else []
+    if len(dims) != 4:
+        shapes = [f"{i.name} of {len(i.type.tensor_type.shape.dim)} dimensions" for i in inputs]
+        raise InputError(f"{name!r} takes {', '.join(shapes) or 'nothing'}; wanted one batch of images, of 4 dimensions.")
+    height, width = int(dims[2].dim_value), int(dims[3].dim_value)
+    return (height, width) if height and width else None, int(dims[1].dim_value) or None
+
+
+def _give_shared_tensors_names(model: Any) -> None:
+    """Exporters write equal weights once and pass them on through Identity nodes, which onnx2torch does not follow."""
+    tensors = {t.name: t for t in model.graph.initializer}
+    for node in [n for n in model.graph.node if n.op_type == "Identity" and n.input[0] in tensors]:
+        copy = model.graph.initializer.add()
+        copy.CopyFrom(tensors[node.input[0]])
+        copy.name = node.output[0]
+        tensors[copy.name] = copy
+        model.graph.node.remove(node)
+
+
+SOURCES.register("onnx")(
+    Source(
+        form="FILE.onnx",
+        matches=lambda name: name.lower().endswith(".onnx"),
+        open=open_card,
+        about="an ONNX file; it does not say which pixels it takes: --space (extra: onnx)",
+    )
+)

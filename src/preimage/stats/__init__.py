@@ -1,0 +1,9 @@
+"""Statistics of a network's units over many images (get_neuron_stats.m): collected in one pass, kept in a file, used by `maximize`."""
+
+from __future__ import annotations
+
+from .collect import collect_statistics
+from .layer import LayerStatistics
+from .statistics import Excitation, Statistics, load_statistics
+
+__all__ = ["Excitation", "LayerStatistics", "Statistics", "collect_statistics", "load_statistics"]

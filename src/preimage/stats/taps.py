@@ -1,0 +1,101 @@
+"""Looking at the outputs of many layers in one forward pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..errors import InputError
+from ..networks.network import Network
+from ..pixelspace import PixelSpace
+from ..registry import unknown
+from ..representations.cnn import LayerInfo, _choices, layers, parse_name
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Which output of which run of which module; the shape of one image's."""
+
+    name: str
+    dotted: str
+    module: str
+    key: int | str | None
+    call: int
+    shape: tuple[int, ...]
+
+
+def choose_taps(
+    network: Network | nn.Module, module: nn.Module, space: PixelSpace, like: Tensor, names: Sequence[str] | None, images: int
+) -> list[Tap]:
+    """The outputs to look at: those named, or all that are real numbers for each image. `images` are tried together."""
+    infos = layers(module, space)
+    own = {dotted: name for name, dotted in network.card.names.items()} if isinstance(network, Network) else {}
+    if names is None:
+        wanted = [i for i in infos if i.name in own] if own else infos
+    else:
+        wanted = list({i.name: i for i in (_named(name, infos, own) for name in names)}.values())
+    taps = []
+    for info in wanted:
+        dotted, key, call, *_ = parse_name(info.name)
+        taps.append(Tap(own.get(info.name, info.name), info.name, dotted, key, call or 0, info.shape))
+    usable: dict[str, tuple[int, ...]] = {}
+
+    def look(tap: Tap, features: Tensor) -> None:
+        if features.is_floating_point() and len(features) == images:
+            usable[tap.name] = tuple(features.shape[1:])
+
+    assert space.size is not None
+    run_tapped(module, space, like.new_zeros(images, space.count, *space.size), taps, look)
+    bad = [t.name for t in taps if t.name not in usable]
+    if bad and names is not None:
+        raise InputError(f"{', '.join(bad)}: the output is not one set of real numbers for each image, so it has no statistics.")
+    return [replace(t, shape=usable[t.name]) for t in taps if t.name in usable]
+
+
+def _named(name: str, infos: Sequence[LayerInfo], own: Mapping[str, str]) -> LayerInfo:
+    """The output that `Layer` would take for this name: the last run, the only tensor."""
+    dotted, key, call, *_ = parse_name(name)
+    dotted = {title: d for d, title in own.items()}.get(dotted, dotted)
+    parts = [(i, parse_name(i.name)) for i in infos]
+    found = [(i, p) for i, p in parts if p[0] == dotted and call in (None, p[2] or 0) and (key is None or key == p[1])]
+    if not found:
+        raise unknown("layer", name, [*own.values(), *(i.name for i in infos)], "preimage layers NET --all")
+    if len(keys := {p[1] for _, p in found}) > 1:
+        raise InputError(f"Layer {name!r} gives several tensors. Choose one: {', '.join(f'{name}[{k}]' for k in sorted(map(str, keys)))}.")
+    return found[-1][0]
+
+
+def run_tapped(module: nn.Module, space: PixelSpace, x: Tensor, taps: Sequence[Tap], take: Callable[[Tap, Tensor], None]) -> None:
+    """One forward pass, which ends at the last tap; each output is handed over before an in-place operation can change it."""
+    waiting: dict[str, list[Tap]] = {}
+    for tap in taps:
+        waiting.setdefault(tap.module, []).append(tap)
+    left, modules = len(taps), dict(module.named_modules())
+
+    def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        calls = -1
+
+        def note(m: nn.Module, args: Any, output: Any) -> None:
+            nonlocal calls, left
+            calls += 1
+            for tap in waiting[name]:
+                if tap.call == calls:
+                    take(tap, _choices(output)[tap.key])
+                    left -= 1
+            if left == 0:
+                raise _Enough
+
+        return note
+
+    with ExitStack() as stack, suppress(_Enough):
+        for name in waiting:
+            stack.callback(modules[name].register_forward_hook(hook(name)).remove)
+        module(space.to_network(x).clone())
+
+
+class _Enough(BaseException):
+    """Ends a forward pass at the last tap. Not an Exception: a module that catches those must not swallow it."""
