@@ -132,6 +132,23 @@ def test_a_network_brings_parts_a_part_layers_a_layer_channels(handlers, catalog
     assert len(named["choices"]) == 1000 and what["value"] == what["choices"][0]
 
 
+def test_a_network_that_cannot_be_opened_says_what_to_install(handlers, monkeypatch):
+    def absent(name):
+        raise preimage.MissingExtra("pip install 'preimage[x]'")
+
+    monkeypatch.setattr(handlers.catalogue, "entry", absent)
+    *_, facts, _, _, _ = handlers.choose_network(NAME)
+    assert "preimage[x]" in facts and "refusal" in facts
+
+
+def test_the_smallest_network_stands_first_unless_another_is_asked_for():
+    from preimage.app.server import networks_here
+
+    assert networks_here()[0] == NAME and "vgg-f" not in networks_here(), "vgg-f comes without weights"
+    assert networks_here(["vgg-f"])[:2] == ["vgg-f", NAME]
+    assert len(networks_here([NAME])) == len(networks_here())
+
+
 def test_every_class_can_be_chosen_and_those_of_the_same_name_are_told_apart(handlers, catalogue):
     *_, named, _ = handlers.choose_network(NAME)
     assert [k for _, k in named["choices"]] == list(range(1000)) and len({label for label, _ in named["choices"]}) == 1000

@@ -50,8 +50,11 @@ class Handlers:
         self._decoding = threading.Lock()  # one large image in memory at a time
 
     def choose_network(self, name: str) -> list[Any]:
-        """-> part, layer, facts, channel, class, what to maximize."""
-        entry = self.catalogue.entry(name)
+        """-> part, layer, facts, channel, class, what to maximize. In words, if the network cannot be opened."""
+        try:
+            entry = self.catalogue.entry(name)
+        except PreimageError as error:
+            return [gr.skip(), gr.skip(), view.refusal(str(error)), gr.skip(), gr.skip(), gr.skip()]
         group = entry.groups[len(entry.groups) // 2]
         titles = [g.title for g in entry.groups]
         what = [CLASS, CHANNEL] if entry.class_layer is not None else [CHANNEL]

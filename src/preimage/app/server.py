@@ -40,9 +40,14 @@ HEADERS = {
 }
 
 
+FIRST = "squeezenet1_1"
+"""Stands first unless another network was asked for: it is small and always there."""
+
+
 def networks_here(extra: Sequence[str] = ()) -> list[str]:
-    """The networks asked for, then those known by name that have trained weights."""
-    return [*extra, *(c.name for c in known_networks() if c.weights is not None and c.name not in extra)]
+    """The networks asked for, then those known by name that come with trained weights."""
+    known = [c.name for c in known_networks() if c.weights is not None and c.name not in extra]
+    return [*extra, *sorted(known, key=lambda name: (name != FIRST, name))]
 
 
 @contextmanager
