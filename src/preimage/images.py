@@ -27,13 +27,16 @@ _GREY = np.array([0.298936, 0.587043, 0.114021], dtype=np.float32)  # rgb2gray o
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
-def read_image(source: str | os.PathLike[str] | PIL.Image.Image) -> np.ndarray:
+def read_image(
+    source: str | os.PathLike[str] | PIL.Image.Image, *, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None
+) -> np.ndarray:
     """Read one still image as float32 grey levels 0–255: (H, W) if it is grey, else (H, W, 3) RGB.
 
     The EXIF orientation is applied; palettes are looked up; transparent pixels are laid over white; CMYK goes through
     its embedded profile where there is one; 16-bit grey levels keep their precision (v / 257).
+    max_pixels, formats: for images from strangers, fewer pixels and only these of pillow's formats.
     Raises ImageError for what is no still image: missing, empty, truncated, not an image, animated, of more than
-    `MAX_PIXELS` pixels, or of 32-bit or floating-point samples (whose range nothing tells).
+    `max_pixels` pixels, or of 32-bit or floating-point samples (whose range nothing tells).
 
     >>> import PIL.Image
     >>> read_image(PIL.Image.new("RGBA", (2, 1), (10, 20, 30, 255)))[0, 0]
@@ -42,7 +45,7 @@ def read_image(source: str | os.PathLike[str] | PIL.Image.Image) -> np.ndarray:
     import PIL.Image
 
     if isinstance(source, PIL.Image.Image):
-        return _levels(source, f"the PIL image of mode {source.mode!r}")
+        return _levels(source, f"the PIL image of mode {source.mode!r}", max_pixels)
     path = Path(source)
     name = f"{str(path)!r}"
     if not path.exists():
@@ -54,24 +57,24 @@ def read_image(source: str | os.PathLike[str] | PIL.Image.Image) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # we check the size ourselves, lower
-            image = PIL.Image.open(path)
+            image = PIL.Image.open(path, formats=formats)
     except PIL.UnidentifiedImageError:
         raise ImageError(f"{name} is not an image, whatever its name says. Give a PNG, JPEG, TIFF, WebP or BMP.") from None
     except PIL.Image.DecompressionBombError:
-        raise ImageError(f"{name} is refused: it has more than {MAX_PIXELS:,} pixels. Scale it down first.") from None
+        raise ImageError(f"{name} is refused: it has more than {max_pixels:,} pixels. Scale it down first.") from None
     except Exception as error:
         raise ImageError(f"{name} cannot be opened as an image ({error}).") from error
     with image:
-        return _levels(image, name)
+        return _levels(image, name, max_pixels)
 
 
-def _levels(image: PIL.Image.Image, name: str) -> np.ndarray:
+def _levels(image: PIL.Image.Image, name: str, max_pixels: int) -> np.ndarray:
     """The checks that need the header, then the pixels."""
     import PIL.ImageOps
 
     width, height = image.size
-    if width * height > MAX_PIXELS:
-        raise ImageError(f"{name} is refused: {width}x{height} = {width * height:,} pixels, more than {MAX_PIXELS:,}. Scale it down first.")
+    if width * height > max_pixels:
+        raise ImageError(f"{name} is refused: {width}x{height} = {width * height:,} pixels, more than {max_pixels:,}. Scale it down first.")
     if width == 0 or height == 0:
         raise ImageError(f"{name} has no pixels: {width}x{height}.")
     frames = getattr(image, "n_frames", 1)

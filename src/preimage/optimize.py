@@ -79,6 +79,7 @@ def minimize(
     title: str = "minimize",
     frames: int = 0,
     batch: int | None = None,
+    watch: Watch | None = None,
 ) -> Minimum:
     """Minimise E over canonical images from the canvas x0 (B, C, H+j-1, W+j-1).
 
@@ -86,6 +87,8 @@ def minimize(
     jitter; the default is seeded 0 for each. frames: keep the crop every so many iterations, 0 for none.
     batch: samples evaluated together; None is 1 on a CPU,
     so that no bit of a sample depends on the others, and all on an accelerator.
+    watch: called from the loop at most five times a second, and after the last iteration, with the evaluations so far, the crops
+    (B, C, H, W) and their energies (B,), both still on the device; if it returns True the loop ends as with Ctrl-C.
     Ctrl-C ends the loop and gives what was found so far. A sample with a NaN, a gradient that is exactly zero, an energy
     that rose or a loss that did not move is named in `status` and in a PreimageWarning; if no sample has a finite energy and a
     gradient, OptimizationError says why.
@@ -102,7 +105,7 @@ def minimize(
         generators = [torch.Generator().manual_seed(0) for _ in x0]
     length = sum(s.iterations for s in stages)
     with _bar(length, title, progress) as tick:
-        run = Run(energy, x0, jitter, ball, generators, tick, frames, batch or (1 if x0.device.type == "cpu" else len(x0)))
+        run = Run(energy, x0, jitter, ball, generators, tick, frames, batch or (1 if x0.device.type == "cpu" else len(x0)), watch)
         interrupted = False
         try:
             run.look(method(run, x0.detach(), stages))
@@ -132,11 +135,12 @@ class Run:
         tick: Tick,
         every: int,
         batch: int,
+        watch: Watch | None = None,
     ) -> None:
         self.energy, self.jitter, self.ball, self.generators = energy, jitter, ball, generators
         self.evaluations = 0
         self.frames: list[Tensor] = []
-        self._tick, self._every = tick, every
+        self._tick, self._every, self._watch = tick, every, watch
         self._records: list[Tensor] = []
         slices = [slice(k, k + batch) for k in range(0, len(x0), batch)]
         self._parts = [(s, energy.part(s)) for s in slices]
@@ -173,8 +177,11 @@ class Run:
         self.evaluations += 1
         if self._every and (self.evaluations - 1) % self._every == 0:
             self.frames.append(self.crop(x).cpu())
-        if self._tick(self.evaluations, energy) or self.evaluations in (1, 20):
+        due = self._tick(self.evaluations, energy)
+        if due or self.evaluations in (1, 20):
             self._stop_if_hopeless()
+        if due and self._watch is not None and self._watch(self.evaluations, self.crop(x), energy):
+            raise KeyboardInterrupt
         return energy, torch.where(self._column(self.good), gradient, 0.0)
 
     def _differentiate(self, energy: Energy, x: Tensor, offsets: Offsets | None) -> tuple[Tensor, Tensor, Tensor]:
@@ -246,6 +253,7 @@ def load_solvers() -> Registry[Callable[..., Solver]]:
 
 
 Tick = Callable[[int, Tensor], bool]
+Watch = Callable[[int, Tensor, Tensor], "bool | None"]
 
 
 class _NothingLeft(Exception):

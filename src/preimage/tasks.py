@@ -20,7 +20,7 @@ from .energy import Energy, Euclidean, InnerProduct, Loss
 from .errors import InputError, Interrupted
 from .images import ImageLike
 from .networks.network import weights_hash
-from .optimize import Minimum, Solver, Stage, load_solvers, minimize
+from .optimize import Minimum, Solver, Stage, Watch, load_solvers, minimize
 from .pixelspace import Fit
 from .regularizers import Jitter, PixelBall, Regularizer
 from .representations.base import Representation, device_of, features_of, module_of
@@ -68,6 +68,7 @@ def invert(
     frames: int = 0,
     batch: int | None = None,
     release: Release | None = None,
+    watch: Watch | None = None,
 ) -> Result:
     """Reconstruct an image from its features: minimise C·‖M⊙(Φ(x)−Φ(x0))‖²/‖M⊙Φ(x0)‖² + R_α + R_TVβ (IJCV Sect. 4).
 
@@ -81,8 +82,10 @@ def invert(
     max(round(stride/4), 1). bound: B₊. regularizers: by name, instead of the paper's. frames: keep every so many iterations.
     batch: samples evaluated together; None is 1 on a CPU, where no bit of a sample then depends on the others, and all on a GPU.
     release: what is known of Φ(x0), a function of it (`representations.release`: quantised, with noise); the error is then that from
-    what was released. Returns a `Result` of restarts x images pre-images. Raises InputError (ImageError) for what it cannot use,
-    OptimizationError if no sample has a usable result, and Interrupted (a KeyboardInterrupt, with what was found) on Ctrl-C.
+    what was released. watch: called a few times a second with the evaluations so far, the images (B, C, H, W) as levels 0–255 and
+    their energies (B,); if it returns True the run ends as with Ctrl-C.
+    Returns a `Result` of restarts x images pre-images. Raises InputError (ImageError) for what it cannot use, OptimizationError if no
+    sample has a usable result, and Interrupted (a KeyboardInterrupt, with what was found) on Ctrl-C or when `watch` asks for it.
 
     >>> import preimage
     >>> phi = preimage.from_callable(lambda x: x[:, :, ::2, ::2], preimage.PixelSpace(8, "grey"))
@@ -90,7 +93,7 @@ def invert(
     >>> r.images.shape, bool(r.error < 0.4)
     (torch.Size([1, 1, 8, 8]), True)
     """
-    setup = _Setup("invert", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, stages)
+    setup = _Setup("invert", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, watch, stages)
     with setup.session():
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(setup.device, setup.dtype)
@@ -136,6 +139,7 @@ def maximize(
     bound: float = BOUND,
     frames: int = 0,
     batch: int | None = None,
+    watch: Watch | None = None,
 ) -> Result:
     """The image that excites a unit most: minimise −C·⟨Φ(x), e_unit⟩/Z + R_α + R_TVβ (IJCV Sect. 5).
 
@@ -157,7 +161,7 @@ def maximize(
     >>> r.images.mean(dim=(2, 3)).argmax(dim=1)
     tensor([0, 2])
     """
-    setup = _Setup("maximize", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch)
+    setup = _Setup("maximize", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, watch)
     units = unit if isinstance(unit, list) else [unit]
     if Z is not None and stats is not None:
         raise InputError("Z and stats both give the divisor: leave one out.")
@@ -207,6 +211,7 @@ def caricature(
     frames: int = 0,
     batch: int | None = None,
     seen: ImageLike | Sequence[ImageLike] | None = None,
+    watch: Watch | None = None,
 ) -> Result:
     """Exaggerate what a layer sees in an image: minimise −C·⟨Φ(x), Φ₊⟩/‖Φ₊‖² + R_α + R_TVβ from x0, Φ₊ = max(Φ(x0), 0) (IJCV Sect. 6).
 
@@ -221,7 +226,7 @@ def caricature(
     >>> bool(r.activation > 1)
     True
     """
-    setup = _Setup("caricature", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch)
+    setup = _Setup("caricature", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, watch)
     with setup.session():
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(setup.device, setup.dtype)
@@ -241,6 +246,15 @@ def caricature(
     return setup.result(found, took, labels=labels, seeds=seeds, originals=x0, scale=1.0, more=more)
 
 
+def own_stages(solver: str | Solver, task: str) -> Sequence[Stage]:
+    """The stages that a solver takes where nothing else is asked for; task: "invert", "maximize" or "caricature".
+
+    >>> [s.iterations for s in own_stages("paper", "invert")]
+    [300, 50]
+    """
+    return _STAGES.get(str(solver), _DEFAULT_STAGES)[task]
+
+
 @dataclass
 class _Setup:
     """What the three tasks share: where to compute, the solver, the run and the record."""
@@ -256,6 +270,7 @@ class _Setup:
     bound: float
     frames: int
     batch: int | None
+    watch: Watch | None
     stages: Sequence[Stage] | None = None
 
     def __post_init__(self) -> None:
@@ -292,7 +307,7 @@ class _Setup:
 
     def minimize(self, loss: Loss, phi0: Tensor, C: float, start: Tensor, jitter: Jitter, seeds: Sequence[int]) -> tuple[Minimum, float]:
         energy = Energy(loss, self.phi, phi0, C, self.regularizers)
-        stages = _STAGES.get(str(self.solver), _DEFAULT_STAGES)[self.task] if self.stages is None else self.stages
+        stages = own_stages(self.solver, self.task) if self.stages is None else self.stages
         began = time.monotonic()
         found = minimize(
             energy,
@@ -307,9 +322,14 @@ class _Setup:
             title=f"{self.task} {self.phi.name}",
             frames=self.frames,
             batch=self.batch,
+            watch=self.watch and self._levels_to_watch,
         )
         self._energy = energy
         return found, time.monotonic() - began
+
+    def _levels_to_watch(self, evaluations: int, x: Tensor, energy: Tensor) -> bool | None:
+        assert self.watch is not None
+        return self.watch(evaluations, self.phi.space.decode(x), energy)
 
     def _method(self) -> str | Solver:
         """ "fast" at the rate that the representation asks for, where it does; everything else as it was given."""

@@ -1,0 +1,287 @@
+"""What happens when something on the page is touched: plain values in, updates of components out. No handler keeps anything."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import torch
+
+from .. import images as pictures
+from .. import tasks
+from ..errors import ImageError, InputError, PreimageError
+from ..optimize import load_solvers
+from ..units import Unit
+from . import view
+from .catalogue import Catalogue, Entry
+from .jobs import Desk, Job, Order, plain, preview
+
+MAX_PIXELS = 32_000_000
+"""An uploaded image of more pixels is refused before it is decoded; one that is just within takes about half a gibibyte for a moment."""
+
+FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
+"""Of uploads; pillow reads others, some of them with the help of outside programs."""
+
+OWN = "my own image"
+EXAMPLES = {"cat": "chelsea.jpg", "astronaut": "astronaut.jpg", "coffee": "coffee.jpg"}
+CLASS, CHANNEL = "a class, by its name", "a channel of the layer, by its number"
+C_OF = {"invert": tasks.INVERT_C, "caricature": tasks.CARICATURE_C, "maximize": tasks.MAXIMIZE_C}
+LOOKS = 0.2
+"""Seconds between two looks at a run."""
+
+MOST_ITERATIONS, MOST_RESTARTS, MOST_SEED = 1000, 4, 2**31
+
+
+_log = logging.getLogger(__name__)
+
+
+class Handlers:
+    """The page's handlers, over what there is to choose and the desk that runs it."""
+
+    def __init__(self, catalogue: Catalogue, desk: Desk) -> None:
+        self.catalogue, self.desk = catalogue, desk
+        self._decoding = threading.Lock()  # one large image in memory at a time
+
+    def choose_network(self, name: str) -> list[Any]:
+        """-> part, layer, facts, channel, class, what to maximize. In words, if the network cannot be opened."""
+        try:
+            entry = self.catalogue.entry(name)
+        except PreimageError as error:
+            return [gr.skip(), gr.skip(), view.refusal(str(error)), gr.skip(), gr.skip(), gr.skip()]
+        group = entry.groups[len(entry.groups) // 2]
+        titles = [g.title for g in entry.groups]
+        what = [CLASS, CHANNEL] if entry.class_layer is not None else [CHANNEL]
+        rest = [class_choices(entry), gr.update(choices=what, value=what[0])]
+        return [gr.update(choices=titles, value=group.title), *self.choose_group(name, group.title), *rest]
+
+    def choose_group(self, name: str, title: str) -> list[Any]:
+        """-> layer, facts, channel."""
+        layers = self.catalogue.entry(name).group(title).layers
+        choices = [(view.layer_label(i), i.name) for i in layers]
+        return [gr.update(choices=choices, value=layers[-1].name), *self.choose_layer(name, layers[-1].name)]
+
+    def choose_layer(self, name: str, layer: str) -> list[Any]:
+        """-> facts, channel."""
+        entry = self.catalogue.entry(name)
+        info = entry.layer(layer)
+        return [view.layer_facts(entry, info), gr.update(maximum=info.shape[0] - 1, value=0, info=f"0 to {info.shape[0] - 1}")]
+
+    def choose_task(self, task: str, solver: str) -> list[Any]:
+        """-> explanation, photograph's part, unit's part, C, iterations, restarts."""
+        return [
+            view.explain(task),
+            gr.update(visible=task != "maximize"),
+            gr.update(visible=task == "maximize"),
+            gr.update(placeholder=own_C(task)),
+            self.choose_solver(solver, task),
+            gr.update(visible=task != "caricature"),
+        ]
+
+    def choose_solver(self, solver: str, task: str) -> Any:
+        """-> iterations."""
+        return gr.update(placeholder=own_iterations(solver, task))
+
+    def choose_what(self, what: str) -> list[Any]:
+        """-> class, channel."""
+        return [gr.update(visible=what == CLASS), gr.update(visible=what != CLASS)]
+
+    def choose_photograph(self, choice: str, upload: str | None) -> str:
+        """The preview, or why there is none."""
+        if choice != OWN:
+            return view.photograph(small(read(example(choice))), choice)
+        if upload is None:
+            return view.refusal("Drop an image below first.")
+        path = Path(upload)
+        try:
+            with self._decoding:
+                return view.photograph(small(read(path)), path.name)
+        except PreimageError as error:
+            return view.refusal(plain(error, path))
+
+    def upload(self, upload: str | None) -> list[Any]:
+        """-> which photograph, its preview."""
+        choice = OWN if upload is not None else "cat"
+        return [choice, self.choose_photograph(choice, upload)]
+
+    async def start(self, request: gr.Request, *values: Any) -> AsyncIterator[list[Any]]:
+        """-> the run's view, Start, Stop, Download; again and again until it is over. Closed early, it stops the run."""
+        session = str(request.session_hash)
+        try:
+            order = await asyncio.to_thread(self.order, *values)
+            job = self.desk.submit(session, order)
+        except PreimageError as error:
+            yield [view.refusal(str(error)), *buttons(False)]
+            return
+        except Exception:
+            _log.exception("An order failed: %s", values)
+            yield [view.refusal("This could not be started; the server's log says why. Try other settings."), *buttons(False)]
+            return
+        try:
+            while not job.over.is_set():
+                yield [view.run(job.look(), self.desk.ahead(job)), *buttons(True)]
+                await asyncio.sleep(LOOKS)
+            yield [view.run(job), *buttons(False, job)]
+        finally:
+            if not job.over.is_set():
+                self.desk.stop(session)
+
+    def stop(self, request: gr.Request) -> None:
+        """The Stop button, and a page that was closed."""
+        self.desk.stop(str(request.session_hash))
+
+    def order(
+        self,
+        task: str,
+        network: str,
+        layer: str,
+        choice: str,
+        upload: str | None,
+        what: str,
+        class_index: int | None,
+        channel: float | None,
+        C: str | None,
+        solver: str,
+        iterations: str | None,
+        seed: float | None,
+        restarts: float | None,
+    ) -> Order:
+        """The values of the page as an order; an empty C or number of evaluations is the task's own, as everywhere in preimage.
+
+        Raises PreimageError in words for what cannot be used.
+        """
+        if task not in view.TASKS:
+            raise InputError(f"There is no task {task!r}: choose one of {', '.join(view.TASKS)}.")
+        load_solvers()[solver]
+        entry = self.catalogue.entry(network)
+        image, unit = None, None
+        if task == "maximize":
+            layer, unit = self._unit(entry, layer, what, class_index, channel)
+        else:
+            image = self._image(choice, upload)
+        return Order(
+            task=task,
+            network=network,
+            layer=entry.layer(layer).name,
+            image=image,
+            unit=unit,
+            C=C_OF[task] if blank(C) else number("C", typed("C", C), 1e-6, 1e9),
+            solver=solver,
+            iterations=_own(solver, task)
+            if blank(iterations)
+            else whole("Evaluations", typed("Evaluations", iterations), 1, MOST_ITERATIONS),
+            seed=whole("Seed", seed, 0, MOST_SEED),
+            restarts=whole("Restarts", restarts, 1, MOST_RESTARTS),
+        )
+
+    def _image(self, choice: str, upload: str | None) -> Path:
+        if choice != OWN:
+            return example(choice)
+        if upload is None:
+            raise InputError("Drop an image first, or choose one of the example photographs.")
+        path = Path(upload)
+        if not path.is_file():
+            raise InputError("The image that you dropped has been deleted by now: drop it again.")
+        try:
+            with self._decoding:
+                read(path)
+        except PreimageError as error:
+            raise ImageError(plain(error, path)) from None
+        return path
+
+    def _unit(self, entry: Entry, layer: str, what: str, index: int | None, channel: float | None) -> tuple[str, Any]:
+        if what == CLASS:
+            if entry.class_layer is None:
+                raise InputError(f"{entry.name} has no class names: choose a channel by its number.")
+            place = whole("Class", index, 0, len(entry.classes) - 1)
+            return entry.class_layer, unit_of(entry.classes, place)
+        return layer, whole("Channel", channel, 0, entry.layer(layer).shape[0] - 1)
+
+
+def buttons(going: bool, job: Job | None = None) -> list[Any]:
+    """-> Start, Stop, Download."""
+    archive = job.outcome.archive if job is not None and job.outcome is not None else None
+    return [
+        gr.update(interactive=not going),
+        gr.update(interactive=going),
+        gr.update(value=None if archive is None else str(archive), interactive=archive is not None),
+    ]
+
+
+def class_choices(entry: Entry) -> Any:
+    """Every class, with its number where several have the same name."""
+    names = [c if entry.classes.count(c) == 1 else f"{c} ({k})" for k, c in enumerate(entry.classes)]
+    return gr.update(choices=[(n, k) for k, n in enumerate(names)], value=favourite(entry.classes))
+
+
+def favourite(classes: tuple[str, ...]) -> int | None:
+    """A class that makes a good first picture, where there is one."""
+    return next((k for k, c in enumerate(classes) if c.startswith("tree frog")), 0) if classes else None
+
+
+def unit_of(classes: tuple[str, ...], index: int) -> Unit:
+    """A class by its name, which then is the result's label; by its number where the name is not its own."""
+    return classes[index] if classes.count(classes[index]) == 1 else index
+
+
+def own_C(task: str) -> str:
+    """What is written in the field while it is empty, which means the task's own."""
+    return f"default {C_OF[task]:,.0f}"
+
+
+def own_iterations(solver: str, task: str) -> str:
+    """The same for the evaluations."""
+    return f"default {_own(solver, task)}"
+
+
+def _own(solver: str, task: str) -> int:
+    return sum(s.iterations for s in tasks.own_stages(solver, task))
+
+
+def example(choice: str) -> Path:
+    """A packaged photograph by its name on the page."""
+    if choice not in EXAMPLES:
+        raise InputError(f"There is no photograph {choice!r}: choose one of {', '.join(EXAMPLES)}.")
+    return next(Path(p) for p in pictures.reference_images() if Path(p).name == EXAMPLES[choice])
+
+
+def read(path: Path) -> np.ndarray:
+    """A visitor's file as grey levels. Raises ImageError for what is no image, or too large a one."""
+    return pictures.read_image(path, max_pixels=MAX_PIXELS, formats=FORMATS)
+
+
+def small(levels: np.ndarray, side: int = 256) -> str:
+    """Grey levels (H, W[, C]) as a small JPEG in the page."""
+    height, width = levels.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    fitted = pictures.resize(levels, (max(1, round(height * scale)), max(1, round(width * scale))))
+    return preview(torch.from_numpy(np.array(np.atleast_3d(fitted).transpose(2, 0, 1))))
+
+
+def blank(text: str | None) -> bool:
+    return text is None or not text.strip()
+
+
+def typed(name: str, text: str | None) -> float:
+    try:
+        return float(text or "")
+    except ValueError:
+        raise InputError(f"{name} is a number, or left empty; got {(text or '')[:40]!r}.") from None
+
+
+def number(name: str, value: float | None, low: float, high: float) -> float:
+    if value is None or not math.isfinite(value) or not low <= value <= high:
+        raise InputError(f"{name} is a number from {low:g} to {high:g}; got {'nothing' if value is None else f'{value:g}'}.")
+    return float(value)
+
+
+def whole(name: str, value: float | None, low: int, high: int) -> int:
+    if value is None or not math.isfinite(value) or value != int(value) or not low <= value <= high:
+        raise InputError(f"{name} is a whole number from {low} to {high}; got {'nothing' if value is None else f'{value:g}'}.")
+    return int(value)

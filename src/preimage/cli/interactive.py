@@ -1,0 +1,66 @@
+"""preimage app. (A module named app would hide this package's own `app`.)"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from . import app
+from .common import guard
+from .options import Device
+
+
+@app.command(
+    "app",
+    epilog="Examples:\n\n  preimage app\n\n  preimage app --net NAME --port 8000\n\n"
+    "With --host 0.0.0.0 everybody who can reach this machine can use its time: there is no password.",
+)
+def interactive(
+    net: Annotated[
+        list[str] | None,
+        typer.Option("--net", metavar="NAME", help="Also offer this network, first in the list. Repeat for several.", show_default=False),
+    ] = None,
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="127.0.0.1 is this machine alone; 0.0.0.0 everybody.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(metavar="N", help="0 takes any that is free.", min=0, max=65535)] = 7860,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Runs at once.", min=1, show_default="one for each CPU, at most 4; 1 on an accelerator")
+    ] = None,
+    queue: Annotated[int, typer.Option(metavar="N", help="Runs that may wait; more are refused.", min=0)] = 8,
+    seconds: Annotated[float, typer.Option(metavar="S", help="The longest that one run may take.", min=1)] = 600.0,
+    keep: Annotated[float, typer.Option(metavar="S", help="Uploads and results are deleted after so long.", min=60)] = 3600.0,
+    device: Device = None,
+) -> None:
+    """Serve a page on which to invert, caricature and maximize, and to watch the images form.
+
+    Nothing on the page comes from, or goes to, any other machine. Ctrl-C ends it, and its files with it.
+    """
+    with guard():
+        from ..app.catalogue import Catalogue
+        from ..app.jobs import Desk
+        from ..app.server import is_loopback, listen, make, networks_here, private_folder, serve
+
+        catalogue = Catalogue(networks_here(net or []))
+        for name in net or []:
+            catalogue.entry(name)
+        local = is_loopback(host)
+        with listen(host, port) as bound, private_folder() as folder:
+            desk = Desk(folder, workers=workers or _share(device), queue=queue, seconds=seconds, keep=keep, device=device)
+            try:
+                application = make(catalogue, desk, local=local)
+                if not local:
+                    print(f"preimage: warning: served at {host}: anybody who can reach this machine can use it.", file=sys.stderr)
+                typer.echo(f"Open http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}/ (Ctrl-C ends it)")
+                serve(application, bound)
+            finally:
+                desk.close()
+
+
+def _share(device: str | None) -> int:
+    """Runs at once: one for each CPU that this process may use, but no more than 4 copies of a network in memory."""
+    if device not in (None, "cpu"):
+        return 1
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(usable, 4)

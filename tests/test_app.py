@@ -1,0 +1,523 @@
+"""The interactive page without a browser: what can be chosen, the runs, the handlers, the server's answers."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import os
+import re
+import struct
+import sys
+import time
+import zipfile
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import PIL.Image
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import preimage
+from preimage.app import jobs, view
+from preimage.app.catalogue import Catalogue, map_of
+from preimage.app.jobs import DONE, FAILED, RUNNING, STOPPED, WAITING, Desk, Job, Order
+from preimage.cli import app
+from preimage.errors import ImageError, InputError, PreimageError, UnknownName
+
+NAME = "squeezenet1_1"
+ERRORS_OF_OTHERS = [  # what Gradio and its server use of each other
+    "ignore::DeprecationWarning:gradio",
+    "ignore::DeprecationWarning:starlette",
+]
+pytestmark = [pytest.mark.filterwarnings(w) for w in (*ERRORS_OF_OTHERS, "ignore::preimage.PreimageWarning")]
+
+
+@pytest.fixture(scope="module")
+def catalogue():
+    return Catalogue([NAME])
+
+
+@pytest.fixture
+def desk(tmp_path):
+    desk = Desk(tmp_path, workers=1, queue=1)
+    yield desk
+    desk.close()
+
+
+@pytest.fixture
+def handlers(catalogue, desk):
+    pytest.importorskip("gradio", reason="the page needs the extra app")
+    from preimage.app.handlers import Handlers
+
+    return Handlers(catalogue, desk)
+
+
+@pytest.fixture
+def order(cat):
+    return Order("invert", NAME, "fire2", image=Path(cat), iterations=3)
+
+
+def finish(job: Job, seconds: float = 60.0) -> Job:
+    """Look at a run until it is over."""
+    end = time.monotonic() + seconds
+    while not job.over.wait(0.02):
+        assert time.monotonic() < end, "the run does not end"
+        job.look()
+    return job
+
+
+def begun(job: Job) -> Job:
+    """Look at a run until there is something to see."""
+    end = time.monotonic() + 60
+    while job.frame is None:
+        assert time.monotonic() < end and not job.over.is_set()
+        job.look()
+        time.sleep(0.01)
+    return job
+
+
+def unpacked(job: Job, folder: Path) -> preimage.Result:
+    """The result in a run's zip."""
+    assert job.outcome is not None, job.message
+    with zipfile.ZipFile(job.outcome.archive) as file:
+        file.extractall(folder)
+        (root,) = {Path(n).parts[0] for n in file.namelist()}
+    return preimage.load_result(folder / root)
+
+
+def header_of_png(width: int, height: int) -> bytes:
+    """A PNG that says how large it is and holds next to no pixels."""
+    body = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + body
+        + struct.pack(">I", zlib.crc32(body))
+        + struct.pack(">I", 999)
+        + b"IDAT"
+        + zlib.compress(b"")
+    )
+
+
+# What there is to choose
+
+
+def test_the_parts_hold_every_layer_once_and_in_order(net, catalogue):
+    entry = catalogue.entry(NAME)
+    assert [i.name for g in entry.groups for i in g.layers] == [i.name for i in net.layers()]
+    for group in entry.groups:
+        assert len({map_of(i) for i in group.layers}) == 1
+    assert all(map_of(a.layers[0]) != map_of(b.layers[0]) for a, b in zip(entry.groups, entry.groups[1:], strict=False))
+    assert entry.class_layer == "pool10" and len(entry.classes) == 1000
+
+
+@pytest.mark.parametrize("name", ["alexnet", "../squeezenet1_1", "/etc/passwd", "timm:resnet18"])
+def test_only_the_networks_of_the_page_are_opened(catalogue, name):
+    with pytest.raises(UnknownName, match="on this page"):
+        catalogue.entry(name)
+
+
+def test_a_network_brings_parts_a_part_layers_a_layer_channels(handlers, catalogue):
+    part, layer, facts, channel, named, what = handlers.choose_network(NAME)
+    assert part["value"] in part["choices"] and layer["value"] in [v for _, v in layer["choices"]]
+    for title in part["choices"]:
+        layer, facts, channel = handlers.choose_group(NAME, title)
+        info = catalogue.entry(NAME).layer(layer["value"])
+        assert channel["maximum"] == info.shape[0] - 1
+        assert f"{np.prod(info.shape):,} numbers" in facts
+    assert len(named["choices"]) == 1000 and what["value"] == what["choices"][0]
+
+
+def test_a_network_that_cannot_be_opened_says_what_to_install(handlers, monkeypatch):
+    def absent(name):
+        raise preimage.MissingExtra("pip install 'preimage[x]'")
+
+    monkeypatch.setattr(handlers.catalogue, "entry", absent)
+    *_, facts, _, _, _ = handlers.choose_network(NAME)
+    assert "preimage[x]" in facts and "refusal" in facts
+
+
+def test_the_smallest_network_stands_first_unless_another_is_asked_for():
+    from preimage.app.server import networks_here
+
+    assert networks_here()[0] == NAME and "vgg-f" not in networks_here(), "vgg-f comes without weights"
+    assert networks_here(["vgg-f"])[:2] == ["vgg-f", NAME]
+    assert len(networks_here([NAME])) == len(networks_here())
+
+
+def test_every_class_can_be_chosen_and_those_of_the_same_name_are_told_apart(handlers, catalogue):
+    *_, named, _ = handlers.choose_network(NAME)
+    assert [k for _, k in named["choices"]] == list(range(1000)) and len({label for label, _ in named["choices"]}) == 1000
+    from preimage.app.handlers import class_choices, unit_of
+
+    birds = replace(catalogue.entry(NAME), classes=("crane", "tree frog", "crane"))
+    assert class_choices(birds)["choices"] == [("crane (0)", 0), ("tree frog", 1), ("crane (2)", 2)]
+    assert [unit_of(birds.classes, k) for k in range(3)] == [0, "tree frog", 2]
+
+
+def test_a_task_shows_its_own_controls(handlers):
+    for task in view.TASKS:
+        explanation, picture, unit, C, iterations, restarts = handlers.choose_task(task, "paper")
+        assert view.TASKS[task][1] in explanation
+        assert picture["visible"] != unit["visible"] == (task == "maximize")
+        assert restarts["visible"] == (task != "caricature")
+        assert C["placeholder"] == {"invert": "default 100", "caricature": "default 1", "maximize": "default 10,000"}[task]
+        assert iterations["placeholder"] == ("default 350" if task == "invert" else "default 300")
+
+
+def test_what_is_left_empty_is_the_task_s_own(handlers):
+    for task, C in (("invert", 100.0), ("caricature", 1.0), ("maximize", 10_000.0)):
+        found = handlers.order(**ORDER | {"task": task, "C": None, "iterations": " ", "solver": "paper"})
+        assert (found.C, found.iterations) == (C, 350 if task == "invert" else 300)
+
+
+# Runs
+
+
+@pytest.mark.parametrize("task", ["invert", "caricature", "maximize"])
+def test_a_run_gives_bit_for_bit_what_the_library_gives(net, desk, order, cat, tmp_path, task):
+    order = replace(order, task=task, C=3.0, seed=5)
+    if task == "maximize":
+        order = replace(order, image=None, unit=7)
+    job = finish(desk.submit("a", order))
+    assert job.state == DONE, job.message
+    given = 7 if task == "maximize" else cat
+    wanted = getattr(preimage, task)(net.layer("fire2"), given, C=3.0, iterations=3, seed=5, progress=False)
+    result = unpacked(job, tmp_path / "out")
+    assert torch.equal(result.images, wanted.images)
+    assert result.config["solver"] == "fast" and not result.interrupted
+    assert job.curve[-1][0] == 3 or task == "maximize"
+    assert len(job.outcome.pictures) == 1
+    assert ("error" if task == "invert" else "activation") in job.outcome.captions[0]
+
+
+def test_runs_beside_each_other_do_not_mix(net, tmp_path):
+    """Two workers, four pages: the same network with other layers, photographs and seeds at the same time."""
+    photographs = [Path(p) for p in preimage.images.reference_images()]
+    orders = [
+        Order("invert", NAME, la, photographs[k % 3], seed=k, iterations=10) for k, la in enumerate(["fire2", "fire4", "pool1", "fire3"])
+    ]
+    desk = Desk(tmp_path, workers=2, queue=2)
+    try:
+        running = [desk.submit(str(k), o) for k, o in enumerate(orders)]
+        for k, (job, order) in enumerate(zip(running, orders, strict=True)):
+            finish(job)
+            alone = preimage.invert(net.layer(order.layer), order.image, iterations=10, seed=k, progress=False)
+            found = unpacked(job, tmp_path / f"out{k}")
+            assert found.config["representation"] == order.layer
+            assert torch.equal(found.images, alone.images), f"run {k} is not what it is alone"
+    finally:
+        desk.close()
+
+
+def test_a_stopped_run_keeps_what_was_found(desk, order, tmp_path):
+    job = begun(desk.submit("a", replace(order, iterations=1000)))
+    assert job.state == RUNNING and desk.job("a") is job
+    desk.stop("a")
+    assert finish(job).state == STOPPED
+    result = unpacked(job, tmp_path / "out")
+    assert result.interrupted and 1 <= result.evaluations < 1000
+    assert "found by then" in job.message and desk.job("a") is None
+
+
+def test_a_run_that_nobody_looks_at_is_stopped(desk, order, monkeypatch):
+    monkeypatch.setattr(jobs, "PATIENCE", 0.5)
+    job = begun(desk.submit("a", replace(order, iterations=1000)))
+    assert job.over.wait(20), "the run goes on"
+    assert job.state == STOPPED and job.outcome is None and job.frame.evaluations < 1000
+
+
+def test_a_run_ends_after_its_time(tmp_path, order):
+    desk = Desk(tmp_path, workers=1, seconds=0.5)
+    try:
+        job = finish(desk.submit("a", replace(order, iterations=1000)))
+        assert job.state == STOPPED and "Ended after 0.5 s" in job.message and job.outcome is not None
+    finally:
+        desk.close()
+
+
+def test_places_are_limited_and_a_page_has_one_run(desk, order):
+    long = replace(order, iterations=1000)
+    first = begun(desk.submit("a", long))
+    with pytest.raises(InputError, match="has a run already"):
+        desk.submit("a", long)
+    second = desk.submit("b", long)
+    assert second.state == WAITING and desk.ahead(second) == 0
+    with pytest.raises(InputError, match="All 2 places are taken"):
+        desk.submit("c", long)
+    desk.stop("b")
+    assert second.over.is_set() and second.state == STOPPED and second.outcome is None
+    third = desk.submit("c", order)
+    desk.stop("a")
+    assert finish(first).state == STOPPED and finish(third).state == DONE
+
+
+def test_an_error_of_the_library_is_shown_and_one_of_the_code_is_not(desk, order, tmp_path, monkeypatch, caplog):
+    secret = tmp_path / "notes.png"
+    secret.write_text("this is no image")
+    job = finish(desk.submit("a", replace(order, image=secret)))
+    assert job.state == FAILED and "not an image" in job.message
+    assert str(tmp_path) not in job.message and "notes.png" in job.message
+    monkeypatch.setattr(jobs.tasks, "invert", lambda *a, **k: 1 / 0)
+    job = finish(desk.submit("a", order))
+    assert job.state == FAILED and "ZeroDivisionError" in job.message and "division by zero" not in job.message
+    assert "division by zero" in caplog.text
+    assert 'role="alert"' in view.run(job)
+
+
+def test_old_results_are_deleted_and_new_ones_stay(tmp_path):
+    desk = Desk(tmp_path, keep=100)
+    try:
+        for name, age in (("old", 200), ("new", 10)):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "x.zip").write_bytes(b"x")
+            then = time.time() - age
+            os.utime(tmp_path / name, (then, then))
+        desk.sweep()
+        assert [p.name for p in tmp_path.iterdir()] == ["new"]
+    finally:
+        desk.close()
+
+
+def test_a_worker_keeps_few_networks(desk, order):
+    job = finish(desk.submit("a", order))
+    assert job.state == DONE
+
+    def shelf() -> list[str]:
+        return list(desk._own.__dict__["shelf"])
+
+    desk._pool.submit(lambda: desk._own.__dict__["shelf"].update({"x": None, "y": None})).result()
+    assert finish(desk.submit("a", order)).state == DONE
+    assert len(desk._pool.submit(shelf).result()) <= 3
+    desk._pool.submit(lambda: desk._own.__dict__["shelf"].pop(NAME)).result()
+    assert finish(desk.submit("a", order)).state == DONE
+    assert desk._pool.submit(shelf).result() == ["y", NAME]
+
+
+# The watcher of the loop
+
+
+def test_a_watcher_sees_the_images_form_and_does_not_change_them(net, cat):
+    seen = []
+    phi = net.layer("fire2")
+    watched = preimage.invert(
+        phi, cat, iterations=6, restarts=2, progress=False, watch=lambda n, x, e: seen.append((n, x.clone(), e.clone()))
+    )
+    plain = preimage.invert(phi, cat, iterations=6, restarts=2, progress=False)
+    assert torch.equal(watched.images, plain.images)
+    count, images, energy = seen[-1]
+    assert count == 6 and images.shape == plain.images.shape and energy.shape == (2,)
+    torch.testing.assert_close(energy, watched.trace["total"][-1])
+    assert 60 < float(images.mean()) < 200, "levels 0–255, not the canonical image around 0"
+
+
+def test_a_watcher_can_end_the_run(net, cat):
+    with pytest.raises(preimage.Interrupted) as stop:
+        preimage.invert(net.layer("fire2"), cat, iterations=500, progress=False, watch=lambda n, x, e: n > 1)
+    result = stop.value.result
+    assert result.interrupted and result.evaluations < 500 and result.status == ["ok"]
+
+
+# Handlers
+
+ORDER = {
+    "task": "invert", "network": NAME, "layer": "fire2", "choice": "cat", "upload": None, "what": "a class, by its name", "class_index": 0,
+    "channel": 0, "C": "100", "solver": "fast", "iterations": "3", "seed": 0, "restarts": 1,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"C": "nan"}, "C is a number"),
+        ({"C": "-1"}, "C is a number"),
+        ({"C": "<b>"}, "C is a number, or left empty; got '<b>'"),
+        ({"iterations": "0"}, "Evaluations is a whole number from 1 to 1000; got 0"),
+        ({"iterations": "1000000"}, "from 1 to 1000"),
+        ({"iterations": "2.5"}, "whole number"),
+        ({"restarts": 5}, "from 1 to 4"),
+        ({"seed": -1}, "Seed"),
+        ({"solver": "slow"}, "No solver named 'slow'"),
+        ({"task": "delete"}, "no task 'delete'"),
+        ({"network": "../x"}, "on this page"),
+        ({"layer": "../x"}, "No layer"),
+        ({"choice": "../../etc/passwd"}, "no photograph"),
+        ({"choice": "my own image"}, "Drop an image first"),
+        ({"choice": "my own image", "upload": "/nowhere/x.png"}, "has been deleted"),
+        ({"task": "maximize", "what": "channel", "channel": 999}, "Channel is a whole number from 0 to 127"),
+        ({"task": "maximize", "class_index": None}, "Class is a whole number"),
+    ],
+)
+def test_what_cannot_be_used_is_refused_in_words(handlers, change, words):
+    with pytest.raises(PreimageError, match=words):
+        handlers.order(**ORDER | change)
+
+
+def test_a_class_is_sought_in_the_last_layer_by_its_name(handlers, catalogue):
+    classes = catalogue.entry(NAME).classes
+    found = handlers.order(**ORDER | {"task": "maximize", "class_index": classes.index("tree frog")})
+    assert (found.layer, found.unit, found.image) == ("pool10", "tree frog", None)
+    assert handlers.order(**ORDER | {"task": "maximize", "what": "channel", "channel": 3}).layer == "fire2"
+
+
+def test_a_hundred_megapixels_are_refused_before_they_are_decoded(handlers, tmp_path):
+    path = tmp_path / "large.png"
+    path.write_bytes(header_of_png(10_000, 10_000))  # to decode it would end in "damaged"
+    with pytest.raises(ImageError, match="100,000,000 pixels, more than 32,000,000"):
+        handlers.order(**ORDER | {"choice": "my own image", "upload": str(path)})
+    choice, shown = handlers.upload(str(path))
+    assert choice == "my own image" and "100,000,000 pixels" in shown and str(tmp_path) not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words"),
+    [
+        ("text.png", b"just words\n" * 50, "not an image"),
+        ("empty.png", b"", "empty"),
+        ("page.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+        ("drawing.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n", "not an image"),
+        ("cut.png", header_of_png(64, 64), "damaged"),
+        ("bomb.png", header_of_png(60_000, 60_000), "32,000,000 pixels"),
+    ],
+)
+def test_what_is_no_usable_image_is_refused(handlers, tmp_path, name, data, words):
+    path = tmp_path / name
+    path.write_bytes(data)
+    with pytest.raises(ImageError, match=words) as refusal:
+        handlers.order(**ORDER | {"choice": "my own image", "upload": str(path)})
+    assert str(tmp_path) not in str(refusal.value) and name in str(refusal.value)
+
+
+def test_an_upload_is_shown_and_its_name_is_escaped(handlers, tmp_path):
+    path = tmp_path / "<img onerror=alert(1)>.png"
+    PIL.Image.new("L", (600, 20), 90).save(path)
+    choice, shown = handlers.upload(str(path))
+    assert choice == "my own image" and "data:image/jpeg" in shown
+    assert "<img onerror" not in shown and "&lt;img onerror" in shown
+    assert handlers.upload(None)[0] == "cat"
+
+
+def read_all(handlers, session, count=None, **change):
+    """What the page would be shown, up to `count` updates; then the page is closed."""
+
+    async def go():
+        shown = []
+        steps = handlers.start(SimpleNamespace(session_hash=session), *(ORDER | change).values())
+        async for update in steps:
+            shown.append(update)
+            if count is not None and len(shown) >= count:
+                await steps.aclose()
+        return shown
+
+    return asyncio.run(go())
+
+
+def test_a_run_is_shown_until_it_is_over(handlers):
+    shown = read_all(handlers, "a", iterations="12")
+    assert all(start["interactive"] is False and stop["interactive"] for _, start, stop, _ in shown[:-1])
+    last, start, stop, download = shown[-1]
+    assert 'data-state="done"' in last and start["interactive"] and not stop["interactive"]
+    assert download["interactive"] and Path(download["value"]).suffix == ".zip"
+    assert "12 evaluations" in last and "<polyline" in last and "error" in last
+
+
+def test_a_closed_page_stops_its_run(handlers, desk):
+    shown = read_all(handlers, "a", count=8, iterations="1000")
+    assert 'data-state="running"' in shown[-1][0]
+    job = desk.job("a")
+    assert job is None or job.stop.is_set()
+    end = time.monotonic() + 20
+    while desk.job("a") is not None:
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_refused_order_leaves_the_page_usable(handlers, desk):
+    ((shown, start, stop, download),) = read_all(handlers, "a", C="0")
+    assert "C is a number" in shown and start["interactive"] and not stop["interactive"] and not download["interactive"]
+    assert desk.job("a") is None
+
+
+def test_a_fault_of_the_page_itself_is_logged_and_said(handlers, desk, caplog):
+    ((shown, start, *_),) = read_all(handlers, "a", C=5)  # what no field of the page sends
+    assert "could not be started" in shown and "AttributeError" not in shown and start["interactive"]
+    assert "AttributeError" in caplog.text and desk.job("a") is None
+
+
+# The view
+
+
+def test_the_curve_is_finite_whatever_the_energy():
+    assert view._curve([(1, float("nan")), (2, 1.0)]) == ""
+    for values in ([3.0, 2.0, 1.0], [-1.0, -5.0], [1.0, 1.0], [float("inf"), 2.0, 1.0], [0.0, 1.0]):
+        drawn = view._curve(list(enumerate(values, start=1)))
+        assert "nan" not in drawn and "inf" not in drawn and "<polyline" in drawn
+
+
+def test_a_preview_is_small_and_of_the_right_size():
+    uri = jobs.preview(torch.rand(3, 227, 227) * 255)
+    import base64
+
+    data = base64.b64decode(uri.partition(",")[2])
+    assert PIL.Image.open(io.BytesIO(data)).size == (227, 227)
+
+
+# The server
+
+
+def test_an_address_that_is_taken_is_an_error_in_words():
+    from preimage.app.server import listen
+
+    with listen("127.0.0.1", 0) as first, pytest.raises(InputError, match="Choose another --port"):
+        listen("127.0.0.1", first.getsockname()[1])
+    with pytest.raises(InputError, match="cannot be served"):
+        listen("no.such.host.invalid", 0)
+
+
+def test_without_gradio_the_extra_is_named(catalogue, desk, monkeypatch):
+    from preimage.app.server import make
+
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    with pytest.raises(preimage.MissingExtra, match=r"preimage\[app\]"):
+        make(catalogue, desk)
+
+
+@pytest.mark.parametrize(("host", "warned", "local"), [("127.0.0.1", False, True), ("0.0.0.0", True, False)])
+def test_a_public_address_must_be_asked_for_and_warns(monkeypatch, host, warned, local):
+    from preimage.app import server
+
+    made = []
+    monkeypatch.setattr(server, "make", lambda catalogue, desk, **more: made.append(more))
+    monkeypatch.setattr(server, "serve", lambda app, bound: made.append(bound.getsockname()[0]))
+    done = CliRunner().invoke(app, ["app", "--port", "0", *(["--host", host] if warned else [])])
+    assert done.exit_code == 0 and made == [{"local": local}, host]
+    assert ("anybody who can reach this machine can use it" in done.stderr) == warned
+
+
+def test_the_page_of_the_documents_names_every_option():
+    import typer
+
+    options = {o for p in typer.main.get_command(app).commands["app"].params for o in p.opts}
+    table = (Path(__file__).parents[1] / "docs" / "app.md").read_text().split("|---|---|---|")[1].split("\n\n")[0]
+    assert set(re.findall(r"`(--\w+)", table)) == options
+
+
+def test_a_network_that_is_not_there_is_an_error_before_anything_is_served():
+    done = CliRunner().invoke(app, ["app", "--port", "0", "--net", "squeezenet1_2"])
+    assert done.exit_code == 2 and "Did you mean 'squeezenet1_1'" in done.stderr
+
+
+def test_the_environment_and_the_files_are_gone_afterwards(monkeypatch):
+    from preimage.app.server import private_folder
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
+    monkeypatch.delenv("GRADIO_TEMP_DIR", raising=False)
+    with private_folder() as folder:
+        assert os.environ["GRADIO_TEMP_DIR"] == str(folder) and os.environ["GRADIO_ANALYTICS_ENABLED"] == "False"
+        assert folder.stat().st_mode & 0o077 == 0, "others can read the folder"
+        (folder / "x").write_bytes(b"x")
+    assert not folder.exists() and os.environ["HF_HUB_OFFLINE"] == "0" and "GRADIO_TEMP_DIR" not in os.environ
