@@ -7,7 +7,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import pytest
@@ -52,9 +52,15 @@ def test_a_key_changes_with_every_setting_that_changes_the_image_and_with_no_nam
     assert {replace(job, name="frog", image="photo", variant="v").key, job.key} == {job.key}
 
 
-def test_a_setting_at_its_default_does_not_enter_the_key():
+def test_a_setting_that_is_added_later_changes_no_key_until_it_is_used():
+    @dataclass(frozen=True, kw_only=True)
+    class Later(Job):
+        sharpness: float = 1.0
+
     job = small_jobs(1)[0]
-    assert replace(job, beta=2.0, seed=0).key == job.key  # so that a setting that is added later changes no key
+    settings = {f.name: getattr(job, f.name) for f in fields(job)}
+    assert Later(**settings).key == job.key
+    assert Later(**settings, sharpness=2.0).key != job.key
 
 
 def test_a_key_changes_with_the_code_but_not_with_its_comments(monkeypatch):
@@ -181,7 +187,8 @@ def test_a_result_takes_the_place_of_its_failure(store, outcomes):
 def test_half_a_result_under_the_right_name_is_replaced(store, outcomes):
     job, outcome = outcomes[0]
     folder = store.folder(job.key)
-    (folder / "job.json").unlink()
+    for name in ("job.json", "result.json"):
+        (folder / name).unlink()
     assert not store.done(job.key)
     store.save(job, outcome.result, outcome.metrics, 1.0)
     assert store.done(job.key) and store.result(job.key).images.shape == outcome.result.images.shape
