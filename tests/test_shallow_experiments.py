@@ -236,7 +236,7 @@ def test_the_score_is_the_inner_product_without_the_outer_ring() -> None:
     assert isinstance(phi, Representation)
     with pytest.raises(InputError, match=r"\(48, 40\)"):
         phi(torch.zeros(1, 1, 64, 64))
-    assert hog_template(w[:27], iterations=3, progress=False).config["Z"] == 1.0
+    assert hog_template(w[:27], iterations=3, progress=False).config["Z"] == [1.0]
 
 
 @pytest.mark.parametrize(("shape", "planes"), [((6, 4, 27), 27), ((27, 6, 4), 27), ((6, 4, 31), 31), ((6, 4, 32), 31), ((32, 6, 4), 31)])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from ..errors import InputError
 from ..networks.network import find_card
 from ..representations.cnn import LayerInfo, layers, with_title
 from ..representations.receptive_field import Span
@@ -33,7 +34,8 @@ class Geometry:
 def geometry(network: str) -> Geometry:
     """Of a network by its name. Raises what `find_card` raises for the name, and what the module raises if it does not run."""
     card = find_card(network)
-    assert card.space.size is not None
+    if card.space is None or card.space.size is None:
+        raise InputError(f"{network} does not say its pixels, so its receptive fields cannot be drawn.")
     with torch.device("meta"):
         module = card.build()
         found = layers(module, card.space)
