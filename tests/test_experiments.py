@@ -20,6 +20,7 @@ from preimage.errors import InputError, UnknownName
 from preimage.experiments import known_experiments
 from preimage.experiments.base import Found, Study, curve, interval
 from preimage.experiments.classes import Classes
+from preimage.experiments.figures import draw_mosaics
 from preimage.experiments.neighbourhood import central_box
 from preimage.experiments.neurons import Neurons
 from preimage.experiments.restarts import Restarts
@@ -135,6 +136,20 @@ def test_the_box_is_where_the_central_features_have_a_gradient(layer):
     seen = gradient.abs().sum(dim=(0, 1)) > 0
     rows, columns = (torch.nonzero(seen.any(dim=d)).flatten() for d in (1, 0))
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (top, bottom, left, right)
+
+
+def test_a_figure_is_whole_with_a_white_edge_and_the_same_each_time(tmp_path):
+    blue = torch.tensor([0.0, 0.0, 255.0]).view(1, 3, 1, 1).expand(4, 3, 40, 40)
+    files = [f"a-layer.{kind}" for kind in ("png", "svg", "pdf")]
+    assert draw_mosaics(tmp_path, "a/layer", [(f"layer {k}", blue) for k in range(3)]) == files[:1]
+    before = [(tmp_path / name).read_bytes() for name in files]
+    with PIL.Image.open(tmp_path / files[0]) as picture:
+        pixels = np.asarray(picture.convert("RGB")).astype(int)
+    edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
+    assert all((edge > 200).all() for edge in edges)
+    assert 0.4 < (pixels[..., 0] < 50).mean() < 0.98
+    draw_mosaics(tmp_path, "a/layer", [(f"layer {k}", blue) for k in range(3)])
+    assert [(tmp_path / name).read_bytes() for name in files] == before
 
 
 def test_restarts_are_those_of_one_call_with_all_of_them(study):
