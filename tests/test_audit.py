@@ -85,11 +85,11 @@ def study(tmp_path_factory, photographs):
 
 def measured(study, images, **settings):
     """The audit's summary where each photograph's reconstruction is the given image, levels 0–255."""
-    experiment = Leakage(**settings)
+    experiment = Leakage(**{"C": (100.0,)} | settings)
     jobs = experiment.jobs(study)
     place = {p.sha: k for k, p in enumerate(study.photographs)}
     for job in jobs:
-        study.store.save(job, _result(images[place[job.original]][None]), {}, 1.0)
+        study.store.save(job, _result(images[place[job.original]][None]), {"error": 1.0}, 1.0)
     out = study.store.path / "summary" / "audit"
     out.mkdir(parents=True, exist_ok=True)
     return experiment.summarise(study, Found(study.store, jobs), out)
@@ -124,6 +124,20 @@ def test_another_image_in_its_place_is_never_found_and_gets_what_the_guess_gets(
     assert rows[0]["error of another"] == pytest.approx(np.mean([r["error"] for r in rows]), rel=1e-4)
 
 
+def test_of_several_c_the_best_fit_of_each_image_counts_and_not_the_best_picture(study):
+    original = levels(study)
+    experiment = Leakage((20.0, 100.0))
+    jobs = experiment.jobs(study)
+    assert [job.C for job in jobs] == [20.0] * 3 + [100.0] * 3
+    fits = [0.5, 0.1, 0.2, 0.3, 0.4, 0.1]  # of the first image C = 100 fits better, of the second C = 20, of the third C = 100
+    for k, (job, fit) in enumerate(zip(jobs, fits, strict=True)):
+        chosen = k in (1, 3, 5)
+        image = original[k % 3] if chosen else original[k % 3] * 0 + 300
+        study.store.save(job, _result(image[None] + 1), {"error": fit}, 1.0)
+    row = experiment.summarise(study, Found(study.store, jobs), study.store.path / "summary").rows[0]
+    assert row["psnr"] > 40 and row["found by pixels"] == 1.0 and row["images"] == 3
+
+
 def test_the_guesses_are_the_mean_of_the_others_and_chance(study):
     original = levels(study)
     rows = {row["layer"]: row for row in measured(study, original + 1).rows}
@@ -149,12 +163,12 @@ def test_what_is_not_to_be_had_is_left_out_and_said(study, monkeypatch, tmp_path
 
 def test_a_layer_whose_jobs_failed_is_left_out_and_none_at_all_is_an_error(study, tmp_path):
     alone = Study(Store.open(tmp_path / "store"), study.images, layers=("fire2", "fire9"))
-    experiment = Leakage()
+    experiment = Leakage((100.0,))
     jobs = experiment.jobs(alone)
     with pytest.raises(InputError, match="None of the audit's jobs"):
         experiment.summarise(alone, Found(alone.store, jobs), tmp_path)
     for job in jobs[:2]:
-        alone.store.save(job, _result(alone.net.space.decode(alone.store.input(job.original))), {}, 1.0)
+        alone.store.save(job, _result(alone.net.space.decode(alone.store.input(job.original))), {"error": 1.0}, 1.0)
     summary = experiment.summarise(alone, Found(alone.store, jobs), tmp_path)
     assert (summary.rows[0]["layer"], summary.rows[0]["images"]) == ("fire2", 2) and summary.rows[1]["layer"] != "fire9"
     assert math.isnan(summary.curves[0]["y"][1])
@@ -199,7 +213,7 @@ def command(*arguments):
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory, photographs):
     out = tmp_path_factory.mktemp("command") / "audit"
-    options = ["--layers", "conv1", "--bits", "2", "--iterations", "3", "-q", "--workers", "1"]
+    options = ["--layers", "conv1", "--bits", "2", "--C", "100", "--iterations", "3", "-q", "--workers", "1"]
     return out, [*photographs[:2], "-o", out, *options]
 
 
@@ -250,7 +264,7 @@ def test_one_image_cannot_be_audited(photographs, tmp_path):
 
 
 def test_the_function_gives_the_table_and_saves_everything(photographs, tmp_path):
-    found = preimage.audit("squeezenet1_1", photographs[:2], "conv1", iterations=2, lpips=None, workers=1, progress=False)
+    found = preimage.audit("squeezenet1_1", photographs[:2], "conv1", C=100, iterations=2, lpips=None, workers=1, progress=False)
     assert [r["layer"] for r in found.table] == ["conv1", "mean of the other images", "another image"]
     assert not found.failed and RISK in found.text()
     page = found.save(tmp_path / "saved")

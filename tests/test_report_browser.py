@@ -121,6 +121,10 @@ def test_the_enlarged_view_works_by_keyboard_alone_and_keeps_the_focus(visit, pa
     page.locator("#viewer-close").focus()
     page.keyboard.press("Enter")
     assert not viewer(page).open
+    page.keyboard.press("Enter")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Escape")
+    assert focused(page) == page.locator("button.picture").nth(1).get_attribute("aria-label")  # where one has come to
 
 
 def column(page, name):

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 NAME = "audit"
 PAGE = "audit.html"
+STRENGTHS = (20.0, 100.0)  # the larger is better for early layers, the smaller for late ones
 SPREAD = 8  # layers that are audited unless they are named
 BLUR = 4.0  # pixels: what a face or a scene looks like to somebody without their glasses; less is the noise of the attack
 EXACT = "exact"
@@ -111,7 +112,7 @@ def audit(
     layers: Sequence[str] | str = (),
     *,
     weights: str = "default",
-    C: float = 100.0,
+    C: float | Sequence[float] = STRENGTHS,
     release: Sequence[str] = (),
     out: str | os.PathLike[str] | None = None,
     solver: str = "fast",
@@ -128,7 +129,8 @@ def audit(
     nothing for `SPREAD` of the layers that compute something, evenly from the first to the last. release: beside the exact
     features also these, as in `parse_release` (["bits:4", "noise:0.1"]). out: the folder of the store, in which an audit that was
     stopped goes on; None keeps it as long as the `Audit`. lpips: its network, where its weights are there; a note says if they are
-    not. C, solver, iterations, seed, device: as in `preimage.invert`. workers: processes.
+    not. C: one or several; of each image's reconstructions the one with the smallest feature error counts, which an attacker can see
+    too. solver, iterations, seed, device: as in `preimage.invert`. workers: processes.
     Raises InputError for fewer than two images, and what `load_network` and the layers raise.
     """
     from .experiments.study import run_study
@@ -139,7 +141,7 @@ def audit(
     store = Store.open(tempfile.mkdtemp(prefix="preimage-audit-") if out is None else out)
     study = Study(store, [Path(i) for i in images], network, weights, (), solver, iterations, seed, device)
     study = replace(study, layers=_layers(study, layers))
-    experiment = Leakage(C, (EXACT, *release), lpips)
+    experiment = Leakage((C,) if isinstance(C, (int, float)) else C, (EXACT, *release), lpips)
     done, _ = run_study(study, {NAME: experiment}, workers=workers, progress=progress)
     summary = experiment.found
     if summary is None:
@@ -171,16 +173,24 @@ class Leakage:
     )
     quirks: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, C: float = 100.0, releases: Sequence[str] = (EXACT,), lpips: str | None = None) -> None:
+    def __init__(self, C: Sequence[float] = STRENGTHS, releases: Sequence[str] = (EXACT,), lpips: str | None = None) -> None:
         for text in releases:
             if text != EXACT:
                 parse_release(text)
+        if not C:
+            raise InputError("An audit needs at least one C, the weight of the features.")
         self.C, self.releases, self.lpips = C, tuple(dict.fromkeys(releases)), lpips
         self.found: Summary | None = None
 
     def jobs(self, study: Study) -> list[Job]:
         """Layer by layer, so that what is there early is there for every photograph."""
-        return [self._job(study, info.name, r, photo) for info in study.chosen for r in self.releases for photo in study.photographs]
+        return [
+            self._job(study, info.name, C, release, photo)
+            for info in study.chosen
+            for release in self.releases
+            for C in self.C
+            for photo in study.photographs
+        ]
 
     def summarise(self, study: Study, found: Found, out: Path) -> Summary:
         """The table and the curves; also kept as `found`."""
@@ -192,7 +202,7 @@ class Leakage:
         for layer in layers:
             for release in self.releases:
                 if records := found.where(layer=layer, release=None if release == EXACT else release):
-                    measured[layer, release] = comparison.measure(layer, records)
+                    measured[layer, release] = comparison.measure(layer, _best(records))
         if not measured:
             raise InputError("None of the audit's jobs has a result.")
         guesses = comparison.guesses()
@@ -208,8 +218,8 @@ class Leakage:
         self.found = Summary(self.title, self.caption, columns, rows, figures, curves, notes=notes)
         return self.found
 
-    def _job(self, study: Study, layer: str, release: str, photo: Photo) -> Job:
-        return study.job(NAME, "invert", photo=photo, layer=layer, C=float(self.C), release=None if release == EXACT else release)
+    def _job(self, study: Study, layer: str, C: float, release: str, photo: Photo) -> Job:
+        return study.job(NAME, "invert", photo=photo, layer=layer, C=float(C), release=None if release == EXACT else release)
 
     def _curves(self, layers: Sequence[str], measured: Any, guesses: Any) -> list[dict[str, Any]]:
         """By what they measure: one curve a number; with several releases, one a release of the first number."""
@@ -313,6 +323,16 @@ def _layers(study: Study, layers: Sequence[str] | str) -> Sequence[str]:
     names = [i.name for i in study.features]
     count = min(SPREAD, len(names))
     return [names[round(k * (len(names) - 1) / max(count - 1, 1))] for k in range(count)]
+
+
+def _best(records: Sequence[Record]) -> list[Record]:
+    """Of each photograph's records the one that fits what is known of its features best."""
+    found: dict[Any, Record] = {}
+    for record in records:
+        place = record.config["original"]
+        if place not in found or record.metrics["error"] < found[place].metrics["error"]:
+            found[place] = record
+    return list(found.values())
 
 
 def _row(layer: str, release: str, values: Mapping[str, Tensor], features: int | None) -> dict[str, Any]:

@@ -26,7 +26,12 @@ def audit(
     layers: Annotated[
         str, typer.Option(metavar="A,B,...", help="Layers by name, or all.", show_default="eight, from the first to the last")
     ] = "",
-    C: Annotated[float, typer.Option("--C", metavar="NUMBER", help="Weight of the features against the regularizers.")] = 100.0,
+    C: Annotated[
+        list[float] | None,
+        typer.Option(
+            "--C", metavar="NUMBER", help="Weight of the features; repeat: the best fit of each image counts.", show_default="20 and 100"
+        ),
+    ] = None,
     bits: Annotated[
         list[int] | None, typer.Option(metavar="N", help="Also with features quantised to N bits; repeat.", show_default=False)
     ] = None,
@@ -51,7 +56,7 @@ def audit(
     """
     with guard():
         from ..experiments.shallow_table import find_images
-        from ..leakage import PAGE
+        from ..leakage import PAGE, STRENGTHS
         from ..leakage import audit as run_audit
 
         chosen = "all" if layers == "all" else [name for name in layers.split(",") if name]
@@ -62,7 +67,7 @@ def audit(
                 find_images(images),
                 chosen,
                 weights=weights,
-                C=C,
+                C=C or STRENGTHS,
                 release=release,
                 out=out,
                 solver=solver,
