@@ -73,9 +73,9 @@ def invert(
     phi: a representation. image: a path, PIL image, uint8 array (H, W[, C]) or canonical tensor ([B,] C, H, W), or a list of them;
     fit="squash" resizes without keeping the aspect ratio, as the paper did. mask: which features count, a tensor that broadcasts
     to one sample's features or one of `preimage.masks`. restarts: different starts for each image, all in one batch, image by image.
-    solver: "fast", "paper", "fourier-adam", "adam", "lbfgs" or a solver; iterations: instead of its own number; stages: instead of
-    its own, as the one stage of the paper's HOG experiment, (Stage(300),). seed: one number (each sample's own seed is made of it, the image and
-    the restart), or one for each sample as `Result.seeds` lists them. device, dtype: where and in which precision to compute;
+    solver: "fast", "paper", "fourier-adam", "adam", "lbfgs" or a solver; iterations: instead of its own number; stages: instead of its
+    own, as the one stage of the paper's HOG experiment, (Stage(300),). seed: one number (each sample's own seed is made of it, the
+    image and the restart), or one for each sample as `Result.seeds` lists them. device, dtype: where and in which precision to compute;
     None is where the weights are, in float32. jitter: the amount, by default the paper's rule
     max(round(stride/4), 1). bound: B₊. regularizers: by name, instead of the paper's. frames: keep every so many iterations.
     batch: samples evaluated together; None is 1 on a CPU, where no bit of a sample then depends on the others, and all on a GPU.
