@@ -130,7 +130,7 @@ def test_stages_that_are_none_are_refused(stages: object) -> None:
 
 
 def test_fast_takes_the_rate_that_a_descriptor_asks_for(folder: Path) -> None:
-    photo, options = folder / "photos" / "coffee.png", {"iterations": 10, "progress": False}
+    photo, options = folder / "photos" / "coffee.png", {"stages": (Stage(10),), "progress": False}
     fast = preimage.invert(HOG(), photo, **options)
     assert fast.config["fast_rate"] == 8.0
     assert torch.equal(fast.images, preimage.invert(HOG(), photo, solver=FourierAdam(rate=8), **options).images)

@@ -34,8 +34,8 @@ from .units import as_indices
 
 Plain = str | int | float | bool | None | list[Any]
 _SOURCES = (
-    "energy.py", "optimize.py", "solvers.py", "regularizers.py", "starts.py", "units.py", "tasks.py", "pixelspace.py", "images.py",
-    "jobs.py", "representations", "networks", "stats/accumulators.py",
+    "energy.py", "optimize.py", "solvers.py", "quasinewton.py", "regularizers.py", "starts.py", "units.py", "tasks.py", "pixelspace.py",
+    "images.py", "jobs.py", "representations", "networks", "stats/accumulators.py",
 )  # fmt: skip
 _NAMES_ONLY = ("image", "variant", "name", "weights")  # what a person calls it; weights are known by their hash
 _ONE_BY_ONE = ("original", "image", "unit", "name", "restart", "seed", "variant")  # what may differ within a batch

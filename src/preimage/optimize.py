@@ -142,8 +142,8 @@ class Run:
         self.frames: list[Tensor] = []
         self._tick, self._every, self._watch = tick, every, watch
         self._records: list[Tensor] = []
-        slices = [slice(k, k + batch) for k in range(0, len(x0), batch)]
-        self._parts = [(s, energy.part(s)) for s in slices]
+        self.parts = [slice(k, k + batch) for k in range(0, len(x0), batch)]  # samples evaluated together
+        self._parts = [(s, energy.part(s)) for s in self.parts]
         self._canvas = x0.shape[-2:]
         self.good_x = x0.detach()
         self.good = self.alive = self.alive_now = torch.ones(len(x0), dtype=torch.bool, device=x0.device)

@@ -1,15 +1,17 @@
-"""The solvers: the paper's, Adam in pixels, Adam in 1/f-scaled Fourier coordinates ("fast"), and L-BFGS."""
+"""The solvers: the paper's, the fast one, Adam in pixels and in 1/f-scaled Fourier coordinates, and L-BFGS in pixels."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from .optimize import SOLVERS, Offsets, Run, Stage
+from .quasinewton import Descent
 
 WARM_UP = 0.1  # of the run: full first steps would close the units that the start has open
 
@@ -62,8 +64,27 @@ class Adam:
 
 @SOLVERS.register("fast")
 @dataclass(frozen=True)
+class Fast:
+    """Explore with `FourierAdam` in the stages with jitter, then descend with a quasi-Newton method in those without: the default.
+
+    The descent is L-BFGS around an estimate of the curvature in bands of frequency and in places (`preimage.quasinewton`): one
+    evaluation a step, no line search, and the energy of the image kept never rises. rate: of the exploration, as `FourierAdam`'s.
+    What each part gave is in docs/solvers.md.
+    """
+
+    rate: float = 14.0
+
+    def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
+        for jitter, group in groupby(stages, key=lambda s: s.jitter):
+            part = list(group)
+            x = FourierAdam(self.rate)(run, x, part) if jitter else _descend(run, run.crop(x), sum(s.iterations for s in part))
+        return x
+
+
+@SOLVERS.register("fourier-adam")
+@dataclass(frozen=True)
 class FourierAdam:
-    """Adam on the Fourier coefficients of x divided by 1/f, the spectrum of natural images: "fast", the default.
+    """Adam on the Fourier coefficients of x divided by 1/f, the spectrum of natural images.
 
     Equal steps on these coordinates are steps of 1/f on the coefficients, so large structures move first and far, as they
     have to in a photograph. The coordinates span all images: nothing is left out, the energy is the same, only the path
@@ -135,6 +156,18 @@ class LBFGS:
         energy_old, g_old = run.evaluate(x)
         energy_kept = torch.where(enough, energy_new, energy_old)
         return torch.where(keep, trial, x), energy_kept, torch.where(keep, g_new, g_old), bool(enough.any())
+
+
+def _descend(run: Run, x: Tensor, iterations: int) -> Tensor:
+    """Each part of the batch by itself, so that where samples are evaluated one by one no bit of one depends on the others."""
+    energy, gradient = run.evaluate(x)
+    searches = [Descent(x[part].clone(), energy[part], gradient[part].clone()) for part in run.parts]
+    for _ in range(iterations - 1):
+        x = run.ball(torch.cat([search.ask() for search in searches]))
+        energy, gradient = run.evaluate(x)
+        for part, search in zip(run.parts, searches, strict=True):
+            search.tell(x[part], energy[part], gradient[part])
+    return torch.cat([search.x for search in searches])
 
 
 def spectrum(height: int, width: int) -> Tensor:

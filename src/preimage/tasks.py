@@ -41,9 +41,12 @@ _PAPER = (Stage(300),)
 _STAGES: dict[str, dict[str, Sequence[Stage]]] = {
     "paper": {"invert": _PAPER_INVERT, "maximize": _PAPER, "caricature": _PAPER},
     "adam": {"invert": (Stage(250), Stage(50, jitter=False)), "maximize": _PAPER, "caricature": _PAPER},
-    "fast": {"invert": (Stage(60), Stage(240, jitter=False)), "maximize": (Stage(200),), "caricature": (Stage(100),)},
+    "fast": {"invert": (Stage(100),), "maximize": (Stage(200),), "caricature": (Stage(100),)},
+    "fourier-adam": {"invert": (Stage(60), Stage(240, jitter=False)), "maximize": (Stage(200),), "caricature": (Stage(100),)},
     "lbfgs": {"invert": (Stage(150),), "maximize": (Stage(150),), "caricature": (Stage(100),)},
 }
+_FAST_DESCENT = (Stage(100, jitter=False),)  # of invert at coarse strides; docs/solvers.md
+_FINE = 4.0  # pixels: up to this stride exploring is better than descending (docs/solvers.md)
 _DEFAULT_STAGES: Mapping[str, Sequence[Stage]] = {"invert": (Stage(200),), "maximize": (Stage(200),), "caricature": (Stage(200),)}
 
 
@@ -75,9 +78,9 @@ def invert(
     phi: a representation. image: a path, PIL image, uint8 array (H, W[, C]) or canonical tensor ([B,] C, H, W), or a list of them;
     fit="squash" resizes without keeping the aspect ratio, as the paper did. mask: which features count, a tensor that broadcasts
     to one sample's features or one of `preimage.masks`. restarts: different starts for each image, all in one batch, image by image.
-    solver: "fast", "paper", "adam", "lbfgs" or a solver; iterations: instead of its own number; stages: instead of its own, as the
-    one stage of the paper's HOG experiment, (Stage(300),). seed: one number (each sample's own seed is made of it, the image and
-    the restart), or one for each sample as `Result.seeds` lists them. device, dtype: where and in which precision to compute;
+    solver: "fast", "paper", "fourier-adam", "adam", "lbfgs" or a solver; iterations: instead of its own number; stages: instead of its
+    own, as the one stage of the paper's HOG experiment, (Stage(300),). seed: one number (each sample's own seed is made of it, the
+    image and the restart), or one for each sample as `Result.seeds` lists them. device, dtype: where and in which precision to compute;
     None is where the weights are, in float32. jitter: the amount, by default the paper's rule
     max(round(stride/4), 1). bound: B₊. regularizers: by name, instead of the paper's. frames: keep every so many iterations.
     batch: samples evaluated together; None is 1 on a CPU, where no bit of a sample then depends on the others, and all on a GPU.
@@ -104,7 +107,7 @@ def invert(
         weights = resolve(mask, phi0.shape[1:])
         amount = _jitter(phi, jitter)
         seeds, generators = sample_seeds(seed, keys, restarts)
-        start = noise(generators, (x0.shape[1], *amount.canvas(_size(x0))), setup.like)
+        start = setup.quiet * noise(generators, (x0.shape[1], *amount.canvas(_size(x0))), setup.like)
         target = phi0.repeat_interleave(restarts, dim=0)
         found, took = setup.minimize(Euclidean(None if weights is None else weights.to(phi0)), target, C, start, amount, seeds)
     return setup.result(
@@ -307,13 +310,12 @@ class _Setup:
 
     def minimize(self, loss: Loss, phi0: Tensor, C: float, start: Tensor, jitter: Jitter, seeds: Sequence[int]) -> tuple[Minimum, float]:
         energy = Energy(loss, self.phi, phi0, C, self.regularizers)
-        stages = own_stages(self.solver, self.task) if self.stages is None else self.stages
         began = time.monotonic()
         found = minimize(
             energy,
             start,
             solver=self._method(),
-            stages=stages,
+            stages=self._plan(),
             iterations=self.iterations,
             jitter=jitter,
             ball=PixelBall(self.bound),
@@ -330,6 +332,20 @@ class _Setup:
     def _levels_to_watch(self, evaluations: int, x: Tensor, energy: Tensor) -> bool | None:
         assert self.watch is not None
         return self.watch(evaluations, self.phi.space.decode(x), energy)
+
+    @property
+    def quiet(self) -> float:
+        """What the original's start is multiplied by: 1, but where "fast" descends at once 1/4, and 1/j² for the paper's jitter j above
+        2: deep units answer strongly to noise."""
+        descends = self.solver == "fast" and not self._plan()[0].jitter
+        return 1.0 / max(2, _jitter(self.phi, None).amount) ** 2 if descends else 1.0
+
+    def _plan(self) -> Sequence[Stage]:
+        if self.stages is not None:
+            return self.stages
+        if self.task == "invert" and self.solver == "fast" and float(self.phi.stride) > _FINE:
+            return _FAST_DESCENT
+        return own_stages(self.solver, self.task)
 
     def _method(self) -> str | Solver:
         """ "fast" at the rate that the representation asks for, where it does; everything else as it was given."""

@@ -26,7 +26,7 @@ InputSize = Annotated[
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Run a program (.pt2, TorchScript): it can do anything that you can.")]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the result; it must be new or empty.")]
-Solver = Annotated[str, typer.Option(metavar="NAME", help="fast, paper, adam or lbfgs.")]
+Solver = Annotated[str, typer.Option(metavar="NAME", help="fast, paper, fourier-adam, adam or lbfgs.")]
 Iterations = Annotated[int | None, typer.Option(metavar="N", help="Instead of the solver's own number.", show_default=False)]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same image.")]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.", show_default="cpu")]

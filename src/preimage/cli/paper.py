@@ -166,7 +166,9 @@ def _run_study(
     net: Net = "squeezenet1_1",
     weights: Weights = "default",
     layers: Annotated[str, typer.Option(metavar="A,B,...", help="Layers by name.", show_default="the network's own")] = "",
-    solver: Annotated[str | None, typer.Option(metavar="NAME", help="fast, paper, adam or lbfgs.", show_default="fast")] = None,
+    solver: Annotated[
+        str | None, typer.Option(metavar="NAME", help="fast, paper, fourier-adam, adam or lbfgs.", show_default="fast")
+    ] = None,
     iterations: Iterations = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.")] = "cpu",

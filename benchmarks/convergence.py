@@ -1,0 +1,147 @@
+"""Evaluations that each solver needs to reach the energy at which the paper's solver ends, and the images' PSNR.
+
+python -m benchmarks.convergence [--cases fire2 …] [--images 4] [--json FILE] [--plot FILE] [--pictures DIR]
+
+Each solver runs afresh at each length, as a schedule depends on it. Energies are those of the returned image, without jitter.
+VGG-16 has random weights (He, seed 0) and a canvas of 112 pixels.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import preimage
+
+from .common import photographs, quartiles, write
+
+LENGTHS = (35, 50, 70, 100)
+SOLVERS = ("fast", "fourier-adam", "lbfgs")
+CASES = ("fire2", "fire4", "fire9", "conv10", "conv3_3", "hogb", "dsift")
+
+
+def representation(case: str) -> Any:
+    if case == "hogb":
+        return preimage.HOG(cell=8, bilinear=True)
+    if case == "dsift":
+        return preimage.DenseSIFT(bin=8)
+    if case == "conv3_3":
+        import torchvision
+
+        torch.manual_seed(0)
+        return preimage.Layer(torchvision.models.vgg16(weights=None).features, "14", space=preimage.PixelSpace.caffe(112), title=case)
+    return preimage.load_network("squeezenet1_1").layer(case)
+
+
+def encoded(phi: Any, paths: list[str]) -> Tensor:
+    size = (256, 256) if phi.space.size is None else None
+    return torch.cat([phi.space.encode(p, size=size) for p in paths])
+
+
+def run(phi: Any, x: Tensor, solver: str, iterations: int | None, C: float) -> tuple[dict[str, Any], Tensor]:
+    r = preimage.invert(phi, x, C=C, solver=solver, iterations=iterations, progress=False)
+    assert r.error is not None
+    psnr = preimage.metrics.psnr(r.images, r.originals).tolist()
+    found = {"energy": r.energy["total"].tolist(), "error": r.error.tolist(), "psnr": psnr, "seconds": r.config["seconds"]}
+    return found | {"evaluations": r.evaluations}, r.images
+
+
+def study(
+    case: str, paths: list[str], solvers: tuple[str, ...], C: float, show: Callable[[str], None]
+) -> tuple[dict[str, Any], list[Tensor]]:
+    """One case: the paper's end, and each solver at each length."""
+    phi = representation(case)
+    x = encoded(phi, paths)
+    paper, images = run(phi, x, "paper", None, C)
+    pictures = [phi.space.decode(x), images]
+    out: dict[str, Any] = {"C": C, "paper": paper, "solvers": {}}
+    for solver in solvers:
+        rows = []
+        for length in LENGTHS:
+            row, images = run(phi, x, solver, length, C)
+            row["ratio"] = [a / b for a, b in zip(row["energy"], paper["energy"], strict=True)]
+            rows.append(row)
+            if solver == "fast" and length in (35, 70, 100):
+                pictures.append(images)
+        out["solvers"][solver] = rows
+        cells = [f"{quartiles(r['ratio'])[1]:.3f} [{quartiles(r['ratio'])[0]:.3f}, {quartiles(r['ratio'])[2]:.3f}]" for r in rows]
+        psnr = [f"{sum(r['psnr']) / len(r['psnr']):.1f}" for r in rows]
+        reached = needed(rows)
+        show(f"| {case} | {solver} | {' | '.join(cells)} | {'–' if reached is None else f'{reached:.0f}'} | {', '.join(psnr)} |")
+    show(f"| {case} | paper, {paper['evaluations']} | | | | | | | | {sum(paper['psnr']) / len(paper['psnr']):.1f} |")
+    return out, pictures
+
+
+def needed(rows: list[dict[str, Any]]) -> float | None:
+    """Mean evaluations to the paper's energy over the images, linear between lengths; None where one image does not reach it."""
+    counts = []
+    for image in range(len(rows[0]["ratio"])):
+        before = None
+        for row in rows:
+            ratio = row["ratio"][image]
+            if ratio <= 1:
+                gap = 0.0 if before is None else (1 - ratio) / max(before["ratio"][image] - ratio, 1e-12)
+                counts.append(row["evaluations"] - gap * (row["evaluations"] - (before or row)["evaluations"]))
+                break
+            before = row
+        else:
+            return None
+    return sum(counts) / len(counts)
+
+
+def plot(cases: dict[str, Any], path: Path) -> None:
+    """Energy over the paper's against evaluations, one panel a case."""
+    from matplotlib.figure import Figure
+
+    columns = min(4, len(cases))
+    lines = -(-len(cases) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.8 * lines), layout="constrained")
+    for k, (case, found) in enumerate(cases.items()):
+        axes = figure.add_subplot(lines, columns, k + 1)
+        for solver, rows in found["solvers"].items():
+            at = [r["evaluations"] for r in rows]
+            low, median, high = zip(*[quartiles(r["ratio"]) for r in rows], strict=True)
+            (line,) = axes.plot(at, median, marker=".", label=solver)
+            axes.fill_between(at, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
+        axes.axhline(1.0, color="black", linewidth=0.8)
+        axes.set(title=case, yscale="log", xlabel="evaluations", ylabel="energy / paper's after 350")
+        axes.set_yticks([0.25, 0.5, 1, 2, 4, 8], ["¼", "½", "1", "2", "4", "8"])
+        axes.minorticks_off()
+        if k == 0:
+            axes.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    parser.add_argument("--solvers", nargs="+", default=list(SOLVERS))
+    parser.add_argument("--images", type=int, default=4, help="how many of the photographs, from the first")
+    parser.add_argument("--C", type=float, default=100.0)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--json", type=Path, default=Path("build/convergence.json"))
+    parser.add_argument("--plot", type=Path, default=None)
+    parser.add_argument("--pictures", type=Path, default=None, help="a folder for originals, paper's, and fast's after 35, 70, 100")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    print("| case | solver | " + " | ".join(map(str, LENGTHS)) + " | needed | PSNR, dB |\n|" + "---|" * (len(LENGTHS) + 4), flush=True)
+    cases: dict[str, Any] = {}
+    for case in given.cases:
+        cases[case], pictures = study(case, photographs()[: given.images], tuple(given.solvers), given.C, lambda s: print(s, flush=True))
+        write(given.json, {"benchmark": "convergence", "lengths": LENGTHS, "cases": cases})
+        if given.pictures is not None:
+            given.pictures.mkdir(parents=True, exist_ok=True)
+            rows = [torch.cat(list(images), dim=2) for images in pictures]  # originals, paper's, fast's: one row each
+            preimage.images.write_png(given.pictures / f"{case}.png", torch.cat(rows, dim=1))
+    if given.plot is not None:
+        plot(cases, given.plot)
+
+
+if __name__ == "__main__":
+    main()

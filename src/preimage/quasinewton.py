@@ -1,0 +1,185 @@
+"""A quasi-Newton search that knows images: limited-memory BFGS around a diagonal in frequency and in place, learned on the way."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+MEMORY = 20  # pairs of steps and changes of the gradient
+BANDS = 10  # bands of frequency for each colour component
+FADE = 0.8  # what an estimate keeps of its past at each step
+PRIOR = 0.05  # weight of the first guess in a band, in mean weights of a band
+FLOOR = 0.1  # weight of a uniform image in the estimate in place
+NEIGHBOURHOOD = 5  # pixels over which the estimate in place is averaged
+FIRST_STEP = 5.0  # root mean square of the first step, in grey levels
+
+
+class Descent:
+    """Where to look next, for some samples: `ask` gives a trial image, `tell` its energy and gradient.
+
+    A trial that does not lower the energy is not taken, but what it says about curvature is: no line search, one evaluation a step,
+    and the energy of the image kept never rises. x: (B, C, H, W); samples do not influence each other.
+    """
+
+    def __init__(self, x: Tensor, energy: Tensor, gradient: Tensor) -> None:
+        self.x, self.energy, self.gradient = x, energy, gradient
+        self._curvature = Curvature(x)
+        self._pairs = Pairs()
+        self._shorter = torch.ones_like(energy)
+
+    def ask(self) -> Tensor:
+        """The next image to evaluate (before any bound)."""
+        step = -self._pairs.solve(self.gradient, self._curvature)
+        if not len(self._pairs):
+            size = step.square().mean(dim=(1, 2, 3)).sqrt()
+            step = step * column(FIRST_STEP / size.clamp(min=1e-30))
+        return self.x + column(self._shorter) * step
+
+    def tell(self, x: Tensor, energy: Tensor, gradient: Tensor) -> None:
+        """What was found at the trial image x."""
+        s, y = x - self.x, gradient - self.gradient
+        convex = self._pairs.add(s, y)
+        self._curvature.learn(s, y)
+        better = energy < self.energy
+        self._shorter = torch.where(better, 1.0, self._shorter * torch.where(convex, 0.7, 0.3))
+        self.x = torch.where(column(better), x, self.x)
+        self.gradient = torch.where(column(better), gradient, self.gradient)
+        self.energy = torch.where(better, energy, self.energy)
+
+
+class Curvature:
+    """A diagonal estimate of the inverse Hessian, P·T'·diag(1/D)·T·P, T: cosine transform of decorrelated colours.
+
+    D is the curvature in each band of frequency and colour component, √(Σ|Ty|²/Σ|Ts|²) over recent steps s and their changes of
+    gradient y; P² the same in each place for what D leaves. The first guess is D ~ f^1.5, between the data term's and TV's f².
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        channels, height, width = like.shape[1:]
+        self._rows, self._columns = cosines(height).to(like), cosines(width).to(like)
+        self._colours = opponents(channels).to(like)
+        self._bands, centres = (t.to(like) for t in bands(height, width))
+        self._guess = centres.pow(1.5).expand(len(like), channels, -1)
+        self._steps = self._changes = torch.zeros_like(self._guess)
+        self._places = torch.ones_like(like[:, :1])
+        self._step_places = self._change_places = torch.zeros_like(self._places)
+        self._scale = self._spread(self._guess)
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """The estimate of the inverse Hessian times a gradient."""
+        return self._back(self._forth(gradient * self._places) * self._scale) * self._places
+
+    def learn(self, s: Tensor, y: Tensor) -> None:
+        """From a step s and the change of the gradient y; each pair counts the same however long it is."""
+        weight = column(1.0 / dot(s, s).clamp(min=1e-30))
+        s_waves, y_waves = self._forth(s), self._forth(y)
+        self._steps = FADE * self._steps + weight[..., 0] * self._power(s_waves)
+        self._changes = FADE * self._changes + weight[..., 0] * self._power(y_waves)
+        self._scale = self._spread(self._curvatures())
+        root = self._scale.sqrt()
+        s_flat, y_flat = self._back(s_waves / root), self._back(y_waves * root)
+        self._step_places = FADE * self._step_places + weight * s_flat.square().sum(dim=1, keepdim=True)
+        self._change_places = FADE * self._change_places + weight * y_flat.square().sum(dim=1, keepdim=True)
+        a, b = _blur(self._step_places), _blur(self._change_places)
+        uniform = (FLOOR * a.mean(dim=(1, 2, 3), keepdim=True)).clamp(min=1e-30)
+        self._places = ((a + uniform) / (b + uniform)).sqrt().sqrt()
+
+    def _curvatures(self) -> Tensor:
+        """D, (B, C, bands): where there were few steps in a band, drawn to the first guess at the level of the others."""
+        tiny = 1e-30
+        found = (self._changes.clamp(min=tiny) / self._steps.clamp(min=tiny)).sqrt().log()
+        guess = self._guess.log()
+        total = self._steps.sum(dim=(1, 2), keepdim=True).clamp(min=tiny)
+        guess = guess + ((found - guess) * self._steps).sum(dim=(1, 2), keepdim=True) / total
+        weight = PRIOR * self._steps.mean(dim=(1, 2), keepdim=True).clamp(min=tiny)
+        return ((found * self._steps + guess * weight) / (self._steps + weight)).exp()
+
+    def _forth(self, x: Tensor) -> Tensor:
+        return (self._rows @ (self._colours @ x.flatten(2)).view_as(x)) @ self._columns.T
+
+    def _back(self, waves: Tensor) -> Tensor:
+        x = (self._rows.T @ waves) @ self._columns
+        return (self._colours.T @ x.flatten(2)).view_as(x)
+
+    def _power(self, waves: Tensor) -> Tensor:
+        return waves.square().flatten(2) @ self._bands
+
+    def _spread(self, curvatures: Tensor) -> Tensor:
+        inverse: Tensor = (-curvatures.log() @ self._bands.T).exp()
+        return inverse.view(*inverse.shape[:2], len(self._rows), len(self._columns))
+
+
+class Pairs:
+    """Recent steps s and changes of gradient y, and the two-loop recursion over them (Nocedal & Wright, Algorithm 7.4)."""
+
+    def __init__(self) -> None:
+        self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def __len__(self) -> int:
+        return len(self._pairs)
+
+    def add(self, s: Tensor, y: Tensor) -> Tensor:
+        """Remember a pair; (B,) where its curvature is clearly positive. Elsewhere it counts nothing."""
+        along = dot(s, y)
+        convex = along > 1e-10 * (dot(s, s) * dot(y, y)).sqrt()
+        self._pairs.append((s, y, torch.where(convex, 1.0 / along.clamp(min=1e-38), 0.0)))
+        del self._pairs[:-MEMORY]
+        return convex
+
+    def solve(self, gradient: Tensor, inverse: Curvature) -> Tensor:
+        """The estimate of the inverse Hessian times a gradient."""
+        q, factors = gradient, []
+        for s, y, rho in reversed(self._pairs):
+            factors.append(rho * dot(s, q))
+            q = q - column(factors[-1]) * y
+        q = inverse(q)
+        for (s, y, rho), factor in zip(self._pairs, reversed(factors), strict=True):
+            q = q + column(factor - rho * dot(y, q)) * s
+        return q
+
+
+def cosines(n: int) -> Tensor:
+    """The orthonormal cosine transform of n samples (DCT-II) as a matrix: C @ x; C.T @ C is the identity. Its borders do not wrap.
+
+    >>> (cosines(4) @ torch.ones(4, dtype=torch.float64)).round().abs()
+    tensor([2., 0., 0., 0.], dtype=torch.float64)
+    """
+    k, i = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)
+    matrix = torch.cos(math.pi * k * (2 * i + 1) / (2 * n)) * math.sqrt(2 / n)
+    matrix[0] /= math.sqrt(2)
+    return matrix
+
+
+def opponents(channels: int) -> Tensor:
+    """Orthonormal colours: brightness, red against blue, green against both; for other than 3 channels the channels themselves."""
+    if channels != 3:
+        return torch.eye(channels)
+    return F.normalize(torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]]), dim=1)
+
+
+def bands(height: int, width: int) -> tuple[Tensor, Tensor]:
+    """How much each cosine belongs to each band, (H·W, bands), rows sum to 1; and the bands' frequencies, even on a log scale."""
+    f = torch.hypot(torch.arange(height)[:, None] / (2 * height), torch.arange(width) / (2 * width)).flatten()
+    lowest, highest = math.log(0.5 / max(height, width)), math.log(0.5 * math.sqrt(2))
+    place = (f.clamp(min=math.exp(lowest)).log() - lowest) / (highest - lowest) * (BANDS - 1)
+    weights = (1 - (place[:, None] - torch.arange(BANDS)).abs()).clamp(min=0)
+    return weights / weights.sum(dim=1, keepdim=True), torch.linspace(lowest, highest, BANDS).exp()
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """(B,) inner products."""
+    return (a * b).sum(dim=(1, 2, 3))
+
+
+def column(values: Tensor) -> Tensor:
+    """(B,) -> (B, 1, 1, 1)."""
+    return values.view(-1, 1, 1, 1)
+
+
+def _blur(x: Tensor) -> Tensor:
+    """Mean over a neighbourhood, at the border over what there is of it."""
+    side = NEIGHBOURHOOD
+    return F.avg_pool2d(x, side, stride=1, padding=side // 2, count_include_pad=False)

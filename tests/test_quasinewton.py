@@ -1,0 +1,155 @@
+"""The descent of `fast`: its transforms are rotations, its estimate of curvature is right where the truth is known, and it never rises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+import preimage
+from preimage.energy import Energy, Euclidean, InnerProduct
+from preimage.optimize import Stage, minimize
+from preimage.quasinewton import Curvature, Pairs, bands, cosines, dot, opponents
+from preimage.regularizers import Jitter
+from preimage.solvers import Fast, FourierAdam
+
+FIXED = (Stage(60, jitter=False),)
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 12, 3, stride=2), nn.ReLU()).requires_grad_(False)
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 16])
+def test_cosines_and_colours_are_rotations(n: int) -> None:
+    torch.testing.assert_close(cosines(n) @ cosines(n).T, torch.eye(n, dtype=torch.float64), rtol=0, atol=1e-12)
+    torch.testing.assert_close(opponents(3) @ opponents(3).T, torch.eye(3), rtol=0, atol=1e-6)
+    assert torch.equal(opponents(n if n != 3 else 4), torch.eye(n if n != 3 else 4))
+
+
+def test_cosines_are_scipys() -> None:
+    scipy = pytest.importorskip("scipy.fft")
+    x = torch.randn(9, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    torch.testing.assert_close(cosines(9) @ x, torch.from_numpy(scipy.dct(x.numpy(), norm="ortho")))
+
+
+def test_each_frequency_belongs_wholly_to_the_bands() -> None:
+    weights, centres = bands(12, 20)
+    torch.testing.assert_close(weights.sum(dim=1), torch.ones(240))
+    assert bool((weights >= 0).all())
+    assert bool((centres.diff() > 0).all())
+
+
+def test_the_estimate_of_the_inverse_hessian_stays_symmetric_and_positive() -> None:
+    g = torch.Generator().manual_seed(0)
+    inverse = Curvature(torch.zeros(1, 3, 6, 5, dtype=torch.float64))
+    for _ in range(4):
+        inverse.learn(*torch.randn(2, 1, 3, 6, 5, generator=g, dtype=torch.float64))
+    matrix = torch.stack([inverse(e.view(1, 3, 6, 5)).flatten() for e in torch.eye(90, dtype=torch.float64)])
+    torch.testing.assert_close(matrix, matrix.T, rtol=0, atol=1e-12 * matrix.abs().max().item())
+    assert torch.linalg.eigvalsh(matrix).min() > 0
+
+
+def test_curvature_that_depends_on_frequency_alone_is_found() -> None:
+    """y = H s with H = 5 f² in the cosines. Bands are wide, so a coefficient is right to a factor 2, over a range of 1000."""
+    n, g = 32, torch.Generator().manual_seed(0)
+    frequency = torch.hypot(torch.arange(n)[:, None] / (2 * n), torch.arange(n) / (2 * n)).clamp(min=0.5 / n).double()
+    rotate, hessian = cosines(n), 5 * frequency**2
+    inverse = Curvature(torch.zeros(1, 1, n, n, dtype=torch.float64))
+    for _ in range(30):
+        waves = torch.randn(1, 1, n, n, generator=g, dtype=torch.float64) / frequency  # the lowest bands have few coefficients
+        inverse.learn(rotate.T @ waves @ rotate, rotate.T @ (waves * hessian) @ rotate)
+    for row, col in [(1, 0), (2, 3), (0, 9), (15, 15), (31, 20)]:
+        wave = (rotate[row][:, None] * rotate[col])[None, None]
+        found = dot(wave, inverse(wave)) * hessian[row, col]
+        assert 0.5 < found.item() < 2.0, (row, col)
+
+
+def test_the_recursion_meets_the_secant_condition_and_leaves_out_concave_pairs() -> None:
+    g = torch.Generator().manual_seed(0)
+    s, y = torch.randn(2, 1, 1, 5, 5, generator=g, dtype=torch.float64)
+    y = y + 3 * s
+    pairs, inverse = Pairs(), Curvature(s)
+    assert pairs.add(s, y).tolist() == [True]
+    torch.testing.assert_close(pairs.solve(y, inverse), s)
+    before = pairs.solve(s, inverse)
+    assert pairs.add(s, -y).tolist() == [False]
+    torch.testing.assert_close(pairs.solve(s, inverse), before)
+
+
+def test_it_gives_the_best_image_that_it_saw() -> None:
+    """An energy with kinks and many minima: some trials must fail, and none of them may be kept."""
+    energy = Energy(Euclidean(), lambda x: (x / 3).sin() + (x.abs() / 40), torch.full((2, 1, 6, 6), 1.5), C=100.0)
+    start = 40 * torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+    found = minimize(energy, start, solver="fast", stages=FIXED)
+    assert bool((found.trace["total"].diff(dim=0) > 0).any())
+    torch.testing.assert_close(found.energy["total"], found.trace["total"].amin(dim=0))
+
+
+def test_a_quadratic_is_solved_to_rounding() -> None:
+    target = 60 * torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    energy = Energy(Euclidean(), lambda x: x[..., ::2, ::2], target, C=100.0, regularizers={"tv": preimage.TVBeta()})
+    found = minimize(energy, torch.zeros(2, 1, 8, 8, dtype=torch.float64), solver="fast", stages=[Stage(120, jitter=False)])
+    best = minimize(energy, torch.zeros(2, 1, 8, 8, dtype=torch.float64), solver="lbfgs", stages=[Stage(400)])
+    torch.testing.assert_close(found.energy["total"], best.energy["total"], rtol=1e-6, atol=0)
+
+
+def test_samples_have_the_same_bits_alone_and_together() -> None:
+    """On a CPU, where samples are evaluated one by one. 3·13·13 numbers a sample: no multiple of a vector's length."""
+    module, g = network(), torch.Generator().manual_seed(1)
+    target = module(40 * torch.randn(3, 3, 13, 13, generator=g))
+    start = 10 * torch.randn(3, 3, 13, 13, generator=g)
+
+    def solve(which: list[int]) -> torch.Tensor:
+        energy = Energy(Euclidean(), module, target[which])
+        return minimize(energy, start[which], solver="fast", stages=FIXED).x
+
+    together = solve([0, 1, 2])
+    assert torch.equal(together[1:2], solve([1]))
+    assert torch.equal(together[[2, 0]], solve([2, 0]))
+
+
+def test_stages_with_jitter_are_those_of_fourier_adam() -> None:
+    module, g = network(), torch.Generator().manual_seed(1)
+    energy = Energy(Euclidean(), module, module(40 * torch.randn(1, 3, 12, 12, generator=g)))
+    start = 40 * torch.randn(1, 3, 14, 14, generator=g)
+    found = [minimize(energy, start, solver=s, stages=[Stage(12)], jitter=Jitter(3)).x for s in (Fast(rate=7.0), FourierAdam(rate=7.0))]
+    assert torch.equal(*found)
+
+
+def test_a_descent_after_an_exploration_works_on_the_crop_and_goes_lower() -> None:
+    module, g = network(), torch.Generator().manual_seed(1)
+    energy = Energy(Euclidean(), module, module(40 * torch.randn(2, 3, 12, 12, generator=g)))
+    start = 40 * torch.randn(2, 3, 14, 14, generator=g)
+    explored = minimize(energy, start, solver="fast", stages=[Stage(15)], jitter=Jitter(3))
+    both = minimize(energy, start, solver="fast", stages=[Stage(15), Stage(15, jitter=False)], jitter=Jitter(3))
+    assert both.x.shape == (2, 3, 12, 12)
+    assert both.evaluations == 30
+    assert bool((both.energy["total"] < explored.energy["total"]).all())
+
+
+def test_seventy_evaluations_end_below_the_papers_three_hundred_and_fifty_on_hogb() -> None:
+    phi = preimage.HOG(bilinear=True)
+    photo = phi.space.encode(preimage.images.reference_images()[0], size=(64, 64))
+    fast = preimage.invert(phi, photo, iterations=70, progress=False)
+    paper = preimage.invert(phi, photo, solver="paper", progress=False)
+    assert (fast.evaluations, paper.evaluations) == (70, 350)
+    assert fast.energy["total"].item() < paper.energy["total"].item()
+
+
+def test_a_unit_that_answers_nothing_does_not_spoil_the_numbers() -> None:
+    energy = Energy(InnerProduct(1.0), lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x.mean((1, 2, 3))], 1), torch.eye(2), regularizers={})
+    with pytest.warns(preimage.errors.PreimageWarning, match="sample 1: the gradient of the loss was exactly zero"):
+        found = minimize(energy, torch.ones(2, 1, 4, 4), solver="fast", stages=[Stage(400, jitter=False)], batch=2)
+    assert bool(torch.isfinite(found.x).all())
+    assert found.status[0] == "ok"
+
+
+@pytest.mark.parametrize(("stride", "factor"), [(4, 1.0), (8, 1 / 4), (16, 1 / 16)])
+def test_fast_starts_nearer_to_grey_the_coarser_the_layer_and_the_paper_does_not(stride: int, factor: float) -> None:
+    phi = preimage.from_callable(lambda x: x[:, :, ::stride, ::stride], preimage.PixelSpace(32, "grey"))
+    phi.stride = stride
+    options = {"iterations": 3, "frames": 1, "jitter": 1, "progress": False}
+    fast, paper = (preimage.invert(phi, torch.full((1, 1, 32, 32), 20.0), solver=s, **options).frames[0] for s in ("fast", "paper"))
+    torch.testing.assert_close(fast, factor * paper)
