@@ -191,6 +191,7 @@ def test_a_long_run_on_a_deep_layer_explores_and_a_short_one_descends() -> None:
         return preimage.invert(phi, photo, progress=False, **options).trace["total"]  # type: ignore[arg-type]
 
     assert len(trace()) == 300
+    assert preimage.invert(preimage.HOG(), 20 * torch.eye(32)[None, None], progress=False).evaluations == 50
     assert torch.equal(trace(iterations=200), trace(iterations=200, solver="fourier-adam"))
     assert torch.equal(trace(iterations=30)[1:], trace(iterations=30, stages=[Stage(1, jitter=False)])[1:])
     assert bool((trace(iterations=30)[0] < trace(iterations=30, solver="fourier-adam")[0]).all())
