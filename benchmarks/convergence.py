@@ -98,7 +98,7 @@ def plot(cases: dict[str, Any], path: Path) -> None:
     """Energy over the paper's against evaluations, one panel a case."""
     from matplotlib.figure import Figure
 
-    columns = min(4, len(cases))
+    columns = min(3, len(cases))
     lines = -(-len(cases) // columns)
     figure = Figure(figsize=(3.2 * columns, 2.8 * lines), layout="constrained")
     for k, (case, found) in enumerate(cases.items()):

@@ -134,10 +134,10 @@ class Pairs:
         q, factors = gradient, []
         for s, y, rho in reversed(self._pairs):
             factors.append(rho * dot(s, q))
-            q = q - column(factors[-1]) * y
+            q = torch.addcmul(q, column(factors[-1]), y, value=-1)
         q = inverse(q)
         for (s, y, rho), factor in zip(self._pairs, reversed(factors), strict=True):
-            q = q + column(factor - rho * dot(y, q)) * s
+            q = torch.addcmul(q, column(factor - rho * dot(y, q)), s)
         return q
 
 

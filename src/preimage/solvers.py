@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from .optimize import SOLVERS, Offsets, Run, Stage
-from .quasinewton import Descent
+from .quasinewton import Descent, column, dot
 
 WARM_UP = 0.1  # of the run: full first steps would close the units that the start has open
 
@@ -127,10 +127,10 @@ class LBFGS:
         pairs: list[tuple[Tensor, Tensor, Tensor]] = []
         for _ in range(sum(s.iterations for s in stages) - 1):
             d = -_two_loops(g, pairs)
-            slope = _dot(g, d)
+            slope = dot(g, d)
             downhill = slope < 0
-            d = torch.where(_column(downhill), d, -g)
-            slope = torch.where(downhill, slope, -_dot(g, g))
+            d = torch.where(column(downhill), d, -g)
+            slope = torch.where(downhill, slope, -dot(g, g))
             first = 1.0 / d.abs().amax(dim=(1, 2, 3)).clamp(min=1e-30)  # one grey level, while nothing is known of the curvature
             length = torch.ones_like(energy) if pairs else first
             x_new, energy_new, g_new, moved = self._search(run, x, energy, d, slope, length)
@@ -144,7 +144,7 @@ class LBFGS:
     def _search(self, run: Run, x: Tensor, energy: Tensor, d: Tensor, slope: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor, bool]:
         """Halve the step of every sample whose energy has not fallen enough; one that never does stays where it is."""
         for _ in range(self.trials):
-            trial = run.ball(x + _column(length) * d)
+            trial = run.ball(x + column(length) * d)
             energy_new, g_new = run.evaluate(trial)
             enough = energy_new <= energy + 1e-4 * length * slope
             if bool(enough.all()):
@@ -152,7 +152,7 @@ class LBFGS:
             curve = energy_new - energy - length * slope
             best = torch.where(curve > 0, -slope * length**2 / (2 * curve), length / 2)
             length = torch.where(enough, length, torch.clamp(best, 0.1 * length, 0.5 * length))
-        keep = _column(enough)
+        keep = column(enough)
         energy_old, g_old = run.evaluate(x)
         energy_kept = torch.where(enough, energy_new, energy_old)
         return torch.where(keep, trial, x), energy_kept, torch.where(keep, g_new, g_old), bool(enough.any())
@@ -210,8 +210,8 @@ def _adam(like: Tensor, betas: tuple[float, float]) -> Callable[[Tensor], Tensor
 
 def _pair(s: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A step, its change of gradient, and 1/⟨s, y⟩, or 0 where the curvature is not clearly positive: the pair then counts nothing."""
-    sy = _dot(s, y)
-    useful = sy > 1e-10 * (_dot(s, s) * _dot(y, y)).sqrt()
+    sy = dot(s, y)
+    useful = sy > 1e-10 * (dot(s, s) * dot(y, y)).sqrt()
     return s, y, torch.where(useful, 1.0 / sy.clamp(min=1e-38), 0.0)
 
 
@@ -219,20 +219,12 @@ def _two_loops(g: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
     """The inverse Hessian's estimate times g (Nocedal & Wright, Algorithm 7.4), sample by sample."""
     q, alphas = g, []
     for s, y, rho in reversed(pairs):
-        alphas.append(rho * _dot(s, q))
-        q = q - _column(alphas[-1]) * y
-    scale = torch.ones_like(_dot(g, g))
+        alphas.append(rho * dot(s, q))
+        q = q - column(alphas[-1]) * y
+    scale = torch.ones_like(dot(g, g))
     for s, y, rho in pairs:
-        scale = torch.where(rho > 0, _dot(s, y) / _dot(y, y).clamp(min=1e-38), scale)
-    q = _column(scale) * q
+        scale = torch.where(rho > 0, dot(s, y) / dot(y, y).clamp(min=1e-38), scale)
+    q = column(scale) * q
     for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
-        q = q + _column(alpha - rho * _dot(y, q)) * s
+        q = q + column(alpha - rho * dot(y, q)) * s
     return q
-
-
-def _dot(a: Tensor, b: Tensor) -> Tensor:
-    return (a * b).sum(dim=(1, 2, 3))
-
-
-def _column(values: Tensor) -> Tensor:
-    return values.view(-1, 1, 1, 1)

@@ -45,8 +45,12 @@ _STAGES: dict[str, dict[str, Sequence[Stage]]] = {
     "fourier-adam": {"invert": (Stage(60), Stage(240, jitter=False)), "maximize": (Stage(200),), "caricature": (Stage(100),)},
     "lbfgs": {"invert": (Stage(150),), "maximize": (Stage(150),), "caricature": (Stage(100),)},
 }
-_FAST_DESCENT = (Stage(100, jitter=False),)  # of invert at coarse strides; docs/solvers.md
-_FINE = 4.0  # pixels: up to this stride exploring is better than descending (docs/solvers.md)
+# invert with "fast", measured in docs/solvers.md: up to a stride of _FINE pixels exploring is better than descending; at a jitter above
+# _DEEP a long run with jitter keeps more structure, while a run of less than _LONG iterations is better off descending at once
+_FAST_DESCENT = (Stage(100, jitter=False),)
+_FAST_DESCRIPTOR = (Stage(50, jitter=False),)  # HOG and dense SIFT know no contrast: on the way to lower energies it fades
+_FAST_LONG = (Stage(60), Stage(240, jitter=False))
+_FINE, _DEEP, _LONG = 4.0, 2, 200
 _DEFAULT_STAGES: Mapping[str, Sequence[Stage]] = {"invert": (Stage(200),), "maximize": (Stage(200),), "caricature": (Stage(200),)}
 
 
@@ -344,12 +348,22 @@ class _Setup:
         if self.stages is not None:
             return self.stages
         if self.task == "invert" and self.solver == "fast" and float(self.phi.stride) > _FINE:
-            return _FAST_DESCENT
+            descent = _FAST_DESCENT if _jitter(self.phi, None).amount > 1 else _FAST_DESCRIPTOR
+            return _FAST_LONG if self._explores() else descent
         return own_stages(self.solver, self.task)
+
+    def _explores(self) -> bool:
+        """Whether "fast" inverts a deep layer with time enough to do all of it by Adam in Fourier coordinates."""
+        short = self.iterations is not None and self.iterations < _LONG
+        return (
+            self.task == "invert" and self.solver == "fast" and self.stages is None and not short and _jitter(self.phi, None).amount > _DEEP
+        )
 
     def _method(self) -> str | Solver:
         """ "fast" at the rate that the representation asks for, where it does; everything else as it was given."""
         rate = getattr(self.phi, "fast_rate", None)
+        if self._explores():
+            return "fourier-adam"
         return load_solvers()["fast"](rate=rate) if self.solver == "fast" and rate is not None else self.solver
 
     def result(

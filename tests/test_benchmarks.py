@@ -1,0 +1,48 @@
+"""The benchmarks count as they say, run on a small case, and record where."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import common, convergence, overhead
+
+import preimage
+
+
+def test_needed_is_interpolated_for_each_image_and_none_if_one_never_gets_there() -> None:
+    rows = [{"evaluations": 20, "ratio": [2.0, 0.5]}, {"evaluations": 40, "ratio": [0.0, 0.4]}]
+    assert convergence.needed(rows) == (30 + 20) / 2
+    assert convergence.needed(rows[:1]) is None
+
+
+def test_a_study_sets_each_solver_against_the_papers_end(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    phi = preimage.HOG(cell=4, bilinear=True)
+    monkeypatch.setattr(convergence, "representation", lambda case: phi)
+    monkeypatch.setattr(
+        convergence, "encoded", lambda phi, paths: 60 * torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    )
+    monkeypatch.setattr(convergence, "LENGTHS", (5, 10))
+    lines: list[str] = []
+    found, pictures = convergence.study("hogb", [], ("fast",), 100.0, lines.append)
+    rows = found["solvers"]["fast"]
+    assert [r["evaluations"] for r in rows] == [5, 10]
+    assert rows[1]["ratio"] == [a / b for a, b in zip(rows[1]["energy"], found["paper"]["energy"], strict=True)]
+    assert (len(lines), len(pictures)) == (2, 2)
+    convergence.plot({"hogb": found}, tmp_path / "plot.png")
+    common.write(tmp_path / "deep" / "record.json", {"cases": {"hogb": found}})
+    record = json.loads((tmp_path / "deep" / "record.json").read_text())
+    assert record["machine"]["versions"]["torch"] == torch.__version__
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+def test_an_evaluation_takes_at_least_about_the_bare_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+    phi = preimage.HOG(cell=4, bilinear=True)
+    monkeypatch.setattr(overhead, "representation", lambda case: phi)
+    monkeypatch.setattr(overhead, "photographs", lambda: [""])
+    monkeypatch.setattr(overhead, "encoded", lambda phi, paths: 60 * torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)))
+    found = overhead.measure("hogb", 2)
+    assert set(found) == {"evaluation", "paper", "fourier-adam", "fast"}
+    assert found["evaluation"][1] > 0.3
