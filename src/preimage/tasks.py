@@ -47,10 +47,9 @@ _STAGES: dict[str, dict[str, Sequence[Stage]]] = {
 }
 # invert with "fast", measured in docs/solvers.md: up to a stride of _FINE pixels exploring is better than descending; at a jitter above
 # _DEEP a long run with jitter keeps more structure, while a run of less than _LONG iterations is better off descending at once
-_FAST_DESCENT = (Stage(100, jitter=False),)
-_FAST_DESCRIPTOR = (Stage(50, jitter=False),)  # HOG and dense SIFT know no contrast: on the way to lower energies it fades
+_FAST_DESCENT = (Stage(50, jitter=False),)  # HOG and dense SIFT know no contrast: on the way to lower energies it fades
 _FAST_LONG = (Stage(60), Stage(240, jitter=False))
-_FINE, _DEEP, _LONG = 4.0, 2, 200
+_FINE, _DEEP, _LONG = 4.0, 1, 200
 _DEFAULT_STAGES: Mapping[str, Sequence[Stage]] = {"invert": (Stage(200),), "maximize": (Stage(200),), "caricature": (Stage(200),)}
 
 
@@ -348,8 +347,7 @@ class _Setup:
         if self.stages is not None:
             return self.stages
         if self.task == "invert" and self.solver == "fast" and float(self.phi.stride) > _FINE:
-            descent = _FAST_DESCENT if _jitter(self.phi, None).amount > 1 else _FAST_DESCRIPTOR
-            return _FAST_LONG if self._explores() else descent
+            return _FAST_LONG if self._explores() else _FAST_DESCENT
         return own_stages(self.solver, self.task)
 
     def _explores(self) -> bool:

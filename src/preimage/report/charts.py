@@ -202,9 +202,11 @@ def _ticks(low: float, high: float, count: int) -> list[float]:
 
     >>> _ticks(0.03, 0.97, 6)
     [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
+    >>> _ticks(0.0, 0.0, 3), _ticks(-2.0, -2.0, 3)
+    ([0.0, 0.5, 1.0], [-2.0, -1.0, 0.0])
     """
-    if high <= low:
-        low, high = low - abs(low or 1.0) * 0.5, high + abs(high or 1.0) * 0.5
+    if high <= low:  # all alike: seen against 0
+        low, high = min(low, 0.0), max(high, 0.0) or (1.0 if low == 0.0 else 0.0)
     rough = (high - low) / max(count - 1, 1)
     base = 10.0 ** math.floor(math.log10(rough))
     step = base * next(m for m in (1, 2, 2.5, 5, 10) if m * base >= rough * 0.85)
