@@ -22,13 +22,8 @@ class PlainDocstrings(griffe.Extension):
 def as_markdown(text: str) -> str:
     """Fence each run of lines from a prompt to the next empty line; :math:`x` is shown as `x`.
 
-    >>> print(as_markdown("Halve.\\n\\n>>> half(4)\\n2"))
-    Halve.
-    <BLANKLINE>
-    ```pycon
-    >>> half(4)
-    2
-    ```
+    >>> as_markdown("Halve.\\n\\n>>> half(4)\\n2").splitlines()
+    ['Halve.', '', '```pycon', '>>> half(4)', '2', '```']
     """
     text = re.sub(r":math:`", "`", text)
     lines: list[str] = []
