@@ -41,7 +41,7 @@ class Page(HTMLParser):
 @pytest.fixture(scope="module")
 def site(tmp_path_factory) -> dict[Path, Page]:
     for needed in ("mkdocs", "material", "mkdocstrings_handlers.python"):
-        pytest.importorskip(needed, reason="the site needs pip install 'preimage[docs]'", exc_type=ImportError)
+        pytest.importorskip(needed, reason="the site needs pip install 'preimage[docs]'")
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
     built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
@@ -106,8 +106,11 @@ def test_a_docstring_becomes_markdown():
     pytest.importorskip("griffe", reason="the site needs pip install 'preimage[docs]'")
     as_markdown = runpy.run_path(str(ROOT / "docs" / "docstrings.py"))["as_markdown"]
     text = "Half of :math:`x`.\n\n>>> half(4)\n2\n\nMore.\n>>> half(2)\n1"
-    wanted = "Half of `x`.\n\n```pycon\n>>> half(4)\n2\n```\n\nMore.\n```pycon\n>>> half(2)\n1\n```"
-    assert as_markdown(text) == wanted
+    assert as_markdown(text) == "Half of `x`.\n\n```pycon\n>>> half(4)\n2\n```\n\nMore.\n```pycon\n>>> half(2)\n1\n```"
+    text = "First.\n\nx, y: numbers, as\nyou like: any. z: one. Note: no name.\nRaises InputError for z: a reason."
+    wanted = "First.\n\n- **x, y**: numbers, as you like: any.\n- **z**: one. Note: no name.\n\nRaises InputError for z: a reason."
+    assert as_markdown(text, ["x", "y", "z"]) == wanted
+    assert as_markdown(text) == text
 
 
 def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
