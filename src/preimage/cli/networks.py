@@ -20,16 +20,16 @@ def networks(as_json: Json = False) -> None:
     with guard():
         from ..networks.network import known_networks, known_sources
 
-        rows = [[c.name, f"{c.space.size if c.space else ''}", _weights(c), c.licence, c.paper] for c in known_networks()]
-        forms = [[s.form, s.about] for s in known_sources()]
-        table(
-            ["name", "size", "trained weights", "licence", "paper"],
-            rows + ([[f, "", "", "", a] for f, a in forms] if as_json else []),
-            as_json,
-        )
-        if not as_json:
-            typer.echo("All others, by the form of their name:")
-            table(["form", "what it is"], forms, as_json)
+        cards = known_networks()
+        rows = [[c.name, "x".join(map(str, c.space.size or ())) if c.space else "", _weights(c), c.licence] for c in cards]
+        if as_json:
+            table(
+                ["name", "size", "trained weights", "licence", "paper"], [[*r, c.paper] for r, c in zip(rows, cards, strict=True)], as_json
+            )
+            return
+        table(["name", "size", "trained weights", "licence"], rows, as_json)
+        typer.echo("All others, by the form of their name:")
+        table(["form", "what it is"], [[s.form, s.about] for s in known_sources()], as_json)
 
 
 @app.command(
