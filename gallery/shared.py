@@ -1,0 +1,33 @@
+"""What the scripts of the gallery share: their three arguments, and images side by side."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from preimage.images import write_png
+
+
+def arguments(text: str | None, *, name: str, size: int | None, iterations: int) -> argparse.Namespace:
+    """The command line of a script. text: its docstring. size: side of the images in pixels; None where it cannot be chosen."""
+    parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=Path("out", name), help="folder for the pictures (%(default)s)")
+    parser.add_argument("--iterations", type=int, default=iterations, help="gradients for each image (%(default)s)")
+    if size is not None:
+        parser.add_argument("--size", type=int, default=size, help="side of the images in pixels (%(default)s)")
+    given = parser.parse_args()
+    given.out.mkdir(parents=True, exist_ok=True)
+    return given
+
+
+def side_by_side(path: Path, images: Sequence[Tensor], gap: int = 6) -> Path:
+    """Images (C, H, W) of levels 0–255 in a row, with white between them; grey ones become colour where they are mixed."""
+    colours = max(len(image) for image in images)
+    tiles = [image.expand(colours, -1, -1) for image in images]
+    white = torch.full((colours, tiles[0].shape[1], gap), 255.0)
+    write_png(path, torch.cat([part for tile in tiles for part in (tile, white)][:-1], dim=2))
+    return path

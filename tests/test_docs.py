@@ -1,0 +1,126 @@
+"""The site builds without a warning, its links lead somewhere, reading it asks nobody else for anything, and the tutorial runs."""
+
+from __future__ import annotations
+
+import functools
+import html
+import os
+import re
+import runpy
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import preimage
+
+ROOT = Path(__file__).parents[1]
+FETCHED = {"script": "src", "img": "src", "source": "src", "iframe": "src", "video": "src", "link": "href"}  # by showing a page
+
+
+class Page(HTMLParser):
+    """What a built page links to and loads, and the places that can be linked to."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path, self.links, self.loaded, self.places = path, [], [], {""}
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attrs):
+        given = {k: v or "" for k, v in attrs}
+        self.places.add(given.get("id", ""))
+        if tag == "a" and "href" in given:
+            self.links.append(given["href"])
+        if tag in FETCHED and FETCHED[tag] in given and given.get("rel") not in ("canonical", "next", "prev"):
+            self.loaded.append(given[FETCHED[tag]])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory) -> dict[Path, Page]:
+    for needed in ("mkdocs", "material", "mkdocstrings_handlers.python"):
+        pytest.importorskip(needed, reason="the site needs pip install 'preimage[docs]'")
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"})
+    assert built.returncode == 0, built.stderr
+    return {path: Page(path) for path in folder.resolve().rglob("*.html")}
+
+
+def test_every_page_of_the_menu_is_there_and_every_page_is_in_the_menu():
+    nav = (ROOT / "mkdocs.yml").read_text(encoding="utf-8").split("\nnav:\n")[1]
+    listed = re.findall(r"([\w/-]+\.md)$", nav, flags=re.M)
+    assert len(listed) == len(set(listed))
+    assert set(listed) == {p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")}
+
+
+@pytest.mark.xdist_group("site")
+def test_links_inside_the_site_lead_to_a_page_and_a_place(site):
+    broken = []
+    for page in site.values():
+        for link in [*page.links, *page.loaded]:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc or page.path.name == "404.html":
+                continue
+            target = (page.path.parent / unquote(parts.path)).resolve() if parts.path else page.path
+            there = target in site and unquote(parts.fragment) in site[target].places if target.suffix == ".html" else target.exists()
+            if not there:
+                broken.append((page.path.name, link))
+    assert not broken
+
+
+@pytest.mark.xdist_group("site")
+def test_a_page_loads_nothing_from_elsewhere(site):
+    assert not [(p.path.name, url) for p in site.values() for url in p.loaded if urlsplit(url).netloc]
+    sheets = [p.read_text(encoding="utf-8") for p in next(iter(site)).parent.rglob("*.css")]
+    assert not [url for sheet in sheets for url in re.findall(r"url\(\s*['\"]?(https?:[^)]*)", sheet)]
+
+
+@pytest.mark.xdist_group("site")
+def test_what_the_package_offers_by_name_is_in_the_reference(site):
+    places = set().union(*(p.places for p in site.values() if p.path.parent.name == "api"))
+    last = {place.rpartition(".")[2] for place in places}
+    offered = set(preimage.__all__) - {"__version__", "tasks"}  # tasks is a module whose functions have a page
+    assert not offered - last
+
+
+@pytest.mark.xdist_group("site")
+def test_doctests_are_code_blocks(site):
+    (tasks,) = (p for p in site if p.name == "tasks.html" and p.parent.name == "api")
+    text = tasks.read_text(encoding="utf-8")
+    assert "<blockquote>" not in text
+    assert 'class="gp"' in text  # a prompt, as highlighted
+
+
+@pytest.mark.xdist_group("site")
+def test_the_gallery_shows_every_script_as_it_is(site):
+    (page,) = (p for p in site if p.name == "gallery.html")
+    shown = html.unescape(re.sub(r"<[^>]*>", "", page.read_text(encoding="utf-8")))
+    for script in (ROOT / "gallery").glob("*.py"):
+        assert script.read_text(encoding="utf-8").strip() in shown, script.name
+
+
+def test_a_docstring_becomes_markdown():
+    pytest.importorskip("griffe", reason="the site needs pip install 'preimage[docs]'")
+    as_markdown = runpy.run_path(str(ROOT / "docs" / "docstrings.py"))["as_markdown"]
+    text = "Half of :math:`x`.\n\n>>> half(4)\n2\n\nMore.\n>>> half(2)\n1"
+    assert as_markdown(text) == "Half of `x`.\n\n```pycon\n>>> half(4)\n2\n```\n\nMore.\n```pycon\n>>> half(2)\n1\n```"
+    text = "First.\n\nx, y: numbers, as\nyou like: any. z: one. Note: no name.\nRaises InputError for z: a reason."
+    wanted = "First.\n\n- **x, y**: numbers, as you like: any.\n- **z**: one. Note: no name.\n\nRaises InputError for z: a reason."
+    assert as_markdown(text, ["x", "y", "z"]) == wanted
+    assert as_markdown(text) == text
+
+
+def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    for name in ("invert", "maximize", "caricature"):
+        monkeypatch.setattr(preimage, name, functools.partial(getattr(preimage, name), iterations=8, progress=False))
+    text = (ROOT / "docs" / "tutorial.md").read_text(encoding="utf-8")
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", text, flags=re.S):
+        exec(compile(block, "tutorial.md", "exec"), names)
+    assert len(names["several"].images) == 4
+    assert (tmp_path / "out" / "first" / "result.json").is_file()
+    assert "evaluations 8" in capsys.readouterr().out
