@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 THREADS ?= 1
 
-.PHONY: demo test test-slow check format lock setup clean
+.PHONY: demo test test-slow check docs format lock setup clean
 
 demo: $(READY)  ## invert, maximize and caricature with the embedded network; pictures and a page in demo-out/
 	@$(BIN)/preimage demo --out $(OUT)
@@ -20,6 +20,9 @@ check: $(READY)
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
+
+docs: $(READY)  ## the documentation as pages, in build/site/
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 format: $(READY)
 	$(BIN)/ruff format
