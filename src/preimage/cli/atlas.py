@@ -9,8 +9,8 @@ import typer
 
 from . import app
 from .common import guard
-from .options import Backend, Batch, Layers, Quiet, RunDevice, Seed, StoreOut, Threads, Weights, Workers
-from .study import run_and_tell
+from .options import Address, Backend, Batch, Layers, Quiet, RunDevice, Seed, StoreOut, Threads, Weights, Workers
+from .study import choose_backend, run_and_tell
 
 
 @app.command(
@@ -48,6 +48,7 @@ def atlas(
     threads: Threads = 1,
     batch: Batch = None,
     backend: Backend = "local",
+    address: Address = None,
     quiet: Quiet = False,
 ) -> None:
     """See what many units of a whole network look for: an image of each, on a canvas of its receptive field.
@@ -60,6 +61,7 @@ def atlas(
         from ..experiments.shallow_table import find_images
         from ..store import Store
 
+        computing = choose_backend(backend, address, workers)
         study = Study(
             store=Store.open(out),
             images=find_images(images or []),
@@ -72,4 +74,4 @@ def atlas(
             device=device,
         )
         chosen, experiments = plan(study, units, restarts, None if stats is None else str(stats))
-        run_and_tell(chosen, experiments, workers=workers, threads=threads, batch=batch, backend=backend, progress=not quiet)
+        run_and_tell(chosen, experiments, workers=workers, threads=threads, batch=batch, backend=computing, progress=not quiet)

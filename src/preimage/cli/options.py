@@ -55,4 +55,8 @@ RunDevice = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, c
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes that compute.", show_default="one a core")]
 Threads = Annotated[int, typer.Option(metavar="N", help="Threads of each process.")]
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Jobs computed together.", show_default="1, or 16 on a GPU")]
-Backend = Annotated[str, typer.Option(metavar="NAME", help="Where to compute.")]
+Backend = Annotated[str, typer.Option(metavar="local|ray", help="Where to compute: on this machine, or on a Ray cluster.")]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Of the Ray cluster, or 'auto'.", show_default="RAY_ADDRESS, or a new one on this machine"),
+]

@@ -14,6 +14,7 @@ from ..errors import InputError
 from . import app
 from .common import FAILED, INTERRUPTED, guard, make_folder, saving, table
 from .options import (
+    Address,
     Backend,
     Batch,
     Iterations,
@@ -34,7 +35,7 @@ from .options import (
     Weights,
     Workers,
 )  # fmt: skip
-from .study import run_and_tell
+from .study import choose_backend, run_and_tell
 
 if TYPE_CHECKING:
     from ..experiments import Experiment
@@ -197,6 +198,7 @@ def _run_study(
     threads: Threads = 1,
     batch: Batch = None,
     backend: Backend = "local",
+    address: Address = None,
     quirk: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Do this as the original does; see `preimage paper quirks`.")
     ] = None,
@@ -211,6 +213,7 @@ def _run_study(
     from ..experiments.study import choose_quirks
     from ..store import Store
 
+    computing = choose_backend(backend, address, workers)
     registry = known_experiments()
     chosen = choose_quirks([registry[n] for n in names], quirk or [], as_published)
     study = Study(
@@ -227,7 +230,7 @@ def _run_study(
         smoke=smoke,
     )
     experiments = {n: registry[n](**settings) for n in names}
-    run_and_tell(study, experiments, workers=workers, threads=threads, batch=batch, backend=backend, progress=not quiet)
+    run_and_tell(study, experiments, workers=workers, threads=threads, batch=batch, backend=computing, progress=not quiet)
 
 
 @paper.command()

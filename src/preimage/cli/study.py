@@ -7,11 +7,26 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from ..errors import InputError
 from .common import FAILED, INTERRUPTED, one_line
 
 if TYPE_CHECKING:
     from ..experiments import Experiment
     from ..experiments.base import Study
+    from ..runner import Backend
+
+
+def choose_backend(name: str, address: str | None, workers: int | None) -> Backend:
+    """The backend of this name. Raises UnknownName, and InputError for an address that it has no use for."""
+    from ..backends.ray import Ray
+    from ..runner import known_backends
+
+    found = known_backends()[name]
+    if name == "ray":
+        return Ray(address, every=workers is None)
+    if address is not None:
+        raise InputError(f"--address is that of a Ray cluster: give --backend ray with it, not {name}.")
+    return found
 
 
 def run_and_tell(study: Study, experiments: Mapping[str, Experiment], **how: Any) -> None:
