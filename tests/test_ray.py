@@ -103,6 +103,7 @@ def test_a_killed_worker_loses_nothing(cluster, store, undisturbed):
     assert contents(store) == undisturbed and not leftovers(store)
 
 
+@pytest.mark.slow
 def test_a_job_that_kills_its_workers_fails_and_the_others_go_on(cluster, store):
     bad = Job(experiment="small", task="maximize", network="tests.test_ray:lethal", layer="0", unit=0, C=1.0, canvas=8, iterations=1)
     found = run([bad, *small_jobs(3)], store, backend="ray", workers=2, progress=False)
@@ -137,12 +138,16 @@ def test_batches_are_taken_only_as_there_is_room(cluster):
     assert given == 12 and most <= 2 * backend._DEPTH
 
 
-def test_workers_with_other_code_or_none_are_refused(cluster, store, monkeypatch):
+def test_workers_with_other_code_are_refused(cluster, store, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(backend, "code_version", lambda: "of this process")
         with pytest.raises(InputError, match="another version"):
             run(small_jobs(1), store, backend="ray", progress=False)
+    assert all(store.claims.take(job.key) for job in small_jobs(1))  # and no claim is left
 
+
+@pytest.mark.slow
+def test_workers_that_do_not_start_end_the_run(cluster, store, monkeypatch):
     class Broken(backend.Worker):
         def __init__(self, threads):
             raise RuntimeError("cannot begin")
@@ -151,8 +156,6 @@ def test_workers_with_other_code_or_none_are_refused(cluster, store, monkeypatch
     monkeypatch.setattr(backend, "Worker", Broken)
     with pytest.raises(InputError, match="do not start"):
         run(small_jobs(1), store, backend="ray", progress=False)
-    monkeypatch.undo()
-    assert len(run(small_jobs(1), store, backend="ray", progress=False).done) == 1  # and no claim is left
 
 
 def test_more_than_the_cluster_has_is_refused(cluster, store):
@@ -166,6 +169,12 @@ def test_the_command_line_computes_on_ray(cluster, tmp_path):
     assert done.exit_code == 0 and "2 jobs done" in done.output, done.output
     assert CliRunner().invoke(app, [*arguments, str(tmp_path / "local")]).exit_code == 0
     assert contents(Store.open(tmp_path / "ray")) == contents(Store.open(tmp_path / "local"))
+
+
+def test_an_address_where_nobody_listens_is_refused_at_once(store, monkeypatch):
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    with pytest.raises(InputError, match=r"No Ray cluster answers at '127\.0\.0\.1:1'"):
+        run(small_jobs(1), store, backend=Ray("127.0.0.1:1"), progress=False)
 
 
 def test_an_address_without_ray_and_ray_without_its_extra_say_what_to_do(store, monkeypatch):

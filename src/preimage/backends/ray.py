@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import pickle
+import socket
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,6 +19,7 @@ from ..runner import BACKENDS, Batch
 
 _DEPTH = 2  # batches that an actor has: one at work, and one at hand when that is done
 _LIVES = 3  # a job whose actor dies is tried so often: machines of a cluster are taken away more often than one's own
+_KNOCK = 10.0  # seconds
 _STARTS = 5  # actors that fail to start one after another before the run is given up
 
 Done = tuple[Batch, list[Outcome]]
@@ -72,10 +74,10 @@ class Worker:
 
 @dataclass(eq=False)
 class _Actor:
-    """An actor and what it has been given, in the order in which it does it. ready: it has answered."""
+    """An actor and what it has been given, in the order in which it does it. ready: it has said hello."""
 
     handle: Any
-    batches: deque[Batch] = field(default_factory=deque)
+    batches: list[Batch] = field(default_factory=list)
     ready: bool = False
 
 
@@ -85,7 +87,7 @@ class _Crew:
     def __init__(self, ray: Any, workers: int, threads: int, gpus: int) -> None:
         self.ray, self.workers, self.threads = ray, workers, threads
         self._kind = ray.remote(Worker).options(num_cpus=0 if gpus else threads, num_gpus=gpus, max_restarts=0)
-        self._out: dict[Any, _Actor] = {}  # what is awaited, and of whom
+        self._out: dict[Any, tuple[_Actor, Batch | None]] = {}  # what is awaited, of whom; None: its hello
         self._actors: list[_Actor] = []
         self._again: deque[Batch] = deque()
         self._deaths: dict[str, int] = {}
@@ -109,7 +111,7 @@ class _Crew:
     def _hire(self) -> None:
         actor = _Actor(self._kind.remote(self.threads))
         self._actors.append(actor)
-        self._out[actor.handle.hello.remote()] = actor
+        self._out[actor.handle.hello.remote()] = actor, None
 
     def _dismiss(self, actor: _Actor) -> None:
         with suppress(Exception):  # it is dead, or the cluster is
@@ -124,26 +126,28 @@ class _Crew:
                     if batch is None:
                         return
                     actor.batches.append(batch)
-                    self._out[actor.handle.work.remote(pickle.dumps(batch))] = actor
+                    self._out[actor.handle.work.remote(pickle.dumps(batch))] = actor, batch
 
     def _receive(self, reference: Any) -> Iterator[Done]:
         """What an actor has answered, or what is to be done if it is dead."""
-        actor = self._out.pop(reference)
+        actor, batch = self._out.pop(reference)
         errors = self.ray.exceptions
         try:
             answer = self.ray.get(reference)
         except errors.RayTaskError as error:
-            if not actor.ready:
+            if batch is None:
                 raise InputError(f"Ray's workers cannot compute: {first_line(error)}.") from error
-            batch = actor.batches.popleft()
-            yield batch, [Outcome(reason=f"the worker failed: {first_line(error)}") for _ in batch.jobs]
+            outcomes = [Outcome(reason=f"the worker failed: {first_line(error)}") for _ in batch.jobs]
         except errors.RayError as error:
             yield from self._replace(actor, error)
+            return
         else:
-            if not actor.ready:
+            if batch is None:
                 self._greet(actor, answer)
-            else:
-                yield actor.batches.popleft(), pickle.loads(answer)  # our own worker's bytes
+                return
+            outcomes = pickle.loads(answer)  # our own worker's bytes
+        actor.batches = [b for b in actor.batches if b is not batch]
+        yield batch, outcomes
 
     def _greet(self, actor: _Actor, version: str) -> None:
         """It may compute if it has our code: a result is kept by the hash of that."""
@@ -156,7 +160,7 @@ class _Crew:
         """Another actor for one that is lost. The batch that it was at is tried again, job by job; one that waited just waits again."""
         self._dismiss(actor)
         self._actors.remove(actor)
-        self._out = {reference: a for reference, a in self._out.items() if a is not actor}
+        self._out = {reference: a for reference, a in self._out.items() if a[0] is not actor}
         if not actor.ready:
             self._failed_starts += 1
             if self._failed_starts >= _STARTS:
@@ -164,8 +168,8 @@ class _Crew:
         self._hire()
         if not actor.batches:
             return
-        lost = actor.batches.popleft()
-        self._again.extend(actor.batches)
+        lost, *waiting = actor.batches
+        self._again.extend(waiting)
         for job, x in zip(lost.jobs, lost.inputs, strict=True):
             self._deaths[job.key] = self._deaths.get(job.key, 0) + 1
             if self._deaths[job.key] < _LIVES:
@@ -189,6 +193,7 @@ def _connected(address: str | None, cores: int | None) -> Iterator[Any]:
     wanted = address or os.environ.get("RAY_ADDRESS") or "local"
     own = {"num_cpus": cores, "include_dashboard": False} if wanted == "local" else {}
     try:
+        _knock(wanted)
         ray.init(wanted, log_to_driver=False, logging_level=logging.ERROR, **own)
     except Exception as error:  # whatever a client raises that finds nobody there
         raise InputError(f"No Ray cluster answers at {wanted!r}: {first_line(error)}. Start one, or leave --address out.") from error
@@ -196,6 +201,13 @@ def _connected(address: str | None, cores: int | None) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nobody listens at HOST:PORT: Ray itself would try for minutes."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=_KNOCK).close()
 
 
 def _room(ray: Any, threads: int, gpus: int) -> int:
