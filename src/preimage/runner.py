@@ -59,7 +59,7 @@ def run(
     jobs: Sequence[Job],
     store: Store,
     *,
-    backend: str = "local",
+    backend: str | Backend = "local",
     workers: int = 1,
     threads: int = 1,
     batch: int | None = None,
@@ -67,6 +67,7 @@ def run(
 ) -> Run:
     """Run the jobs that the store has not, and keep every result in it.
 
+    backend: "local", "ray" (docs/ray.md), or a backend itself.
     workers: processes that compute; 1 is this one (more are started anew, so a script that asks for them must have its
     ``if __name__ == "__main__":``). threads: of each; the default 1 makes every bit independent of the machine's number
     of cores. batch: jobs of one shape that are computed together; None is 1 on a CPU, where no image then depends on others, and 16
@@ -77,7 +78,7 @@ def run(
     for name, value in (("workers", workers), ("threads", threads), ("batch", batch)):
         if value is not None and value < 1:
             raise InputError(f"{name} is a whole number of at least 1; got {value!r}.")
-    compute = BACKENDS[backend]
+    compute = known_backends()[backend] if isinstance(backend, str) else backend
     store.tidy()
     began = time.monotonic()
     found = Run()
@@ -101,6 +102,13 @@ def run(
     store.refresh()
     found.seconds = time.monotonic() - began
     return found
+
+
+def known_backends() -> Registry[Backend]:
+    """The registry with the backends of this package in it."""
+    from .backends import ray  # noqa: F401
+
+    return BACKENDS
 
 
 def _keep(store: Store, job: Job, outcome: Outcome, found: Run) -> None:

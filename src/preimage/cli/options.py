@@ -47,3 +47,16 @@ Pictures = Annotated[
 ]
 Length = Annotated[int, typer.Option("--iterations", metavar="N", help="Evaluations an image, in one stage at the full rate.")]
 Size = Annotated[int | None, typer.Option(metavar="PIXELS", help="Cut to a square of this size.", show_default="the picture's own size")]
+
+# of the commands that run many jobs in a store
+StoreOut = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The store: a new folder, or one from an earlier run.")]
+Layers = Annotated[str, typer.Option(metavar="A,B,...", help="Layers by name.", show_default="the network's own")]
+RunDevice = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps.")]
+Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes that compute.", show_default="one a core")]
+Threads = Annotated[int, typer.Option(metavar="N", help="Threads of each process.")]
+Batch = Annotated[int | None, typer.Option(metavar="N", help="Jobs computed together.", show_default="1, or 16 on a GPU")]
+Backend = Annotated[str, typer.Option(metavar="local|ray", help="Where to compute: on this machine, or on a Ray cluster.")]
+Address = Annotated[
+    str | None,
+    typer.Option(metavar="HOST:PORT", help="Of the Ray cluster, or 'auto'.", show_default="RAY_ADDRESS, or a new one on this machine"),
+]

@@ -12,8 +12,30 @@ import typer
 
 from ..errors import InputError
 from . import app
-from .common import FAILED, INTERRUPTED, guard, make_folder, one_line, saving, table
-from .options import Iterations, Json, Length, Net, Out, Overwrite, Pictures, Quiet, Seed, Size, Solver, Weights
+from .common import FAILED, INTERRUPTED, guard, make_folder, saving, table
+from .options import (
+    Address,
+    Backend,
+    Batch,
+    Iterations,
+    Json,
+    Layers,
+    Length,
+    Net,
+    Out,
+    Overwrite,
+    Pictures,
+    Quiet,
+    RunDevice,
+    Seed,
+    Size,
+    Solver,
+    StoreOut,
+    Threads,
+    Weights,
+    Workers,
+)  # fmt: skip
+from .study import choose_backend, run_and_tell
 
 if TYPE_CHECKING:
     from ..experiments import Experiment
@@ -162,20 +184,21 @@ def _run_study(
     images: Annotated[
         list[Path] | None, typer.Argument(metavar="[IMAGE...]", help="Photographs, or folders of them; by default the package's three.")
     ] = None,
-    out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The store: a new folder, or one from an earlier run.")],
+    out: StoreOut,
     net: Net = "squeezenet1_1",
     weights: Weights = "default",
-    layers: Annotated[str, typer.Option(metavar="A,B,...", help="Layers by name.", show_default="the network's own")] = "",
+    layers: Layers = "",
     solver: Annotated[
         str | None, typer.Option(metavar="NAME", help="fast, paper, fourier-adam, adam or lbfgs.", show_default="fast")
     ] = None,
     iterations: Iterations = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.")] = "cpu",
-    workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that compute.", show_default="one a core")] = None,
-    threads: Annotated[int, typer.Option(metavar="N", help="Threads of each process.")] = 1,
-    batch: Annotated[int | None, typer.Option(metavar="N", help="Jobs computed together.", show_default="1, or 16 on a GPU")] = None,
-    backend: Annotated[str, typer.Option(metavar="NAME", help="Where to compute.")] = "local",
+    device: RunDevice = "cpu",
+    workers: Workers = None,
+    threads: Threads = 1,
+    batch: Batch = None,
+    backend: Backend = "local",
+    address: Address = None,
     quirk: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Do this as the original does; see `preimage paper quirks`.")
     ] = None,
@@ -187,9 +210,10 @@ def _run_study(
     from ..experiments import known_experiments
     from ..experiments.base import Study
     from ..experiments.shallow_table import find_images
-    from ..experiments.study import choose_quirks, run_study
+    from ..experiments.study import choose_quirks
     from ..store import Store
 
+    computing = choose_backend(backend, address, workers)
     registry = known_experiments()
     chosen = choose_quirks([registry[n] for n in names], quirk or [], as_published)
     study = Study(
@@ -206,19 +230,7 @@ def _run_study(
         smoke=smoke,
     )
     experiments = {n: registry[n](**settings) for n in names}
-    how: dict[str, Any] = {"workers": workers, "threads": threads, "batch": batch, "backend": backend, "progress": not quiet}
-    try:
-        found, written = run_study(study, experiments, **how)
-    except KeyboardInterrupt:
-        typer.echo("preimage: interrupted; the finished jobs are kept, and the same command goes on from there", err=True)
-        raise typer.Exit(INTERRUPTED) from None
-    for line in written:
-        typer.echo(line)
-    typer.echo(f"{found}. Saved in {out}/")
-    for reason in found.failed.values():
-        typer.echo(f"preimage: error: {one_line(reason)}", err=True)
-    if found.failed:
-        raise typer.Exit(FAILED)
+    run_and_tell(study, experiments, workers=workers, threads=threads, batch=batch, backend=computing, progress=not quiet)
 
 
 @paper.command()

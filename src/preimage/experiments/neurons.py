@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -10,7 +11,7 @@ from .base import EXPERIMENTS, Found, Study, Summary, flag, row
 
 if TYPE_CHECKING:
     from ..jobs import Job
-    from ..representations.cnn import LayerInfo
+    from ..representations.cnn import Layer, LayerInfo
 
 _MANY = 512  # layers of more channels show the first two units alone, large
 STRENGTH = 1.0e4
@@ -84,22 +85,22 @@ class Neurons:
         count = min(channels, 2 if channels > _MANY else 4 if study.smoke else self.units)
         if self.stats is None and "one-weight" not in study.quirks:
             return dict.fromkeys(range(count))
-        import torch
+        Z = divisors(study.phi(info.name), [(k,) for k in range(count)], _canvas(info), self.stats, study.device)
+        return dict(enumerate([Z[-1]] * count if "one-weight" in study.quirks else Z))
 
-        from ..stats import load_statistics
-        from ..units import canvas_size, estimated_largest, recorded_largest
 
-        phi, like = study.phi(info.name), torch.empty(0, device=study.device)
-        size = canvas_size(phi, _canvas(info), like)
-        wanted = [(k,) for k in range(count)]
-        if self.stats is None:
-            M, _ = estimated_largest(phi, wanted, size, like)
-        else:
-            M, _ = recorded_largest(phi, wanted, load_statistics(self.stats))
-        if "one-weight" in study.quirks:
-            M = [M[-1]] * count
-        rf = min(max(size), float(phi.receptive_field or max(size)))
-        return {k: m * rf**2 for k, m in enumerate(M)}
+def divisors(phi: Layer, wanted: Sequence[tuple[int, ...]], canvas: str, stats: str | None, device: str) -> list[float]:
+    """Z = M·rf² of each unit on this canvas, M from a file of statistics, or else estimated."""
+    import torch
+
+    from ..stats import load_statistics
+    from ..units import canvas_size, estimated_largest, recorded_largest
+
+    like = torch.empty(0, device=device)
+    size = canvas_size(phi, canvas, like)
+    M, _ = estimated_largest(phi, wanted, size, like) if stats is None else recorded_largest(phi, wanted, load_statistics(stats))
+    rf = min(max(size), float(phi.receptive_field or max(size)))
+    return [m * rf**2 for m in M]
 
 
 def _canvas(info: LayerInfo) -> str:

@@ -11,7 +11,7 @@ from ..registry import unknown
 from .base import Experiment, Found, Study
 
 if TYPE_CHECKING:
-    from ..runner import Run
+    from ..runner import Backend, Run
 
 _FEW = 24  # jobs for which another process is not worth its start
 
@@ -23,7 +23,7 @@ def run_study(
     workers: int | None = None,
     threads: int = 1,
     batch: int | None = None,
-    backend: str = "local",
+    backend: str | Backend = "local",
     progress: bool = True,
 ) -> tuple[Run, list[str]]:
     """Run the jobs of these experiments (by name), those that they share once, and write summary/NAME/ of each into the store.

@@ -81,21 +81,31 @@ def _grid(configs: Sequence[Mapping[str, Any]], members: Sequence[int], several:
     heading = " · ".join(label(k, first.get(k)) for k in reversed(several))
     differ = telling([configs[i] for i in members])
     ordered = sorted(members, key=lambda i: tuple(_rank(k, configs[i].get(k), layer_order) for k in differ))
-    gallery = [(" · ".join(label(k, configs[i].get(k)) for k in differ), i) for i in ordered]
+    gallery = [(" · ".join(_label(k, configs[i]) for k in differ), i) for i in ordered]
     if len(differ) < 2:
         return Grid(heading, [], [], [], gallery, ordered)
     across, *down = differ
-    columns = list(dict.fromkeys(label(across, configs[i].get(across)) for i in ordered))
+    columns = list(dict.fromkeys(_label(across, configs[i]) for i in ordered))
     by_row = sorted(members, key=lambda i: tuple(_rank(k, configs[i].get(k), layer_order) for k in down))
-    rows = list(dict.fromkeys(" · ".join(label(k, configs[i].get(k)) for k in down) for i in by_row))
+    rows = list(dict.fromkeys(" · ".join(_label(k, configs[i]) for k in down) for i in by_row))
     cells: list[list[list[int]]] = [[[] for _ in columns] for _ in rows]
     for i in by_row:
-        row = rows.index(" · ".join(label(k, configs[i].get(k)) for k in down))
-        cells[row][columns.index(label(across, configs[i].get(across)))].append(i)
+        row = rows.index(" · ".join(_label(k, configs[i]) for k in down))
+        cells[row][columns.index(_label(across, configs[i]))].append(i)
     filled = sum(bool(c) for row in cells for c in row)
     if filled < 0.5 * len(rows) * len(columns):
         return Grid(heading, [], [], [], gallery, ordered)
     return Grid(heading, columns, rows, cells, [], ordered)
+
+
+def _label(key: str, config: Mapping[str, Any]) -> str:
+    """`label`, with the class of a unit where that is known: a name that ends in the unit's number in brackets.
+
+    >>> _label("unit", {"unit": 31, "name": "tree frog (31)"}), _label("unit", {"unit": 31, "name": "fire2 31"})
+    ('tree frog (31)', 'unit 31')
+    """
+    name = str(config.get("name", ""))
+    return name if key == "unit" and name.endswith(f" ({config.get('unit')})") else label(key, config.get(key))
 
 
 def _rank(key: str, value: Any, layer_order: Sequence[str]) -> tuple[int, float, str]:

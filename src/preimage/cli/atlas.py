@@ -1,0 +1,77 @@
+"""preimage atlas."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import app
+from .common import guard
+from .options import Address, Backend, Batch, Layers, Quiet, RunDevice, Seed, StoreOut, Threads, Weights, Workers
+from .study import choose_backend, run_and_tell
+
+
+@app.command(
+    epilog="Examples:\n\n  preimage atlas squeezenet1_1 --layers fire4,fire9,pool10 --units 25 -o atlas/\n\n"
+    "  preimage atlas squeezenet1_1 photos/ --units top --stats squeezenet.safetensors -o atlas/\n\n"
+    "The same folder goes on where it stopped; `preimage report atlas/` makes its page. Exit codes: 0 done, 1 some job failed (the others "
+    "are kept), 2 wrong usage, 130 interrupted."
+)
+def atlas(
+    net: Annotated[str, typer.Argument(metavar="NET", help="A network: see `preimage networks`.")],
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[IMAGE...]", help="Photographs, or folders of them, to invert and caricature by each layer."),
+    ] = None,
+    *,
+    out: StoreOut,
+    weights: Weights = "default",
+    layers: Layers = "",
+    units: Annotated[
+        str, typer.Option(metavar="all|N|top|top:N", help="Units of each layer: the first N, or those of the largest answers in --stats.")
+    ] = "25",
+    restarts: Annotated[int, typer.Option(metavar="N", help="Images of each unit, from different starts.")] = 1,
+    stats: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Statistics of the units (`preimage stats`).", show_default="estimated from a few images"),
+    ] = None,
+    solver: Annotated[str, typer.Option(metavar="NAME", help="fast, paper, fourier-adam, adam or lbfgs.")] = "fast",
+    iterations: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Evaluations an image.", show_default="100 a unit; the solver's own number for photographs"),
+    ] = None,
+    seed: Seed = 0,
+    device: RunDevice = "cpu",
+    workers: Workers = None,
+    threads: Threads = 1,
+    batch: Batch = None,
+    backend: Backend = "local",
+    address: Address = None,
+    quiet: Quiet = False,
+) -> None:
+    """See what many units of a whole network look for: an image of each, on a canvas of its receptive field.
+
+    Given photographs, each is also reconstructed from and exaggerated by each layer. All results are kept in one store.
+    """
+    with guard():
+        from ..experiments.atlas import atlas as plan
+        from ..experiments.base import Study
+        from ..experiments.shallow_table import find_images
+        from ..store import Store
+
+        computing = choose_backend(backend, address, workers)
+        study = Study(
+            store=Store.open(out),
+            images=find_images(images or []),
+            network=net,
+            weights=weights,
+            layers=[name for name in layers.split(",") if name],
+            solver=solver,
+            iterations=iterations,
+            seed=seed,
+            device=device,
+        )
+        chosen, experiments = plan(study, units, restarts, None if stats is None else str(stats))
+        run_and_tell(chosen, experiments, workers=workers, threads=threads, batch=batch, backend=computing, progress=not quiet)

@@ -1,0 +1,149 @@
+"""The atlas: many units of many layers in one store, each as if maximized alone, and nothing done twice."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import preimage
+from preimage.cli import app
+from preimage.errors import InputError, UnknownName
+from preimage.experiments.atlas import EVALUATIONS, atlas
+from preimage.experiments.base import Study
+from preimage.store import Store
+from preimage.units import estimated_largest
+
+UNITS = {"conv1": 3, "pool10": 3}
+
+
+def command(*arguments):
+    return CliRunner().invoke(app, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Three units of two layers in two restarts, and one photograph by the same layers, with two evaluations each."""
+    out = tmp_path_factory.mktemp("atlas") / "store"
+    photo = next(p for p in preimage.images.reference_images() if "chelsea" in p)
+    done = command("atlas", "squeezenet1_1", photo, *OPTIONS, "--restarts", 2, "-o", out)
+    assert done.exit_code == 0, done.output
+    assert "16 jobs done" in done.output
+    return out
+
+
+OPTIONS = ("--layers", "conv1,pool10", "--units", 3, "--iterations", 2, "--workers", 1, "-q")
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study(Store.open(tmp_path / "s"), layers=["conv1"], iterations=2)
+
+
+def test_every_layer_has_its_units_and_every_photograph_its_inversion_and_caricature(folder):
+    store = Store.open(folder, create=False)
+    for layer, count in UNITS.items():
+        rows = store.records(experiment=f"atlas-{layer}", status="done")
+        assert [(r.config["unit"], r.config["restart"]) for r in sorted(rows, key=lambda r: (r.config["unit"], r.config["restart"]))] == [
+            (k, r) for k in range(count) for r in range(2)
+        ]
+        summary = json.loads((folder / "summary" / f"atlas-{layer}" / "summary.json").read_text())
+        assert len(summary["rows"]) == 2 * count and (folder / "summary" / f"atlas-{layer}" / summary["figures"][0]).is_file()
+    assert {(r.experiment, r.config["layer"]) for r in store.records() if r.config["task"] != "maximize"} == {
+        (task, layer) for task in ("inversion", "caricature") for layer in UNITS
+    }
+
+
+def test_an_image_of_the_atlas_is_that_of_maximize(folder, net):
+    store = Store.open(folder, create=False)
+    for layer in UNITS:
+        (record,) = store.records(experiment=f"atlas-{layer}", unit=2, restart=1)
+        alone = preimage.maximize(net.layer(layer), [2], restarts=2, Z=record.config["Z"], iterations=2, progress=False)
+        assert torch.equal(store.result(record.key).images[0], alone.images[1])
+
+
+def test_the_divisor_is_the_unit_s_largest_answer_times_the_area_of_what_it_sees(study, net):
+    jobs = atlas(study, "2")[1]["atlas-conv1"].jobs(study)
+    M, _ = estimated_largest(net.layer("conv1"), [(0,), (1,)], (25, 25), torch.empty(0))
+    assert [job.Z for job in jobs] == pytest.approx([m * 3**2 for m in M], rel=1e-5)
+
+
+def test_the_same_command_goes_on_and_more_units_cost_only_themselves(folder, tmp_path):
+    again = command("atlas", "squeezenet1_1", *OPTIONS, "--restarts", 2, "-o", folder)
+    assert again.exit_code == 0 and "0 jobs done, 12 were there already" in again.output
+    more = command("atlas", "squeezenet1_1", "--layers", "conv1", "--units", 4, *OPTIONS[4:], "-o", folder)
+    assert more.exit_code == 0 and "1 jobs done" in more.output and "3 were there already" in more.output
+
+
+def test_classes_are_called_by_name_and_other_units_by_number(folder):
+    store = Store.open(folder, create=False)
+    assert store.records(experiment="atlas-pool10", unit=1)[0].config["name"] == "goldfish (1)"
+    assert "name" not in store.records(experiment="atlas-conv1", unit=1)[0].config
+
+
+def test_the_page_shows_the_atlas_by_layer_with_class_names(folder):
+    done = command("report", folder)
+    assert done.exit_code == 0, done.output
+    page = (folder / "report.html").read_text()
+    assert all(text in page for text in ("Atlas of conv1", "Atlas of pool10", "goldfish (1)", "unit 1"))
+
+
+def test_top_units_are_those_of_the_largest_recorded_answers(study, tmp_path, net):
+    stats = preimage.collect_statistics(
+        net, preimage.images.reference_images(), tmp_path / "s.safetensors", layers=["conv1"], progress=False
+    )
+    path = str(tmp_path / "s.safetensors")
+    jobs = atlas(study, "top:5", stats=path)[1]["atlas-conv1"].jobs(study)
+    largest = stats["conv1"].max
+    assert [job.unit for job in jobs] == largest.sort(descending=True, stable=True).indices[:5].tolist()
+    top = jobs[0].Z
+    assert top == pytest.approx(largest.max().item() * 3**2, rel=1e-5)
+    assert len(atlas(study, "top", stats=path)[1]["atlas-conv1"].jobs(study)) == 25
+
+
+def test_all_units_are_as_many_as_there_are(study):
+    (one,) = atlas(study, "all")[1].values()
+    assert [job.unit for job in one.jobs(study)] == list(range(64))
+    (few,) = atlas(study, "1000")[1].values()
+    assert len(few.jobs(study)) == 64
+
+
+def test_without_layers_it_takes_those_that_compute_something(tmp_path):
+    chosen, found = atlas(Study(Store.open(tmp_path / "s")), "1")
+    assert chosen.layers == ["conv1", *[f"fire{k}" for k in range(2, 10)], "conv10"]
+    assert list(found) == [f"atlas-{name}" for name in chosen.layers]
+    assert found["atlas-conv1"].jobs(chosen)[0].iterations == EVALUATIONS
+
+
+def test_a_failed_unit_is_listed_at_the_end_and_the_others_are_kept(tmp_path, monkeypatch):
+    from preimage import jobs
+
+    plain = jobs.tasks.maximize
+
+    def failing(phi, units, **more):
+        if units == [1]:
+            raise RuntimeError("no memory left")
+        return plain(phi, units, **more)
+
+    monkeypatch.setattr(jobs.tasks, "maximize", failing)
+    done = command("atlas", "squeezenet1_1", "--layers", "conv1", "--units", 3, *OPTIONS[4:], "-o", tmp_path / "s")
+    assert done.exit_code == 1 and "2 jobs done" in done.output
+    assert "atlas-conv1 conv1 unit 1" in done.output and "no memory left" in done.output.splitlines()[-1]
+
+
+@pytest.mark.parametrize("units", ["0", "-1", "some", "top:0", "top:x", "²", ""])
+def test_units_that_cannot_be_read_are_refused(study, units):
+    with pytest.raises(InputError, match="--units"):
+        atlas(study, units, stats="there.safetensors")
+
+
+def test_top_without_statistics_and_unknown_layers_are_refused(study, tmp_path):
+    with pytest.raises(InputError, match="preimage stats"):
+        atlas(study, "top")
+    with pytest.raises(InputError, match="restarts"):
+        atlas(study, "all", restarts=0)
+    with pytest.raises(UnknownName, match="conv10"):
+        atlas(Study(study.store, layers=["conv11"]), "all")
+    assert command("atlas", "squeezenet1_1", "--units", "many", "-o", tmp_path / "a").exit_code == 2
