@@ -56,9 +56,9 @@ def arrays_from_pickle(data: bytes) -> Any:
 
     >>> arrays_from_pickle(pickle.dumps({"a": [1, 2]}))
     {'a': [1, 2]}
-    >>> arrays_from_pickle(pickle.dumps(print))
+    >>> arrays_from_pickle(pickle.dumps(eval))
     Traceback (most recent call last):
-    preimage.errors.InputError: The weights file asks for builtins.print, which is not numpy data: refused.
+    preimage.errors.InputError: The weights file asks for builtins.eval, which is not numpy data: refused.
     """
     return _ArraysOnly(io.BytesIO(data)).load()
 
