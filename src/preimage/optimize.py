@@ -166,7 +166,9 @@ class Run:
         """Energy (B,) and gradient at x."""
         x = x.detach()
         done = [self._differentiate(part, x[s], None if offsets is None else offsets[s]) for s, part in self._parts]
-        record, gradient, alive = (torch.cat([d[k] for d in done], dim=-1 if k == 0 else 0) for k in range(3))
+        record, gradient, alive = (
+            done[0] if len(done) == 1 else (torch.cat([d[k] for d in done], dim=-1 if k == 0 else 0) for k in range(3))
+        )
         energy = record[-1]
         bad = ~(torch.isfinite(energy) & torch.isfinite(gradient.sum(dim=(1, 2, 3))))
         self.good = self.good & ~bad
@@ -186,12 +188,8 @@ class Run:
 
     def _differentiate(self, energy: Energy, x: Tensor, offsets: Offsets | None) -> tuple[Tensor, Tensor, Tensor]:
         """For some samples: terms and total (terms + 1, b), gradient (b, C, H, W), and whether the loss has a gradient (b,)."""
-        x = x.requires_grad_()
-        window = x.view_as(x) if offsets is None else self.jitter(x, offsets)
-        terms = energy.split(x, window)
-        whole = total(terms)
-        gradient, seen = torch.autograd.grad(whole.sum(), [x, window])
-        return torch.stack([*terms.values(), whole]).detach(), gradient, seen.abs().amax(dim=(1, 2, 3)) != 0
+        terms, gradient, seen = energy.differentiate(x, None if offsets is None else self.jitter, offsets or ())
+        return torch.stack([*terms.values(), total(terms)]), gradient, seen.abs().amax(dim=(1, 2, 3)) != 0
 
     def energies(self, x: Tensor) -> dict[str, Tensor]:
         """Each term and the total, (B,), at crops x, without jitter."""
