@@ -110,7 +110,8 @@ class Energy:
     r"""E(x) = C·ℓ(Φ(x), Φ0) + R_α(x) + R_TVβ(x): a function from canonical images to a dict of (B,) terms.
 
     phi: representation, canonical (B, C, H, W) -> (B, ...). phi0: the target features, one a sample or one for all (1, ...).
-    C: weight of the loss, above 0. regularizers: by name; their values are added as they are.
+    C: weight of the loss, above 0. regularizers: by name; their values are added as they are. quick: what stands for phi where
+    gradients are taken, as one in a lower precision.
     "loss" includes C. Sample b of every term depends on x[b] alone.
 
     >>> energy = Energy(Euclidean(), lambda x: 2 * x, torch.full((1, 1, 2, 2), 8.0), C=10.0)
@@ -125,10 +126,11 @@ class Energy:
         phi0: Tensor,
         C: float = 100.0,
         regularizers: Mapping[str, Regularizer] | None = None,
+        quick: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if not (C > 0 and math.isfinite(C)):
             raise InputError(f"C is the weight of the loss, a number above 0; got {C!r}. The paper uses 1 to 300, and 100 by default.")
-        self.loss, self.phi, self.phi0, self.C = loss, phi, phi0, float(C)
+        self.loss, self.phi, self.phi0, self.C, self.quick = loss, phi, phi0, float(C), quick
         paper: dict[str, Regularizer] = {"alpha-norm": AlphaNorm(), "tv-beta": TVBeta()}
         self.regularizers = paper if regularizers is None else dict(regularizers)
         if taken := {"loss", "total"} & set(self.regularizers):
@@ -173,11 +175,11 @@ class Energy:
         return out
 
     def _loss(self, window: Tensor) -> Tensor:
-        return self.loss(self._features(window), self.phi0, self._one) * self._weight
+        return self.loss(self._features(window, self.phi), self.phi0, self._one) * self._weight
 
     def _differentiate_loss(self, window: Tensor) -> tuple[Tensor, Tensor]:
         """C·ℓ (B,) and its gradient in the window; without a graph of ℓ where ℓ knows its derivative."""
-        features = self._features(window)
+        features = self._features(window, self.quick or self.phi)
         if isinstance(self.loss, DifferentiatedLoss):
             with torch.no_grad():
                 values, slope = self.loss.differentiate(features, self.phi0, (1.0 / self._weight).expand(len(features)))
@@ -188,9 +190,9 @@ class Energy:
         (seen,) = torch.autograd.grad(features, window, slope)
         return values.detach(), seen
 
-    def _features(self, window: Tensor) -> Tensor:
+    def _features(self, window: Tensor, phi: Callable[[Tensor], Tensor]) -> Tensor:
         """Φ(window), checked against the target, which takes its memory format."""
-        features = self.phi(window)
+        features = phi(window)
         if features.shape[1:] != self.phi0.shape[1:]:
             raise InputError(
                 f"Φ(x) has shape {tuple(features.shape[1:])} and the target {tuple(self.phi0.shape[1:])}: "
