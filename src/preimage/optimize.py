@@ -184,7 +184,7 @@ class Run:
             self._stop_if_hopeless()
         if due and self._watch is not None and self._watch(self.evaluations, self.crop(x), energy):
             raise KeyboardInterrupt
-        return energy, torch.where(self._column(self.good), gradient, 0.0)
+        return energy, self._where_good(gradient, 0.0)
 
     def _differentiate(self, energy: Energy, x: Tensor, offsets: Offsets | None) -> tuple[Tensor, Tensor, Tensor]:
         """For some samples: terms and total (terms + 1, b), gradient (b, C, H, W), and whether the loss has a gradient (b,)."""
@@ -214,10 +214,13 @@ class Run:
         """Remember each sample's last image with a finite energy."""
         if self.good_x.shape != x.shape:
             self.good_x = self.crop(self.good_x)
-        self.good_x = torch.where(self._column(self.good), x, self.good_x)
+        self.good_x = self._where_good(x, self.good_x)
 
-    def _column(self, flags: Tensor) -> Tensor:
-        return flags.view(-1, 1, 1, 1)
+    def _where_good(self, x: Tensor, other: Tensor | float) -> Tensor:
+        """x for the samples that are good so far; on a CPU, where to ask costs nothing, without a copy if all are."""
+        if self.good.device.type == "cpu" and bool(self.good.all()):
+            return x
+        return torch.where(self.good.view(-1, 1, 1, 1), x, other)
 
     def _stop_if_hopeless(self) -> None:
         if not bool(self.good.any()) or (self.evaluations >= 20 and not bool(self.alive.any())):
