@@ -30,6 +30,14 @@ Solver = Annotated[str, typer.Option(metavar="NAME", help="fast, paper, fourier-
 Iterations = Annotated[int | None, typer.Option(metavar="N", help="Instead of the solver's own number.", show_default=False)]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same image.")]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.", show_default="cpu")]
+Precision = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Of the network in the loop: float32, bfloat16, or auto, the faster of the two by a short trial."),
+]
+MaxMemory = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="As 4GB: compute as many images together as fit.", show_default="1 image, on a GPU all that fit"),
+]
 Jitter = Annotated[int | None, typer.Option(metavar="PIXELS", help="1 for none.", show_default="max(stride/4, 1)")]
 Leak = Annotated[float, typer.Option(metavar="SLOPE", help="Slope of the ReLUs below zero; 0.05 revives dead units.")]
 Mask = Annotated[
