@@ -58,13 +58,13 @@ def atlas(
     with guard():
         from ..experiments.atlas import atlas as plan
         from ..experiments.base import Study
-        from ..experiments.shallow_table import find_images
+        from ..images import find_pictures
         from ..store import Store
 
         computing = choose_backend(backend, address, workers)
         study = Study(
             store=Store.open(out),
-            images=find_images(images or []),
+            images=find_pictures(images or []),
             network=net,
             weights=weights,
             layers=[name for name in layers.split(",") if name],

@@ -55,7 +55,7 @@ def audit(
     lower bound on what leaks.
     """
     with guard():
-        from ..experiments.shallow_table import find_images
+        from ..images import find_pictures
         from ..leakage import PAGE, STRENGTHS
         from ..leakage import audit as run_audit
 
@@ -64,7 +64,7 @@ def audit(
         try:
             found = run_audit(
                 net,
-                find_images(images),
+                find_pictures(images),
                 chosen,
                 weights=weights,
                 C=C or STRENGTHS,

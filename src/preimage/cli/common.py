@@ -57,15 +57,14 @@ def table(keys: list[str], rows: list[list[Any]], as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    printed = Table(box=SIMPLE_HEAD, pad_edge=False)
     for key, example in zip(keys, rows[0], strict=True):
-        whole = (
-            min(max(len(str(row[0])) for row in rows), 24) if key == keys[0] else None
-        )  # a name is to be copied: not broken if it can be helped
-        table.add_column(key, justify="right" if isinstance(example, int) else "left", overflow="fold", min_width=whole)
+        # a name is to be copied: not broken if it can be helped
+        whole = min(max(len(str(row[0])) for row in rows), 24) if key == keys[0] else None
+        printed.add_column(key, justify="right" if isinstance(example, int) else "left", overflow="fold", min_width=whole)
     for row in rows:
-        table.add_row(*map(str, row))
-    Console().print(table)
+        printed.add_row(*map(str, row))
+    Console().print(printed)
 
 
 def _plain(value: Any) -> Any:

@@ -79,8 +79,9 @@ def shallow_table(
     """
     with guard():
         from ..experiments import shallow_table as experiment
+        from ..images import find_pictures
 
-        found = experiment.find_images(images)
+        found = find_pictures(images)
         make_folder(out)
         pairs = _dictionary(dictionary or out / "hoggles.safetensors", learn_from, not quiet)
         try:
@@ -209,8 +210,8 @@ def _run_study(
     """Run experiments in a store and write their summaries."""
     from ..experiments import known_experiments
     from ..experiments.base import Study
-    from ..experiments.shallow_table import find_images
     from ..experiments.study import choose_quirks
+    from ..images import find_pictures
     from ..store import Store
 
     computing = choose_backend(backend, address, workers)
@@ -218,7 +219,7 @@ def _run_study(
     chosen = choose_quirks([registry[n] for n in names], quirk or [], as_published)
     study = Study(
         store=Store.open(out),
-        images=find_images(images or []),
+        images=find_pictures(images or []),
         network=net,
         weights=weights,
         layers=[name for name in layers.split(",") if name],
@@ -247,7 +248,7 @@ def quirks(as_json: Json = False) -> None:
 def _dictionary(path: Path, learn_from: Path | None, progress: bool) -> PairedDictionary:
     """Read the paired dictionary, or learn it and keep it there."""
     from ..experiments.hoggles import learn_dictionary, load_dictionary
-    from ..experiments.shallow_table import find_images
+    from ..images import find_pictures
 
     if path.exists():
         if learn_from is not None:
@@ -255,7 +256,7 @@ def _dictionary(path: Path, learn_from: Path | None, progress: bool) -> PairedDi
         return load_dictionary(path)
     if not path.absolute().parent.is_dir():
         raise InputError(f"There is no folder {str(path.absolute().parent)!r} to keep the dictionary in.")
-    learned = learn_dictionary(None if learn_from is None else find_images([learn_from]), progress=progress)
+    learned = learn_dictionary(None if learn_from is None else find_pictures([learn_from]), progress=progress)
     learned.save(path)
     typer.echo(f"HOGgles' dictionary ({len(learned.hog)} atoms) was learned and kept in {path}")
     return learned
