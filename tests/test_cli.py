@@ -215,3 +215,12 @@ def test_warnings_are_one_line_on_stderr(photo, tmp_path, monkeypatch):
         warnings.simplefilter("always")
         done = run("invert", photo, "--layer", "pool1", "-o", tmp_path / "out", *QUICK)
     assert "preimage: warning: look here\n" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["networks", "--json"], ["networks"]], ids=" ".join)
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "preimage", *arguments], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (128 + 13, "")  # as of a command that SIGPIPE ended

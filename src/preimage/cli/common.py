@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..result import Result
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+UNREAD = 141  # as of a command that SIGPIPE ended: 128 + 13
 
 
 @contextmanager
@@ -34,6 +36,8 @@ def guard() -> Iterator[None]:
         print("preimage: interrupted before there was anything to save", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and unread():
+            raise
         if os.environ.get("PREIMAGE_DEBUG"):
             raise
         mine = isinstance(error, PreimageError)
@@ -43,6 +47,15 @@ def guard() -> Iterator[None]:
         raise typer.Exit(USAGE if usage else FAILED) from None
     finally:
         warnings.showwarning = plain
+
+
+def unread() -> bool:
+    """Whether nobody reads our standard output any more, as when `head` has seen enough."""
+    if sys.__stdout__ is None or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(sys.__stdout__.fileno(), 0)  # errors alone
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def one_line(message: object) -> str:
@@ -64,7 +77,10 @@ def table(keys: list[str], rows: list[list[Any]], as_json: bool) -> None:
         printed.add_column(key, justify="right" if isinstance(example, int) else "left", overflow="fold", min_width=whole)
     for row in rows:
         printed.add_row(*map(str, row))
-    Console().print(printed)
+    console = Console()
+    with console.capture() as text:  # rich would end the process itself when nobody reads
+        console.print(printed)
+    typer.echo(text.get(), nl=False)
 
 
 def _plain(value: Any) -> Any:
