@@ -188,7 +188,7 @@ def wake(
     """Starts from which the unit has a gradient, which samples needed another, and the evaluations spent on it.
 
     Most units of a deep layer are closed by their ReLU for noise. A few of the paper's steps on the loss alone, with a gradient
-    that passes closed ReLUs, open them; each sample takes its own way and the others are not touched.
+    that passes closed ReLUs, open them; each sample takes its own way and the others are not touched. Raises KeyboardInterrupt on Ctrl-C.
     """
     opened = getattr(phi, "opened", None)
     if opened is None or getattr(phi, "leak", 0.0) > 0:
@@ -207,6 +207,8 @@ def wake(
                 found = minimize(energy, start[closed], solver=steps, stages=[WAKE], jitter=jitter, generators=own)
             except OptimizationError:
                 break  # not even that reaches the image: the run itself will say so
+        if found.interrupted:  # minimize gives what it had, and here that is nothing yet
+            raise KeyboardInterrupt
         start = start.clone()
         start[closed] = found.canvas
         spent += found.evaluations + 1
