@@ -144,8 +144,13 @@ BAD = [
     (["invert", "photo.png", "--layer", "fire2", "--size", "4", "-o", "out"], 2, "cannot take 3 channels of 4x4 pixels"),
     (["invert", "photo.png", "--layer", "fire2", "--net", "text.pt2", "-o", "out"], 2, "--trust"),
     (["invert", "photo.png", "--layer", "fire2", "--video", "avi", "-o", "out"], 2, "mp4 or gif"),
+    (["invert", "photo.png", "--layer", "fire2", "--video", "gif", "--every", "0", "-o", "out"], 2, "--every"),
     (["invert", "photo.png", "-o", "out"], 2, "--layer"),
     (["inverse"], 2, "No such command"),
+    (["demo", "-o", "text.png"], 1, "Nothing can be written to 'text.png': File exists"),
+    (["vocabulary", "photo.png", "-o", "full", "--overwrite"], 2, "'full' is a folder. Name a file in it."),
+    (["stats", "squeezenet1_1", "photo.png", "-o", "full", "--overwrite"], 2, "'full' is a folder. Name a file in it."),
+    (["stats", "squeezenet1_1", "photo.png", "-o", "gone/new"], 2, "There is no folder"),
 ]
 
 
@@ -156,7 +161,7 @@ def test_bad_input_ends_in_a_clear_line_an_honest_code_and_no_folder(arguments, 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("x")
     before = sorted(tmp_path.iterdir())
-    done = run(*arguments, *([] if arguments[0] in ("layers", "inverse") else QUICK))
+    done = run(*arguments, *(QUICK if arguments[0] in ("invert", "maximize", "caricature") else []))
     assert done.exit_code == code, done.output
     assert text in " ".join(done.stderr.split())
     assert "Traceback" not in done.output

@@ -237,6 +237,15 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
     Path(file.name).replace(path)
 
 
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Can a file be written there? Asked before hours of work, not after. Raises InputError for a folder, and for a file in none."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder. Name a file in it.")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"There is no folder {str(path.absolute().parent)!r} to write to.")
+
+
 def find_pictures(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, deep: bool = False) -> list[Path]:
     """Files as they are, folders by the pictures in them (deep: at any depth), in the order of their names; hidden files are left out.
 

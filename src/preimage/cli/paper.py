@@ -248,14 +248,13 @@ def quirks(as_json: Json = False) -> None:
 def _dictionary(path: Path, learn_from: Path | None, progress: bool) -> PairedDictionary:
     """Read the paired dictionary, or learn it and keep it there."""
     from ..experiments.hoggles import learn_dictionary, load_dictionary
-    from ..images import find_pictures
+    from ..images import check_file, find_pictures
 
-    if path.exists():
+    if path.is_file():
         if learn_from is not None:
             raise InputError(f"There is a dictionary in {str(path)!r} already: leave --learn-from out, or name a new file.")
         return load_dictionary(path)
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"There is no folder {str(path.absolute().parent)!r} to keep the dictionary in.")
+    check_file(path)
     learned = learn_dictionary(None if learn_from is None else find_pictures([learn_from]), progress=progress)
     learned.save(path)
     typer.echo(f"HOGgles' dictionary ({len(learned.hog)} atoms) was learned and kept in {path}")
