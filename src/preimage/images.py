@@ -26,7 +26,9 @@ MAX_PIXELS = 89_478_485
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 """What a folder's pictures are told by."""
 
-_GREY = np.array([0.298936, 0.587043, 0.114021], dtype=np.float32)  # rgb2gray of MATLAB: the luma of Rec. 601
+LUMA = (0.298936, 0.587043, 0.114021)
+"""What of red, green and blue is grey: MATLAB's rgb2gray, the luma of Rec. 601."""
+
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -158,7 +160,7 @@ def levels_of(array: np.ndarray, channels: int) -> np.ndarray:
 
 def to_grey(levels: np.ndarray) -> np.ndarray:
     """(H, W, 3) RGB -> (H, W): 0.298936 R + 0.587043 G + 0.114021 B, as MATLAB's rgb2gray. Grey stays as it is."""
-    return levels if levels.ndim == 2 else np.asarray(levels @ _GREY)
+    return levels if levels.ndim == 2 else np.asarray(levels @ np.array(LUMA, dtype=np.float32))
 
 
 def resize(levels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

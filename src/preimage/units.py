@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .energy import Energy, Loss
-from .errors import InputError, OptimizationError, PreimageWarning
+from .errors import InputError, OptimizationError, PreimageWarning, first_line
 from .images import reference_images
 from .networks.network import weights_hash
 from .optimize import Stage, minimize
@@ -58,8 +58,9 @@ def one_hot(
     except InputError:
         raise
     except Exception as error:  # whatever a module raises on an image that is too small, or not of its own size
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{phi.name} cannot take a canvas of {size[0]}x{size[1]} pixels ({reason}). Choose another canvas.") from error
+        raise InputError(
+            f"{phi.name} cannot take a canvas of {size[0]}x{size[1]} pixels ({first_line(error)}). Choose another canvas."
+        ) from error
     shape = features.shape[1:]
     phi0 = features.new_zeros(len(wanted), *shape)
     labels = []

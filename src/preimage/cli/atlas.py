@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import guard
+from .common import guard, names_in
 from .options import Address, Backend, Batch, Layers, Quiet, RunDevice, Seed, StoreOut, Threads, Weights, Workers
 from .study import choose_backend, run_and_tell
 
@@ -67,7 +67,7 @@ def atlas(
             images=find_pictures(images or []),
             network=net,
             weights=weights,
-            layers=[name for name in layers.split(",") if name],
+            layers=names_in(layers),
             solver=solver,
             iterations=iterations,
             seed=seed,

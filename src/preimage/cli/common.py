@@ -106,6 +106,25 @@ def saving(out: Path, overwrite: bool, labels: list[str]) -> Iterator[Any]:
         raise typer.Exit(INTERRUPTED) from None
 
 
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Around a command of many jobs, which Ctrl-C ends with a line that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("preimage: interrupted; the finished jobs are kept, and the same command goes on from there", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def names_in(text: str) -> list[str]:
+    """The names of a list with commas.
+
+    >>> names_in("fire2, fire4,")
+    ['fire2', 'fire4']
+    """
+    return [name for part in text.split(",") if (name := part.strip())]
+
+
 def make_folder(out: Path) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)

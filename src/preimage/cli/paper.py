@@ -12,7 +12,7 @@ import typer
 
 from ..errors import InputError
 from . import app
-from .common import FAILED, INTERRUPTED, guard, make_folder, saving, table
+from .common import FAILED, guard, make_folder, names_in, resumable, saving, table
 from .options import (
     Address,
     Backend,
@@ -84,8 +84,8 @@ def shallow_table(
         found = find_pictures(images)
         make_folder(out)
         pairs = _dictionary(dictionary or out / "hoggles.safetensors", learn_from, not quiet)
-        try:
-            table = experiment.shallow_table(
+        with resumable():
+            made = experiment.shallow_table(
                 found,
                 out,
                 pairs,
@@ -95,13 +95,10 @@ def shallow_table(
                 progress=not quiet,
                 report=lambda line: typer.echo(f"preimage: error: {line}", err=True),
             )
-        except KeyboardInterrupt:
-            typer.echo("preimage: interrupted; the finished jobs are kept, and the same command goes on from there", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-        again = sum(c.reused for c in table.cells)
-        typer.echo(f"{table.text()}\n\n{experiment.NOTE}\n")
-        typer.echo(f"{len(table.cells)} jobs ({again} were there already), {len(table.failures)} failed. Saved in {out}/")
-        if table.failures:
+        again = sum(c.reused for c in made.cells)
+        typer.echo(f"{made.text()}\n\n{experiment.NOTE}\n")
+        typer.echo(f"{len(made.cells)} jobs ({again} were there already), {len(made.failures)} failed. Saved in {out}/")
+        if made.failures:
             raise typer.Exit(FAILED)
 
 
@@ -222,7 +219,7 @@ def _run_study(
         images=find_pictures(images or []),
         network=net,
         weights=weights,
-        layers=[name for name in layers.split(",") if name],
+        layers=names_in(layers),
         solver=solver or ("paper" if as_published else "fast"),
         iterations=iterations,
         seed=seed,
