@@ -89,6 +89,8 @@ def test_one_s_own_network_by_function_space_size_and_weights(photo, tmp_path, m
     for command in (["invert", photo, "--layer", "0"], ["caricature", photo, "--layer", "0"], ["maximize", "-u", "0"]):
         done = run(*command, *net, "-o", "out2", *QUICK)
         assert (done.exit_code, "--space imagenet:224" in done.stderr) == (2, True), done.output
+    done = run("maximize", "-u", "0", *net, "--space", "imagenet:16", "--weights", "none", "-o", "out2", *QUICK)
+    assert (done.exit_code, "has no random initialisation" in done.stderr) == (2, True), done.output
     done = run("maximize", "-u", "0", *net, "--space", "imagenet:16", "-o", "out2", *QUICK)
     assert done.exit_code == 0, done.output
 
