@@ -154,7 +154,8 @@ def test_the_guesses_are_the_mean_of_the_others_and_chance(study):
 def test_what_is_not_to_be_had_is_left_out_and_said(study, monkeypatch, tmp_path):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     summary = measured(study, levels(study) + 1, lpips="alex")
-    assert any(note.startswith("No LPIPS: ") for note in summary.notes)
+    (note,) = [note for note in summary.notes if note.startswith("No LPIPS: ")]
+    assert str(tmp_path) not in note  # of a page that others may read
     assert "lpips" not in summary.columns and all("lpips" not in row for row in summary.rows)
     assert set(summary.columns) < set(COLUMNS)
     with pytest.raises(UnknownName):
@@ -267,6 +268,8 @@ def test_the_function_gives_the_table_and_saves_everything(photographs, tmp_path
     found = preimage.audit("squeezenet1_1", photographs[:2], "conv1", C=100, iterations=2, lpips=None, workers=1, progress=False)
     assert [r["layer"] for r in found.table] == ["conv1", "mean of the other images", "another image"]
     assert not found.failed and RISK in found.text()
+    assert str(found) == found.text()
+    assert repr(found) == f"Audit(1 layer, 2 images, {str(found.store)!r})"
     page = found.save(tmp_path / "saved")
     assert page == tmp_path / "saved" / "audit.html" and len(Store.open(tmp_path / "saved").records()) == 2
     (tmp_path / "full").mkdir()

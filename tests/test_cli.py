@@ -89,6 +89,8 @@ def test_one_s_own_network_by_function_space_size_and_weights(photo, tmp_path, m
     for command in (["invert", photo, "--layer", "0"], ["caricature", photo, "--layer", "0"], ["maximize", "-u", "0"]):
         done = run(*command, *net, "-o", "out2", *QUICK)
         assert (done.exit_code, "--space imagenet:224" in done.stderr) == (2, True), done.output
+    done = run("maximize", "-u", "0", *net, "--space", "imagenet:16", "--weights", "none", "-o", "out2", *QUICK)
+    assert (done.exit_code, "has no random initialisation" in done.stderr) == (2, True), done.output
     done = run("maximize", "-u", "0", *net, "--space", "imagenet:16", "-o", "out2", *QUICK)
     assert done.exit_code == 0, done.output
 
@@ -144,8 +146,13 @@ BAD = [
     (["invert", "photo.png", "--layer", "fire2", "--size", "4", "-o", "out"], 2, "cannot take 3 channels of 4x4 pixels"),
     (["invert", "photo.png", "--layer", "fire2", "--net", "text.pt2", "-o", "out"], 2, "--trust"),
     (["invert", "photo.png", "--layer", "fire2", "--video", "avi", "-o", "out"], 2, "mp4 or gif"),
+    (["invert", "photo.png", "--layer", "fire2", "--video", "gif", "--every", "0", "-o", "out"], 2, "--every"),
     (["invert", "photo.png", "-o", "out"], 2, "--layer"),
     (["inverse"], 2, "No such command"),
+    (["demo", "-o", "text.png"], 1, "Nothing can be written to 'text.png': File exists"),
+    (["vocabulary", "photo.png", "-o", "full", "--overwrite"], 2, "'full' is a folder. Name a file in it."),
+    (["stats", "squeezenet1_1", "photo.png", "-o", "full", "--overwrite"], 2, "'full' is a folder. Name a file in it."),
+    (["stats", "squeezenet1_1", "photo.png", "-o", "gone/new"], 2, "There is no folder"),
 ]
 
 
@@ -156,7 +163,7 @@ def test_bad_input_ends_in_a_clear_line_an_honest_code_and_no_folder(arguments, 
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine").write_text("x")
     before = sorted(tmp_path.iterdir())
-    done = run(*arguments, *([] if arguments[0] in ("layers", "inverse") else QUICK))
+    done = run(*arguments, *(QUICK if arguments[0] in ("invert", "maximize", "caricature") else []))
     assert done.exit_code == code, done.output
     assert text in " ".join(done.stderr.split())
     assert "Traceback" not in done.output
@@ -215,3 +222,12 @@ def test_warnings_are_one_line_on_stderr(photo, tmp_path, monkeypatch):
         warnings.simplefilter("always")
         done = run("invert", photo, "--layer", "pool1", "-o", tmp_path / "out", *QUICK)
     assert "preimage: warning: look here\n" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["networks", "--json"], ["networks"]], ids=" ".join)
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(arguments):
+    read, write = os.pipe()
+    os.close(read)
+    done = subprocess.run([sys.executable, "-m", "preimage", *arguments], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (128 + 13, "")  # as of a command that SIGPIPE ended

@@ -180,3 +180,20 @@ def test_the_packaged_photographs_can_be_read_and_are_credited():
     for path in found:
         assert images.read_image(path).shape == (300, 300, 3)
         assert images.Path(path).name in credits
+
+
+def test_pictures_are_found_in_order_by_their_endings_and_hidden_ones_are_not(tmp_path):
+    for name in ("b.PNG", "a.jpg", "._a.jpg", "notes.txt", "deeper/c.tif", "deeper/.d.png", "e.png/f.webp"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x")
+    named = [str(p.relative_to(tmp_path)) for p in images.find_pictures(tmp_path)]
+    assert named == ["a.jpg", "b.PNG"]
+    named = [str(p.relative_to(tmp_path)) for p in images.find_pictures(tmp_path, deep=True)]
+    assert named == ["a.jpg", "b.PNG", "deeper/c.tif", "e.png/f.webp"]
+    assert images.find_pictures([tmp_path / "notes.txt", str(tmp_path)])[0] == tmp_path / "notes.txt"
+    assert images.find_pictures([]) == []
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="empty' holds no picture"):
+        images.find_pictures([tmp_path / "a.jpg", tmp_path / "empty"])
+    with pytest.raises(InputError, match="There is no file or folder"):
+        images.find_pictures([tmp_path / "gone"])

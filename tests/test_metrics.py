@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 
 import numpy as np
 import pytest
 import scipy.ndimage
 import skimage.metrics
 import torch
+import torchvision
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -272,8 +274,11 @@ def test_lpips_is_the_sum_over_layers_of_weighted_unit_differences(random_backbo
 @has_lpips
 def test_lpips_takes_its_true_weights_or_none(random_backbone, photo, tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(InputError, match=r"Get https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth and put it at"):
-        metrics.LPIPS("squeeze")
+    for net, found in perceptual._NETS.items():
+        with pytest.raises(InputError, match=r"which are not here. Fetch them once:") as error:
+            metrics.LPIPS(net)
+        (call,) = re.findall(r"""python -c "from torchvision.models import (\w+); \1\(weights='(\w+)'\)\"""", str(error.value))
+        assert getattr(torchvision.models.get_model_weights(call[0]), call[1]).url.endswith(f"/{found.file}")
     other = tmp_path / "other.pth"
     torch.save({}, other)
     with pytest.raises(InputError, match="not the file that is wanted"):

@@ -138,3 +138,11 @@ def test_a_space_is_read_from_words(text, space):
 def test_words_that_are_no_space_are_refused(text):
     with pytest.raises(InputError):
         PixelSpace.parse(text)
+
+
+def test_an_image_that_fits_only_blown_up_beyond_all_bounds_is_refused():
+    """A line of 60,000 pixels is small, but its short side at 227 pixels would make it 227x13,620,000."""
+    line = np.zeros((1, 60_000), np.uint8)
+    with pytest.raises(ImageError, match="60000x1 pixels is too narrow"):
+        PixelSpace.caffe(227).encode(line)
+    assert PixelSpace.caffe(227).encode(line, fit="squash").shape == (1, 3, 227, 227)

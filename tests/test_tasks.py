@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 import preimage
 from preimage import masks, tasks
 from preimage.errors import ImageError, InputError, Interrupted, OptimizationError, UnknownName
+from preimage.optimize import Run
 
 FEW = {"progress": False, "iterations": 12}
 
@@ -313,6 +315,21 @@ def test_units_that_are_closed_at_the_start_are_opened(net):
     b = r.config["woken"][1]
     alone = preimage.maximize(phi, units[b], progress=False, iterations=60)
     assert bool((alone.images[0] == r.images[b]).all())
+
+
+def test_ctrl_c_while_units_are_opened_is_heard(net, monkeypatch):
+    evaluations = itertools.count()
+    evaluate = Run.evaluate
+
+    def third_is_interrupted(self, *arguments):
+        if next(evaluations) == 2:
+            raise KeyboardInterrupt
+        return evaluate(self, *arguments)
+
+    monkeypatch.setattr(Run, "evaluate", third_is_interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        preimage.maximize(net.layer("fire5"), list(range(0, 8, 2)), progress=False, iterations=20)
+    assert next(evaluations) == 3
 
 
 @pytest.mark.parametrize("solver", ["fast", "paper", "adam"])

@@ -7,7 +7,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 MAX_PIXELS = 89_478_485
 """Images of more pixels are refused before they are decoded (a quarter of a gibibyte as RGB; pillow's own warning level)."""
 
-_GREY = np.array([0.298936, 0.587043, 0.114021], dtype=np.float32)  # rgb2gray of MATLAB: the luma of Rec. 601
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
+"""What a folder's pictures are told by."""
+
+LUMA = (0.298936, 0.587043, 0.114021)
+"""What of red, green and blue is grey: MATLAB's rgb2gray, the luma of Rec. 601."""
+
 _SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
 
 
@@ -155,7 +160,7 @@ def levels_of(array: np.ndarray, channels: int) -> np.ndarray:
 
 def to_grey(levels: np.ndarray) -> np.ndarray:
     """(H, W, 3) RGB -> (H, W): 0.298936 R + 0.587043 G + 0.114021 B, as MATLAB's rgb2gray. Grey stays as it is."""
-    return levels if levels.ndim == 2 else np.asarray(levels @ _GREY)
+    return levels if levels.ndim == 2 else np.asarray(levels @ np.array(LUMA, dtype=np.float32))
 
 
 def resize(levels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -232,6 +237,34 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
             Path(file.name).unlink(missing_ok=True)
             raise
     Path(file.name).replace(path)
+
+
+def check_file(path: str | os.PathLike[str]) -> None:
+    """Can a file be written there? Asked before hours of work, not after. Raises InputError for a folder, and for a file in none."""
+    path = Path(path)
+    if path.is_dir():
+        raise InputError(f"{str(path)!r} is a folder. Name a file in it.")
+    if not path.absolute().parent.is_dir():
+        raise InputError(f"There is no folder {str(path.absolute().parent)!r} to write to.")
+
+
+def find_pictures(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, deep: bool = False) -> list[Path]:
+    """Files as they are, folders by the pictures in them (deep: at any depth), in the order of their names; hidden files are left out.
+
+    Raises InputError for a folder without a picture and for a path that is not there.
+    """
+    found: list[Path] = []
+    for path in map(Path, [paths] if isinstance(paths, (str, os.PathLike)) else paths):
+        if not path.exists():
+            raise InputError(f"There is no file or folder {str(path)!r}. Check the path.")
+        inside = [path]
+        if path.is_dir():
+            entries = path.rglob("*") if deep else path.iterdir()
+            inside = sorted(p for p in entries if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
+        if not inside:
+            raise InputError(f"The folder {str(path)!r} holds no picture ({', '.join(SUFFIXES)}).")
+        found += inside
+    return found
 
 
 def reference_images() -> list[str]:

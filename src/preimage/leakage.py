@@ -69,7 +69,7 @@ _CURVES = {
 }
 
 
-@dataclass
+@dataclass(repr=False)
 class Audit:
     """What `audit` found.
 
@@ -95,8 +95,16 @@ class Audit:
             shutil.copytree(self.store, destination, dirs_exist_ok=True)
         return write_page(destination)
 
+    def __repr__(self) -> str:
+        layers = len({row["layer"] for row in self.table if row["features"] is not None})
+        images = max((row["images"] for row in self.table), default=0)
+        return f"Audit({layers} layer{'s' * (layers != 1)}, {images} images, {str(self.store)!r})"
+
+    def __str__(self) -> str:
+        return self.text()
+
     def text(self) -> str:
-        """The table in plain text, with the notes."""
+        """The table in plain text, with the notes; `print` shows it too."""
         shown = [c for c in COLUMNS if any(row.get(c) is not None for row in self.table)]
         cells = [shown, *[[_word(c, row.get(c)) for c in shown] for row in self.table]]
         widths = [max(len(line[k]) for line in cells) for k in range(len(shown))]

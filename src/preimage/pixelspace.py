@@ -203,7 +203,13 @@ class PixelSpace:
             return images.resize(levels, self.size)
         height, width = levels.shape[:2]
         ratio = max(self.size[0] / height, self.size[1] / width)
-        levels = images.resize(levels, (max(round(height * ratio), self.size[0]), max(round(width * ratio), self.size[1])))
+        scaled = max(round(height * ratio), self.size[0]), max(round(width * ratio), self.size[1])
+        if scaled[0] * scaled[1] > images.MAX_PIXELS:
+            raise ImageError(
+                f"An image of {width}x{height} pixels is too narrow: with its short side at the size that is wanted it would have "
+                f"{scaled[1]}x{scaled[0]}. Cut it first, or resize it without keeping the aspect ratio (fit='squash', --squash)."
+            )
+        levels = images.resize(levels, scaled)
         top, left = (levels.shape[0] - self.size[0]) // 2, (levels.shape[1] - self.size[1]) // 2
         return levels[top : top + self.size[0], left : left + self.size[1]]
 

@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -320,7 +321,6 @@ def data_uri(picture: PIL.Image.Image) -> str:
 
 def versions() -> Mapping[str, str]:
     """Of everything that a result depends on; `code` is a hash over the sources of this package."""
-    import hashlib
     import platform
     from importlib.metadata import version
 
@@ -328,10 +328,6 @@ def versions() -> Mapping[str, str]:
 
     from . import __version__
 
-    digest = hashlib.sha256()
-    root = Path(__file__).parent
-    for source in sorted(root.rglob("*.py")):
-        digest.update(source.relative_to(root).as_posix().encode() + b"\0" + source.read_bytes())
     found = {name: version(name) for name in ("torchvision", "numpy", "pillow")}
     return {
         "preimage": __version__,
@@ -339,5 +335,17 @@ def versions() -> Mapping[str, str]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "code": digest.hexdigest()[:16],
+        "code": _code(),
     }
+
+
+@cache
+def _code() -> str:
+    """Once a process: what runs is what was there when it began, and a study makes thousands of results."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    root = Path(__file__).parent
+    for source in sorted(root.rglob("*.py")):
+        digest.update(source.relative_to(root).as_posix().encode() + b"\0" + source.read_bytes())
+    return digest.hexdigest()[:16]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .energy import Energy, Loss
-from .errors import InputError, OptimizationError, PreimageWarning
+from .errors import InputError, OptimizationError, PreimageWarning, first_line
 from .images import reference_images
 from .networks.network import weights_hash
 from .optimize import Stage, minimize
@@ -58,8 +58,9 @@ def one_hot(
     except InputError:
         raise
     except Exception as error:  # whatever a module raises on an image that is too small, or not of its own size
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"{phi.name} cannot take a canvas of {size[0]}x{size[1]} pixels ({reason}). Choose another canvas.") from error
+        raise InputError(
+            f"{phi.name} cannot take a canvas of {size[0]}x{size[1]} pixels ({first_line(error)}). Choose another canvas."
+        ) from error
     shape = features.shape[1:]
     phi0 = features.new_zeros(len(wanted), *shape)
     labels = []
@@ -188,7 +189,7 @@ def wake(
     """Starts from which the unit has a gradient, which samples needed another, and the evaluations spent on it.
 
     Most units of a deep layer are closed by their ReLU for noise. A few of the paper's steps on the loss alone, with a gradient
-    that passes closed ReLUs, open them; each sample takes its own way and the others are not touched.
+    that passes closed ReLUs, open them; each sample takes its own way and the others are not touched. Raises KeyboardInterrupt on Ctrl-C.
     """
     opened = getattr(phi, "opened", None)
     if opened is None or getattr(phi, "leak", 0.0) > 0:
@@ -207,6 +208,8 @@ def wake(
                 found = minimize(energy, start[closed], solver=steps, stages=[WAKE], jitter=jitter, generators=own)
             except OptimizationError:
                 break  # not even that reaches the image: the run itself will say so
+        if found.interrupted:  # minimize gives what it had, and here that is nothing yet
+            raise KeyboardInterrupt
         start = start.clone()
         start[closed] = found.canvas
         spent += found.evaluations + 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import typer
 
@@ -16,11 +17,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-from . import tasks, networks, fetch, stats, shallow, paper, atlas, audit, runs, report, demo, interactive  # noqa: E402, F401, I001 (in the order of the help page)
+from . import common, tasks, networks, fetch, stats, shallow, paper, atlas, audit, runs, report, demo, interactive  # noqa: E402, F401, I001 (in the order of the help page)
 
 
 def main() -> None:
     """The entry point of the command `preimage`."""
     # threads that wait must not spin: beside any other work on the machine that is many times slower. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    app()
+    stdout = sys.stdout
+    try:
+        app()
+    finally:
+        if sys.stdout is not stdout and common.unread():  # typer wraps it when it meets a closed pipe, and would exit with 1
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # or Python complains when it flushes at the end
+            raise SystemExit(common.UNREAD)

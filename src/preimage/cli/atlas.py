@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import guard
+from .common import guard, names_in
 from .options import Address, Backend, Batch, Layers, Quiet, RunDevice, Seed, StoreOut, Threads, Weights, Workers
 from .study import choose_backend, run_and_tell
 
@@ -58,16 +58,16 @@ def atlas(
     with guard():
         from ..experiments.atlas import atlas as plan
         from ..experiments.base import Study
-        from ..experiments.shallow_table import find_images
+        from ..images import find_pictures
         from ..store import Store
 
         computing = choose_backend(backend, address, workers)
         study = Study(
             store=Store.open(out),
-            images=find_images(images or []),
+            images=find_pictures(images or []),
             network=net,
             weights=weights,
-            layers=[name for name in layers.split(",") if name],
+            layers=names_in(layers),
             solver=solver,
             iterations=iterations,
             seed=seed,

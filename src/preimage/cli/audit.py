@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import FAILED, INTERRUPTED, guard, one_line
+from .common import FAILED, guard, names_in, one_line, resumable
 from .options import Iterations, Json, Net, Pictures, Quiet, Seed, Solver, Weights
 
 
@@ -55,16 +55,16 @@ def audit(
     lower bound on what leaks.
     """
     with guard():
-        from ..experiments.shallow_table import find_images
+        from ..images import find_pictures
         from ..leakage import PAGE, STRENGTHS
         from ..leakage import audit as run_audit
 
-        chosen = "all" if layers == "all" else [name for name in layers.split(",") if name]
+        chosen = "all" if layers == "all" else names_in(layers)
         release = [*(f"bits:{n}" for n in bits or []), *(f"noise:{a:g}" for a in noise or [])]
-        try:
+        with resumable():
             found = run_audit(
                 net,
-                find_images(images),
+                find_pictures(images),
                 chosen,
                 weights=weights,
                 C=C or STRENGTHS,
@@ -78,9 +78,6 @@ def audit(
                 workers=workers,
                 progress=not (quiet or as_json),
             )
-        except KeyboardInterrupt:
-            typer.echo("preimage: interrupted; the finished jobs are kept, and the same command goes on from there", err=True)
-            raise typer.Exit(INTERRUPTED) from None
         found.save(out)
         typer.echo(json.dumps({"table": found.table, "notes": found.notes}, ensure_ascii=False) if as_json else found.text())
         if not as_json:

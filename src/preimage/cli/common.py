@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import sys
 import warnings
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from ..result import Result
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+UNREAD = 141  # as of a command that SIGPIPE ended: 128 + 13
 
 
 @contextmanager
@@ -34,6 +36,8 @@ def guard() -> Iterator[None]:
         print("preimage: interrupted before there was anything to save", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and unread():
+            raise
         if os.environ.get("PREIMAGE_DEBUG"):
             raise
         mine = isinstance(error, PreimageError)
@@ -43,6 +47,15 @@ def guard() -> Iterator[None]:
         raise typer.Exit(USAGE if usage else FAILED) from None
     finally:
         warnings.showwarning = plain
+
+
+def unread() -> bool:
+    """Whether nobody reads our standard output any more, as when `head` has seen enough."""
+    if sys.__stdout__ is None or not hasattr(select, "poll"):
+        return False
+    poll = select.poll()
+    poll.register(sys.__stdout__.fileno(), 0)  # errors alone
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def one_line(message: object) -> str:
@@ -57,15 +70,17 @@ def table(keys: list[str], rows: list[list[Any]], as_json: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    printed = Table(box=SIMPLE_HEAD, pad_edge=False)
     for key, example in zip(keys, rows[0], strict=True):
-        whole = (
-            min(max(len(str(row[0])) for row in rows), 24) if key == keys[0] else None
-        )  # a name is to be copied: not broken if it can be helped
-        table.add_column(key, justify="right" if isinstance(example, int) else "left", overflow="fold", min_width=whole)
+        # a name is to be copied: not broken if it can be helped
+        whole = min(max(len(str(row[0])) for row in rows), 24) if key == keys[0] else None
+        printed.add_column(key, justify="right" if isinstance(example, int) else "left", overflow="fold", min_width=whole)
     for row in rows:
-        table.add_row(*map(str, row))
-    Console().print(table)
+        printed.add_row(*map(str, row))
+    console = Console()
+    with console.capture() as text:  # rich would end the process itself when nobody reads
+        console.print(printed)
+    typer.echo(text.get(), nl=False)
 
 
 def _plain(value: Any) -> Any:
@@ -89,6 +104,25 @@ def saving(out: Path, overwrite: bool, labels: list[str]) -> Iterator[Any]:
             raise
         save(stop.result)
         raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Around a command of many jobs, which Ctrl-C ends with a line that nothing is lost."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("preimage: interrupted; the finished jobs are kept, and the same command goes on from there", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def names_in(text: str) -> list[str]:
+    """The names of a list with commas.
+
+    >>> names_in("fire2, fire4,")
+    ['fire2', 'fire4']
+    """
+    return [name for part in text.split(",") if (name := part.strip())]
 
 
 def make_folder(out: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import guard
+from .common import guard, make_folder
 
 
 @app.command()
@@ -19,4 +19,5 @@ def demo(
     with guard():
         from ..demo import run
 
+        make_folder(out)
         run(out)

@@ -48,7 +48,7 @@ def layers(
 ) -> None:
     """List the layers of a network: output shape, receptive field and stride in pixels, and the paper's jitter."""
     with guard():
-        infos = load(net, weights, space, size, trust).layers(every)
+        infos = load(net, weights, space, size, trust, listed=True).layers(every)
         parts = any(i.parts for i in infos)
         rows = [
             [
@@ -65,15 +65,18 @@ def layers(
         table(["layer", "output", "receptive field", "stride", "jitter", "kind", *(["parts"] if parts else [])], rows, as_json)
 
 
-def load(net: str, weights: str, space: str | None, size: str | None, trust: bool) -> Network:
-    """The network that these options of a command name. Raises what `load_network` does."""
+def load(net: str, weights: str, space: str | None, size: str | None, trust: bool, *, listed: bool = False) -> Network:
+    """The network that these options of a command name. Raises what `load_network` does.
+
+    listed: only its layers are looked at, so a network that comes with its weights may have them also where "none" are asked for.
+    """
     from ..networks.network import find_card, load_network
     from ..pixelspace import PixelSpace, parse_size
 
     card: Any = find_card(net, trust)
     return load_network(
         card,
-        None if weights == "none" and not card.whole else "default" if weights == "none" else weights,
+        weights if weights != "none" else "default" if listed and card.whole else None,
         space=None if space is None else PixelSpace.parse(space),
         size=None if size is None else parse_size(size),
     )

@@ -46,7 +46,7 @@ Mask = Annotated[
 ]
 Squash = Annotated[bool, typer.Option("--squash", help="Resize without keeping the aspect ratio, as the paper did.")]
 Video = Annotated[str | None, typer.Option(metavar="mp4|gif", help="Also keep a film of the optimisation.", show_default=False)]
-Every = Annotated[int, typer.Option(metavar="N", help="A frame of the film every N iterations.")]
+Every = Annotated[int, typer.Option(metavar="N", min=1, help="A frame of the film every N iterations.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in the folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON, for machines, and no progress bar.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]

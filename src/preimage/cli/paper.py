@@ -12,7 +12,7 @@ import typer
 
 from ..errors import InputError
 from . import app
-from .common import FAILED, INTERRUPTED, guard, make_folder, saving, table
+from .common import FAILED, guard, make_folder, names_in, resumable, saving, table
 from .options import (
     Address,
     Backend,
@@ -79,12 +79,13 @@ def shallow_table(
     """
     with guard():
         from ..experiments import shallow_table as experiment
+        from ..images import find_pictures
 
-        found = experiment.find_images(images)
+        found = find_pictures(images)
         make_folder(out)
         pairs = _dictionary(dictionary or out / "hoggles.safetensors", learn_from, not quiet)
-        try:
-            table = experiment.shallow_table(
+        with resumable():
+            made = experiment.shallow_table(
                 found,
                 out,
                 pairs,
@@ -94,13 +95,10 @@ def shallow_table(
                 progress=not quiet,
                 report=lambda line: typer.echo(f"preimage: error: {line}", err=True),
             )
-        except KeyboardInterrupt:
-            typer.echo("preimage: interrupted; the finished jobs are kept, and the same command goes on from there", err=True)
-            raise typer.Exit(INTERRUPTED) from None
-        again = sum(c.reused for c in table.cells)
-        typer.echo(f"{table.text()}\n\n{experiment.NOTE}\n")
-        typer.echo(f"{len(table.cells)} jobs ({again} were there already), {len(table.failures)} failed. Saved in {out}/")
-        if table.failures:
+        again = sum(c.reused for c in made.cells)
+        typer.echo(f"{made.text()}\n\n{experiment.NOTE}\n")
+        typer.echo(f"{len(made.cells)} jobs ({again} were there already), {len(made.failures)} failed. Saved in {out}/")
+        if made.failures:
             raise typer.Exit(FAILED)
 
 
@@ -209,8 +207,8 @@ def _run_study(
     """Run experiments in a store and write their summaries."""
     from ..experiments import known_experiments
     from ..experiments.base import Study
-    from ..experiments.shallow_table import find_images
     from ..experiments.study import choose_quirks
+    from ..images import find_pictures
     from ..store import Store
 
     computing = choose_backend(backend, address, workers)
@@ -218,10 +216,10 @@ def _run_study(
     chosen = choose_quirks([registry[n] for n in names], quirk or [], as_published)
     study = Study(
         store=Store.open(out),
-        images=find_images(images or []),
+        images=find_pictures(images or []),
         network=net,
         weights=weights,
-        layers=[name for name in layers.split(",") if name],
+        layers=names_in(layers),
         solver=solver or ("paper" if as_published else "fast"),
         iterations=iterations,
         seed=seed,
@@ -247,15 +245,14 @@ def quirks(as_json: Json = False) -> None:
 def _dictionary(path: Path, learn_from: Path | None, progress: bool) -> PairedDictionary:
     """Read the paired dictionary, or learn it and keep it there."""
     from ..experiments.hoggles import learn_dictionary, load_dictionary
-    from ..experiments.shallow_table import find_images
+    from ..images import check_file, find_pictures
 
-    if path.exists():
+    if path.is_file():
         if learn_from is not None:
             raise InputError(f"There is a dictionary in {str(path)!r} already: leave --learn-from out, or name a new file.")
         return load_dictionary(path)
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"There is no folder {str(path.absolute().parent)!r} to keep the dictionary in.")
-    learned = learn_dictionary(None if learn_from is None else find_images([learn_from]), progress=progress)
+    check_file(path)
+    learned = learn_dictionary(None if learn_from is None else find_pictures([learn_from]), progress=progress)
     learned.save(path)
     typer.echo(f"HOGgles' dictionary ({len(learned.hog)} atoms) was learned and kept in {path}")
     return learned

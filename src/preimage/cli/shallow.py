@@ -35,15 +35,14 @@ def vocabulary(
     """
     with guard():
         from ..errors import InputError
-        from ..experiments.shallow_table import find_images
+        from ..images import check_file, find_pictures
         from ..representations.dsift import DenseSIFT
         from ..representations.vocabulary import learn_vocabulary
 
+        check_file(out)
         if out.exists() and not overwrite:
             raise InputError(f"The file {str(out)!r} is there already. Name another, or give --overwrite.")
-        if not out.absolute().parent.is_dir():
-            raise InputError(f"There is no folder {str(out.absolute().parent)!r} to write to.")
-        sift, found = DenseSIFT(bin, step), find_images(images)
+        sift, found = DenseSIFT(bin, step), find_pictures(images)
         learned = learn_vocabulary(
             found,
             words,

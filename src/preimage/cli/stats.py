@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import app
-from .common import FAILED, INTERRUPTED, guard, table
+from .common import FAILED, INTERRUPTED, guard, names_in, table
 from .options import Device, Json, Quiet, Squash, Weights
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def stats(
         from ..stats import collect_statistics
 
         network = load_network(net, weights=None if weights == "none" else weights)
-        names = [name.strip() for part in layers for name in part.split(",")] if layers else None
+        names = names_in(",".join(layers)) if layers else None
         try:
             found = collect_statistics(
                 network,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import InputError
-from .common import FAILED, INTERRUPTED, one_line
+from .common import FAILED, one_line, resumable
 
 if TYPE_CHECKING:
     from ..experiments import Experiment
@@ -33,11 +33,8 @@ def run_and_tell(study: Study, experiments: Mapping[str, Experiment], **how: Any
     """`run_study`, a line for each summary, and the failures at the end. Raises typer.Exit where something failed or was interrupted."""
     from ..experiments.study import run_study
 
-    try:
+    with resumable():
         found, written = run_study(study, experiments, **how)
-    except KeyboardInterrupt:
-        typer.echo("preimage: interrupted; the finished jobs are kept, and the same command goes on from there", err=True)
-        raise typer.Exit(INTERRUPTED) from None
     for line in written:
         typer.echo(line)
     typer.echo(f"{found}. Saved in {study.store.path}/")

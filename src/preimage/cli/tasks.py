@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -204,14 +205,18 @@ def _unit(text: str) -> int | str | tuple[int, ...]:
     return text
 
 
+@dataclass(frozen=True)
 class _Target:
     """Which representation, before it is loaded."""
 
-    def __init__(
-        self, net: str, weights: str, space: str | None, size: str | None, trust: bool, layer: str | None, leak: float, device: str | None
-    ) -> None:
-        self.net, self.weights, self.space, self.size, self.trust = net, weights, space, size, trust
-        self.layer, self.leak, self.device = layer, leak, device
+    net: str
+    weights: str
+    space: str | None
+    size: str | None
+    trust: bool
+    layer: str | None
+    leak: float
+    device: str | None
 
     def load(self) -> Layer:
         network = load(self.net, self.weights, self.space, self.size, self.trust)

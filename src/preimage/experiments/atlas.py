@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -28,8 +28,6 @@ def atlas(study: Study, units: str, restarts: int = 1, stats: str | None = None)
     `preimage stats`). restarts: images of each unit. With photographs in the study also an inversion and a caricature of each by each
     layer. Raises InputError for what it cannot read, and UnknownName for a layer.
     """
-    from dataclasses import replace
-
     from ..result import file_names
     from .caricature import Caricatures
     from .inversion import Inversion

@@ -84,6 +84,7 @@ class Study:
     device: str = "cpu"
     quirks: frozenset[str] = frozenset()
     smoke: bool = False
+    _phis: dict[str, Layer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
     def net(self) -> Network:
@@ -92,8 +93,10 @@ class Study:
         return open_network(self.network, self.weights, self.device)[0]
 
     def phi(self, layer: str) -> Layer:
-        """A layer of the network."""
-        return self.net.layer(layer)
+        """A layer of the network, opened once: that takes a forward pass."""
+        if layer not in self._phis:
+            self._phis[layer] = self.net.layer(layer)
+        return self._phis[layer]
 
     @cached_property
     def chosen(self) -> list[LayerInfo]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..errors import InputError
 from .base import EXPERIMENTS, Found, Study, Summary, flag, row
 from .neurons import STRENGTH
-from .variants import BETAS
+from .variants import BETAS, case_name
 
 if TYPE_CHECKING:
     from ..jobs import Job
@@ -70,9 +70,7 @@ class ClassVariants:
     classes: tuple[str, ...] = flag(("tree frog",), "A class by name or number; repeat for several.", "--class")
 
     def jobs(self, study: Study) -> list[Job]:
-        cases: list[dict[str, Any]] = [
-            {"beta": b, "jitter": j, "variant": f"{'jitter' if j is None else 'no jitter'}, β={b:g}"} for j in (None, 1) for b in BETAS
-        ]
+        cases: list[dict[str, Any]] = [{"beta": b, "jitter": j, "variant": case_name(b, j)} for j in (None, 1) for b in BETAS]
         cases.append({"regularized": False, "jitter": 1, "leak": 0.01, "variant": "no regularizers"})
         layer = _layer(study, "input")
         return [

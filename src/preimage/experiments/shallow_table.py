@@ -31,7 +31,6 @@ from .hoggles import CELL, PairedDictionary
 
 ITERATIONS = 300  # one stage at the full rate: exp_hog.m has no second
 METHODS = {"hoggles": "HOGgles", "hog": "HOG", "hogb": "HOGb", "dsift": "DSIFT"}
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 NOTE = (
     "error: 100 |Phi(x) - Phi(x0)| / |Phi(x0)| of the method's own features (HOGgles: those of HOG), mean over the images and "
     "1.96 std / sqrt(n). compared: the same of HOG with its 4 texture channels (31) without the outer ring of cells, the features "
@@ -115,7 +114,7 @@ def shallow_table(
     from tqdm.auto import tqdm
 
     if not images:
-        raise InputError(f"There is no image. Give files or folders with {', '.join(SUFFIXES)}.")
+        raise InputError(f"There is no image. Give files or folders with {', '.join(pictures.SUFFIXES)}.")
     (out / "runs").mkdir(parents=True, exist_ok=True)
     settings = {"solver": solver, "iterations": iterations, "C": INVERT_C, "code": versions()["code"], "torch": torch.__version__}
     table = Table()
@@ -142,17 +141,6 @@ def shallow_table(
             rows.append(row)
     _write(table, rows, out)
     return table
-
-
-def find_images(paths: Sequence[Path]) -> list[Path]:
-    """Files as they are, folders by the pictures in them, in the order of their names."""
-    found: list[Path] = []
-    for path in paths:
-        inside = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
-        if not inside:
-            raise InputError(f"The folder {str(path)!r} holds no picture ({', '.join(SUFFIXES)}).")
-        found += inside
-    return found
 
 
 def hoggles_result(dictionary: PairedDictionary, x0: Tensor) -> Result:

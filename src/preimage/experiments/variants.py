@@ -26,7 +26,7 @@ class Variants:
 
     def jobs(self, study: Study) -> list[Job]:
         return [
-            study.job("variants", "invert", photo=photo, layer=layer, C=self.C, beta=b, jitter=jitter, variant=_name(b, jitter))
+            study.job("variants", "invert", photo=photo, layer=layer, C=self.C, beta=b, jitter=jitter, variant=case_name(b, jitter))
             for layer in self._layers(study)
             for jitter in (None, 1)
             for b in BETAS
@@ -51,5 +51,6 @@ class Variants:
         return list(study.layers) or [study.chosen[(len(study.chosen) - 1) // 2].name]
 
 
-def _name(beta: float, jitter: int | None) -> str:
+def case_name(beta: float, jitter: int | None) -> str:
+    """What a case is called in tables and figures."""
     return f"{'jitter' if jitter is None else 'no jitter'}, β={beta:g}"

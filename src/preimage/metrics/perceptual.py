@@ -39,7 +39,6 @@ _NETS = {
         "4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76",
     ),
 }
-_URL = "https://download.pytorch.org/models/"
 _SHIFT, _SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of LPIPS, for pixels from -1 to 1
 
 
@@ -113,8 +112,8 @@ def _cached(found: _Net) -> Path:
     path = Path(torch.hub.get_dir()) / "checkpoints" / found.file
     if not path.is_file():
         raise InputError(
-            f"LPIPS needs torchvision's weights of {found.model}, and they are not here. Get {_URL}{found.file} and put it at "
-            f"{str(path)!r}, or give weights=FILE."
+            f"LPIPS needs torchvision's weights of {found.model}, which are not here. Fetch them once: "
+            f"python -c \"from torchvision.models import {found.model}; {found.model}(weights='IMAGENET1K_V1')\""
         )
     return path
 

@@ -9,13 +9,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..images import contrast_stretch
+from ..images import LUMA, contrast_stretch
 
 BINS = 18  # exp_naturalness.m
 WINDOW, SIGMA = 11, 1.5  # Wang et al. 2004: a Gaussian of 11 x 11 pixels
 K1, K2, PEAK = 0.01, 0.03, 255.0
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # Wang, Simoncelli & Bovik 2003
-_GREY = (0.298936, 0.587043, 0.114021)  # rgb2gray of MATLAB
 
 
 def through_png(images: Tensor) -> Tensor:
@@ -94,7 +93,7 @@ def gradient_histogram(images: Tensor) -> Tensor:
         raise InputError(f"Naturalness takes grey or RGB images (B, 1 or 3, H, W); got {tuple(images.shape)}.")
     x = images.double()
     if x.shape[1] == 3:
-        x = (x * x.new_tensor(_GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        x = (x * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
     x = F.pad(x, (1, 1, 1, 1), mode="replicate")
     # differences first: a flat part then has a gradient of exactly 0, and no direction of rounding
     across, down = x[..., :, 2:] - x[..., :, :-2], x[..., 2:, :] - x[..., :-2, :]

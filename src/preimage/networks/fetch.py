@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import FetchError, InputError
+from ..errors import FetchError, InputError, first_line
 
 RECORD = "fetched.json"  # beside the files: the sha256 of each as it was when it came
 
@@ -116,8 +116,7 @@ def _reason(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, requests.ConnectionError):
         return "no connection"
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return text if len(text) <= 200 else text[:200] + "…"
+    return first_line(error)
 
 
 def _compare(file: RemoteFile, found: dict[str, str], what: str, remedy: str) -> None:

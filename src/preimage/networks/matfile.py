@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import InputError, MissingExtra
+from ..errors import InputError, MissingExtra, first_line
 from .matwalk import DEPTH, VALUES, Damaged, Walk, bounded
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -59,7 +59,7 @@ def _read_scipy(path: Path) -> dict[str, Any]:
     try:
         found = loadmat(path)
     except Exception as error:  # scipy raises whatever a damaged byte leads to
-        raise Damaged(_first_line(error)) from error
+        raise Damaged(first_line(error).rstrip(".")) from error
     return {name: _plain(value) for name, value in found.items() if not name.startswith("__")}
 
 
@@ -90,7 +90,7 @@ def _read_hdf5(path: Path, size: int) -> dict[str, Any]:
     except Damaged:
         raise
     except Exception as error:  # h5py raises whatever the library finds wrong
-        raise Damaged(_first_line(error)) from error
+        raise Damaged(first_line(error).rstrip(".")) from error
 
 
 @dataclass
@@ -161,8 +161,3 @@ class _Hdf5:
     def _count(self, node: Any) -> None:
         self.bytes += int(node.nbytes)
         bounded(self.bytes, self.size)
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip().splitlines()
-    return (text[0][:200] if text else type(error).__name__).rstrip(".")

@@ -332,7 +332,7 @@ def _watch(module: nn.Module, space: PixelSpace, leak: float) -> tuple[list[_Run
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         def note(m: nn.Module, args: Any, output: Any) -> None:
-            found = {k: (tuple(t.shape[1:]), follow.field(t)) for k, t in _choices(output).items()}
+            found = {k: (tuple(t.shape[1:]), follow.field(t)) for k, t in tensors_in(output).items()}
             order.append(_Run(name, type(m).__name__, found))
 
         return note
@@ -354,11 +354,11 @@ def _watch(module: nn.Module, space: PixelSpace, leak: float) -> tuple[list[_Run
 
 def only_tensor(output: Any, preferred: str = "") -> Tensor | None:
     """A module's output where it is one tensor or holds one, or the one under the preferred key; None where that is no choice."""
-    choices = _choices(output)
+    choices = tensors_in(output)
     return choices.get(preferred, next(iter(choices.values())) if len(choices) == 1 else None)
 
 
-def _choices(output: Any) -> dict[int | str | None, Tensor]:
+def tensors_in(output: Any) -> dict[int | str | None, Tensor]:
     """The tensors of a module's output by the key that chooses each; None where the output is itself a tensor."""
     if isinstance(output, Tensor):
         return {None: output}
@@ -367,12 +367,12 @@ def _choices(output: Any) -> dict[int | str | None, Tensor]:
     elif isinstance(output, (tuple, list)):
         pairs = list(enumerate(output))
     else:
-        pairs = [(k, v) for k, v in vars(output).items()] if hasattr(output, "__dict__") else []
+        pairs = list(vars(output).items()) if hasattr(output, "__dict__") else []
     return {k: v for k, v in pairs if isinstance(v, Tensor)}
 
 
 def _pick(output: Any, key: int | str | None, name: str) -> Tensor:
-    choices = _choices(output)
+    choices = tensors_in(output)
     if key not in choices:
         key = _only_key({k: (tuple(t.shape[1:]), None) for k, t in choices.items()}, name)
     return choices[key]

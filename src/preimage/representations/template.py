@@ -74,7 +74,7 @@ def load_template(path: str | os.PathLike[str]) -> Tensor:
     except InputError:
         raise
     except Exception as error:  # numpy raises many kinds on damaged files
-        raise InputError(f"{name} is no .npy or .npz file of numbers ({error}).") from error
+        raise InputError(f"{name} is no .npy or .npz file of plain numbers, or damaged. Write the array with numpy.save.") from error
     if found.ndim != 3 or found.dtype.kind not in "fiu":
         raise InputError(f"{name} holds {found.dtype} of shape {found.shape}; wanted numbers (height, width, 27, 31 or 32).")
     first, last = found.shape[0] in LAYOUTS, found.shape[2] in LAYOUTS

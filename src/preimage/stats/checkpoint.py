@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ResultFolderError
+from ..images import check_file
 from .layer import LayerStatistics
 from .statistics import Statistics, load_record, load_statistics, save_record
 
@@ -37,8 +38,7 @@ class Checkpoint:
     """The file of the result, and beside it, named .part, the state of a pass that has not ended."""
 
     def __init__(self, path: Path, about: dict[str, Any], every: float) -> None:
-        if not path.absolute().parent.is_dir():
-            raise InputError(f"There is no folder {str(path.absolute().parent)!r} to write to.")
+        check_file(path)
         self.path, self.part, self.about, self.every = path, path.with_name(path.name + ".part"), about, every
         self.last = time.monotonic()
 

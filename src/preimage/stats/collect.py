@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from .. import __version__
 from ..errors import ImageError, InputError
+from ..images import find_pictures
 from ..networks.network import Network, weights_hash
 from ..pixelspace import Fit, PixelSpace
 from ..representations.cnn import evaluating, placed
@@ -24,7 +25,6 @@ from .layer import LayerStatistics
 from .statistics import Statistics
 from .taps import Tap, choose_taps, run_tapped
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 TOP = 9
 BATCH = 16  # get_neuron_stats.m
 
@@ -64,7 +64,9 @@ def collect_statistics(
     for name, value, least in (("top", top, 0), ("batch", batch, 1), ("workers", workers, 0)):
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise InputError(f"{name} is a whole number of at least {least}; got {value!r}.")
-    files = find_pictures(images)
+    files = find_pictures(images, deep=True)
+    if not files:
+        raise InputError("There is no image. Give files or folders.")
     device = torch.device(device) if device is not None else next((t.device for t in module.parameters()), torch.device("cpu"))
     with ExitStack() as stack:
         stack.enter_context(placed(module, device, None))
@@ -90,27 +92,6 @@ def collect_statistics(
     if kept is not None:
         kept.finish(result)
     return result
-
-
-def find_pictures(images: PathLike | Sequence[PathLike]) -> list[Path]:
-    """Files as they are, folders by the pictures at any depth in them, in the order of their names; hidden files are left out.
-
-    Raises InputError for a folder without a picture or a path that is not there.
-    """
-    given = [images] if isinstance(images, (str, os.PathLike)) else list(images)
-    found: list[Path] = []
-    for path in map(Path, given):
-        if not path.exists():
-            raise InputError(f"There is no file or folder {str(path)!r}. Check the path.")
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and not p.name.startswith(".") and p.is_file())
-        if not inside:
-            raise InputError(f"The folder {str(path)!r} holds no picture ({', '.join(SUFFIXES)}).")
-        found += inside
-    if not found:
-        raise InputError("There is no image. Give files or folders.")
-    return found
 
 
 def _count(

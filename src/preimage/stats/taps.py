@@ -13,7 +13,7 @@ from ..errors import InputError
 from ..networks.network import Network
 from ..pixelspace import PixelSpace
 from ..registry import unknown
-from ..representations.cnn import LayerInfo, _choices, layers, parse_name
+from ..representations.cnn import LayerInfo, layers, parse_name, tensors_in
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def run_tapped(module: nn.Module, space: PixelSpace, x: Tensor, taps: Sequence[T
             calls += 1
             for tap in waiting[name]:
                 if tap.call == calls:
-                    take(tap, _choices(output)[tap.key])
+                    take(tap, tensors_in(output)[tap.key])
                     left -= 1
             if left == 0:
                 raise _Enough
