@@ -42,6 +42,16 @@ def test_invert_writes_a_folder_and_says_where(photo, tmp_path):
     assert (result.config["C"], result.config["fit"], result.config["representation"]) == (20, "squash", "fire2")
 
 
+def test_precision_and_memory_reach_the_task_and_a_trial_is_told(photo, tmp_path):
+    options = ["--layer", "fire2", "-o", tmp_path / "out", *QUICK]
+    done = run("invert", photo, *options, "--precision", "auto", "--max-memory", "2GB")
+    assert done.exit_code == 0, done.output
+    chosen = load_result(tmp_path / "out").config["precision"]
+    assert re.search(rf"Computed in {chosen}: bfloat16 is \d+\.\d times as fast as float32", done.stdout)
+    done = run("invert", photo, *options, "--overwrite", "--max-memory", "1MB")
+    assert done.exit_code == 2 and "the limit is 1 MB" in done.stderr
+
+
 def test_maximize_takes_classes_numbers_and_positions(tmp_path):
     done = run("maximize", "-u", "tree frog", "-u", "3", "-o", tmp_path / "a", *QUICK)
     assert done.exit_code == 0, done.output

@@ -86,9 +86,9 @@ def samples_at_once(energy: Energy, start: Tensor, jitter: Jitter, limit: int) -
     if left < each:
         fit = max(0, (limit - each) // own)
         more = f"{fit} would: make them in several runs, or" if fit else "Take a smaller canvas or"
+        samples = f"{len(start)} sample{'s' if len(start) > 1 else ''} of {tuple(start.shape[1:])}"
         raise InputError(
-            f"{len(start)} sample{'s' if len(start) > 1 else ''} of {tuple(start.shape[1:])} need {_human(own * len(start) + each)} even if evaluated one by one; "
-            f"the limit is {_human(limit)}. {more} raise it."
+            f"{samples} need {_human(own * len(start) + each)} even if evaluated one by one; the limit is {_human(limit)}. {more} raise it."
         )
     return min(len(start), left // each)
 
