@@ -152,6 +152,9 @@ def test_channels_last_is_for_convolutions_and_leaves_the_weights_as_they_were(p
     before = [p.stride() for p in net.parameters()]
     phi = preimage.Layer(net, "3", space=SPACE)
     assert likes_channels_last(net) and not likes_channels_last(nn.Linear(2, 2))
+    early = preimage.Layer(net, "1", space=SPACE)
+    with early.session(channels_last=True):
+        assert [p.stride()[1] for p in (net[0].weight, net[3].weight)] == [1, 9]  # what the layer does not need is not copied
     with phi.session(channels_last=True):
         inside = phi(torch.ones(1, 3, 32, 32))
         assert inside.is_contiguous(memory_format=torch.channels_last) and not inside.is_contiguous()

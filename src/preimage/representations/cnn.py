@@ -131,8 +131,9 @@ class Layer:
         """
         with ExitStack() as stack:
             if self._depth == 0 or device is not None or dtype is not None:
-                stack.enter_context(placed(self.module, device, dtype, channels_last))
+                stack.enter_context(placed(self.module, device, dtype))
             if channels_last:
+                stack.enter_context(channels_last_kernels(self.module, self.skipped))
                 stack.callback(setattr, self, "_channels_last", self._channels_last)
                 self._channels_last = True
             if self._depth == 0:
@@ -241,20 +242,31 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def placed(module: nn.Module, device: torch.device | None, dtype: torch.dtype | None, channels_last: bool = False) -> Iterator[None]:
-    """The module on a device, in a type and with its kernels in a format for a while; its own tensors come back untouched."""
+def placed(module: nn.Module, device: torch.device | None, dtype: torch.dtype | None) -> Iterator[None]:
+    """The module on a device and in a floating-point type for a while; its own tensors come back untouched."""
     tensors = [*module.parameters(), *module.buffers()]
-    there = all(
-        (device is None or t.device == device) and (dtype is None or not t.is_floating_point() or t.dtype == dtype) for t in tensors
-    )
-    if there and not channels_last:
+    if all((device is None or t.device == device) and (dtype is None or not t.is_floating_point() or t.dtype == dtype) for t in tensors):
         yield
         return
+    with _replaced(tensors, lambda t: t.to(device=device, dtype=dtype if t.is_floating_point() else None)):
+        yield
+
+
+@contextmanager
+def channels_last_kernels(module: nn.Module, without: Sequence[str] = ()) -> Iterator[None]:
+    """The kernels of a module with channels last for a while, but for those of the modules named in `without`."""
+    modules = [m for n, m in module.named_modules() if n not in without]
+    kernels = [p for m in modules for p in m.parameters(recurse=False) if p.dim() == 4]
+    with _replaced(kernels, lambda t: t.contiguous(memory_format=torch.channels_last)):
+        yield
+
+
+@contextmanager
+def _replaced(tensors: Sequence[Tensor], change: Callable[[Tensor], Tensor]) -> Iterator[None]:
     own = [(t, t.data) for t in tensors]
     try:
         for t, data in own:
-            moved = data.to(device=device, dtype=dtype if data.is_floating_point() else None)
-            t.data = moved.contiguous(memory_format=torch.channels_last) if channels_last and moved.dim() == 4 else moved
+            t.data = change(data)
         yield
     finally:
         for t, data in own:
