@@ -47,6 +47,7 @@ def run(
     phases: tuple[Phase, ...],
     seed: int = 0,
     see: Callable[[Tensor], object] = lambda x: None,
+    device: str = "cpu",
 ) -> Tensor:
     """Minimise the energy; the centre of the canvas, (1, 3, H, W), in levels less the mean.
 
@@ -54,7 +55,7 @@ def run(
     """
     generator = torch.Generator().manual_seed(seed)
     canvas = torch.rand(1, 3, size[0] + jitter - 1, size[1] + jitter - 1, generator=generator) * 2 - 1
-    canvas = canvas / canvas.flatten().quantile(0.95) * B / 3**0.5
+    canvas = (canvas / canvas.flatten().quantile(0.95) * B / 3**0.5).to(device)
     middle = (jitter - 1) // 2
     for phase in phases:
         if not phase.jitter:
