@@ -48,14 +48,15 @@ def run(
     seed: int = 0,
     see: Callable[[Tensor], object] = lambda x: None,
     device: str = "cpu",
+    start: Tensor | None = None,
 ) -> Tensor:
     """Minimise the energy; the centre of the canvas, (1, 3, H, W), in levels less the mean.
 
-    loss: window (1, 3, H, W) -> a number, C included. see: called with the centre after each step.
+    loss: window (1, 3, H, W) -> a number, C included. see: called with the centre after each step. start: a canvas instead of noise.
     """
     generator = torch.Generator().manual_seed(seed)
     canvas = torch.rand(1, 3, size[0] + jitter - 1, size[1] + jitter - 1, generator=generator) * 2 - 1
-    canvas = (canvas / canvas.flatten().quantile(0.95) * B / 3**0.5).to(device)
+    canvas = (canvas / canvas.flatten().quantile(0.95) * B / 3**0.5).to(device) if start is None else start
     middle = (jitter - 1) // 2
     for phase in phases:
         if not phase.jitter:

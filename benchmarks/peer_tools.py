@@ -67,6 +67,12 @@ class Problem:
     def phi(self) -> Any:
         return self.net.layer(self.layer)
 
+    @cached_property
+    def Z(self) -> float:
+        """The divisor that preimage takes for this channel, so that the paper's loop minimises the same energy."""
+        short = {"canvas": self.size, "everywhere": True, "iterations": 1, "progress": False}
+        return float(preimage.maximize(self.phi, self.unit, **short).config["Z"][0])  # type: ignore[arg-type]
+
     @property
     def device(self) -> str:
         return str(self.photo.device)
@@ -193,22 +199,13 @@ def papers_loop(problem: Problem, clock: Clock) -> Tensor:
 
     target = problem.target(model)
     if target is None:
-        side = min(phi.receptive_field or max(problem.size), max(problem.size))
-        Z = _largest(problem, model) * side**2
-        loss = lambda x: 1e4 / Z * problem.loss(model(picture(x)), None)  # noqa: E731
+        loss = lambda x: 1e4 / problem.Z * problem.loss(model(picture(x)), None)  # noqa: E731
     else:
         norm = target.square().sum()
         loss = lambda x: 100 * (model(picture(x)) - target).square().sum() / norm  # noqa: E731
     phases = paper_loop.INVERT if problem.task == "invert" else paper_loop.MAXIMIZE
     jitter = max(int(phi.stride / 4 + 0.5), 1)
     return picture(paper_loop.run(loss, problem.size, jitter, phases, see=lambda x: clock.see(picture(x)), device=problem.device))
-
-
-def _largest(problem: Problem, model: nn.Module) -> float:
-    """M: the channel's largest answer to the packaged photographs, anywhere on the map."""
-    pictures = torch.cat([problem.net.space.encode(p) for p in preimage.images.reference_images()]).to(problem.device)
-    with torch.no_grad():
-        return float(problem.answers(model(problem.net.space.decode(pictures) / 255)).max())
 
 
 def plain_adam(problem: Problem, clock: Clock) -> Tensor:

@@ -30,7 +30,7 @@ import preimage
 from .common import add_precision, devices, figure, parser, photographs, quartiles, save, show_machine, write
 from .peer_tools import Clock, NoSuchTask, Problem, TimeUp, Tool, tools
 
-LEVELS = {"invert": (0.5, 0.3, 0.2, 0.1), "maximize": (1.0, 2.0, 3.0, 5.0)}
+LEVELS = {"invert": (0.5, 0.3, 0.2, 0.1), "maximize": (1.0, 2.0, 5.0, 10.0)}
 FIRST = "preimage"
 
 
@@ -144,7 +144,9 @@ def _cell(times: list[float] | None, ours: list[float] | None) -> str:
         return "–"
     low, median, high = quartiles(times)
     around = f" [{low:.1f}, {high:.1f}]" if len(times) > 1 else ""
-    return f"{median:.1f}{around}" + ("" if ours is None else f" ({statistics.median(a / b for a, b in zip(times, ours, strict=True)):.2f})")
+    return f"{median:.1f}{around}" + (
+        "" if ours is None else f" ({statistics.median(a / b for a, b in zip(times, ours, strict=True)):.2f})"
+    )
 
 
 def plot(panels: dict[str, dict[str, Any]], path: Path) -> None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import tempfile
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,9 @@ def in_one_call(call: Callable[[int, int | None, int], object], samples: Sequenc
                 continue
             rates, ratios = [], []
             for k in range(rounds):
-                alone = [seconds(lambda s=s: call(1, 1, s)) for s in (3 * k, 3 * k + 1)]
-                took = seconds(lambda k=k: call(count, 1 if batch == "1" else count, 3 * k))
-                alone += [seconds(lambda k=k: call(1, 1, 3 * k + 2))]
+                alone = [seconds(partial(call, 1, 1, seed)) for seed in (3 * k, 3 * k + 1)]
+                took = seconds(partial(call, count, 1 if batch == "1" else count, 3 * k))
+                alone.append(seconds(partial(call, 1, 1, 3 * k + 2)))
                 rates.append(60 * count / took)
                 ratios.append(count * sorted(alone)[1] / took)
             rows.append({"samples": count, "batch": batch, "per minute": rates, "ratio": ratios})
@@ -141,7 +142,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show_machine()
     net = preimage.load_network(NETWORK, device=device)
     record: dict[str, Any] = {"benchmark": "throughput", "device": device, "iterations": given.iterations, "calls": {}, "processes": {}}
-    print(f"| task, {given.iterations} iterations | samples | batch | pre-images a minute | ratio to one at a time |\n|---|---|---|---|---|")
+    print(
+        f"| task, {given.iterations} iterations | samples | batch | pre-images a minute | ratio to one at a time |\n|---|---|---|---|---|"
+    )
     for name, call in tasks(net, photo, given.iterations, given.precision).items():
         rows = record["calls"][name] = in_one_call(call, samples, given.rounds, ("1", "all") if device == "cpu" else ("all",))
         for r in rows:
