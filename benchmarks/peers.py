@@ -168,21 +168,26 @@ def plot(panels: dict[str, dict[str, Any]], path: Path) -> None:
     save(drawing, path)
 
 
-def contact_sheet(panels: dict[str, dict[str, Any]], path: Path, net: preimage.Network) -> None:
-    """Each tool's picture where it ends by itself, a row a problem, at the size in which the network judged it."""
+def contact_sheet(panels: dict[str, dict[str, Any]], path: Path) -> None:
+    """Each tool's picture where it ends by itself and what it reached, a row a problem."""
     names = list(dict.fromkeys(t for panel in panels.values() for t, rounds in panel["tools"].items() if "curve" in rounds[0]))
-    drawing = figure(1.7 * (len(names) + 1), 2.0 * len(panels))
+    drawing = figure(1.5 * (len(names) + 1), 1.85 * len(panels))
     grid = drawing.subplots(len(panels), len(names) + 1, squeeze=False)
-    for row, (name, panel) in zip(grid, panels.items(), strict=True):
-        pictures = {"original": panel["original"], **{t: panel["tools"][t][0].get("picture") for t in names}}
-        for axes, (tool, image) in zip(row, pictures.items(), strict=True):
+    for place, (name, panel) in enumerate(panels.items()):
+        for column, tool in enumerate(["original", *names]):
+            axes, run = grid[place][column], {} if tool == "original" else panel["tools"][tool][0]
+            image = panel["original"] if tool == "original" else run.get("picture")
             axes.axis("off")
+            if place == 0:
+                axes.set_title(tool.replace(", ", ",\n"), fontsize=7)
+            if column == 0:
+                axes.text(-0.05, 0.5, name, transform=axes.transAxes, rotation=90, va="center", ha="right", fontsize=7)
             if image is not None:
                 axes.imshow(image[0].clamp(0, 1).permute(1, 2, 0).numpy())
-            if row is grid[0]:
-                axes.set_title(tool.replace(", ", ",\n"), fontsize=7)
-            if tool == "original":
-                axes.text(-0.05, 0.5, name, transform=axes.transAxes, rotation=90, va="center", ha="right", fontsize=7)
+            if run and image is not None:
+                quality = run["curve"][run["own end"]]["quality"]
+                text = f"{quality:.1%}" if panel["task"] == "invert" else f"{quality:.1f}x"
+                axes.text(0.5, -0.02, text, transform=axes.transAxes, va="top", ha="center", fontsize=7)
     save(drawing, path)
 
 
@@ -222,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if given.plot is not None:
         plot(panels, given.plot)
     if given.pictures is not None:
-        contact_sheet(panels, given.pictures, net)
+        contact_sheet(panels, given.pictures)
 
 
 def versions(chosen: Sequence[Tool]) -> dict[str, str | None]:
