@@ -2,8 +2,8 @@
 
 python -m benchmarks.memory [--cases fire4 conv3_3] [--batches 1 8] [--rounds 3] [--json FILE] [--plot FILE]
 
-bare: features and the gradient of their sum of squares in the image, five times. The others are whole calls of `preimage.invert`
-with that many restarts, all in one batch: paper and fourier-adam, `fast` where it descends (40 iterations, its history full), and
+bare: features and the gradient of their sum of squares in the image, three times. The others are whole calls of `preimage.invert`
+with that many restarts, all in one batch: paper and fourier-adam, `fast` where it descends (24 iterations: its history is full), and
 lbfgs. Each is measured in a process of its own: the peak of its resident memory less what it held after the network was loaded and
 run once, from the kernel's high-water mark, which is set back there (Linux), else from getrusage; on a GPU the same of the memory
 that torch allocated. ratio: to the bare pass's median; the aim is 1.2. VGG-16 has random weights (He, seed 0) at 224 pixels.
@@ -43,10 +43,10 @@ MIB = 2.0**20
 CASES = ("fire4", "conv3_3")
 WAYS: dict[str, dict[str, Any]] = {
     "bare": {},
-    "paper": {"solver": "paper", "iterations": 10},
-    "fourier-adam": {"solver": "fourier-adam", "iterations": 10},
-    "fast, descent": {"solver": "fast", "stages": [preimage.Stage(40, jitter=False)]},
-    "lbfgs": {"solver": "lbfgs", "iterations": 20},
+    "paper": {"solver": "paper", "iterations": 4},
+    "fourier-adam": {"solver": "fourier-adam", "iterations": 4},
+    "fast, descent": {"solver": "fast", "stages": [preimage.Stage(24, jitter=False)]},
+    "lbfgs": {"solver": "lbfgs", "iterations": 12},
 }
 BAR = 1.2
 
@@ -72,7 +72,7 @@ def child(case: str, way: str, batch: int, device: str, size: int, threads: int,
         task: Callable[[], object]
         if way == "bare":
             repeated = x.repeat(batch, 1, 1, 1)
-            task = lambda: [bare(phi, repeated) for _ in range(5)]  # noqa: E731
+            task = lambda: [bare(phi, repeated) for _ in range(3)]  # noqa: E731
         else:
             more = WAYS[way] | precision(preimage.invert, precision_)
             task = lambda: preimage.invert(phi, x, restarts=batch, batch=batch, progress=False, **more)  # noqa: E731

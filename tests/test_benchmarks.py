@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -101,7 +102,10 @@ def test_the_peak_grows_with_what_is_held_and_not_with_what_was_held_before() ->
     before, source = memory.mark()
     held = np.ones(2**23)
     grown = memory.peak() - before
-    assert held.nbytes * 0.9 < grown < held.nbytes * 1.5 or source.startswith("getrusage")
+    if source.startswith("getrusage"):
+        assert sys.platform != "linux"
+        pytest.skip("this system cannot set the high-water mark back")
+    assert held.nbytes * 0.9 < grown < held.nbytes * 1.5
 
 
 def test_many_in_one_call_are_set_against_as_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,6 +170,12 @@ def pause(problem: peer_tools.Problem, clock: peer_tools.Clock) -> Tensor:
         time.sleep(0.02)
         clock.see(image)
     return image
+
+
+def test_a_level_is_reached_from_above_by_an_error_and_from_below_by_an_activation() -> None:
+    curve = [{"seconds": float(t), "quality": q} for t, q in enumerate((0.6, 0.4, 0.9, 0.2))]
+    assert [peers.reached(curve, level, "invert") for level in (0.5, 0.3, 0.1)] == [1.0, 3.0, None]
+    assert [peers.reached(curve, level, "maximize") for level in (0.5, 0.7, 1.0)] == [0.0, 2.0, None]
 
 
 def broken(problem: peer_tools.Problem, clock: peer_tools.Clock) -> Tensor:
