@@ -7,7 +7,8 @@ Three problems on SqueezeNet 1.1: the inversion of fire4, a class, and a channel
 to 8 bits, brought to the network's size and judged there without jitter or transforms: the normalised error of its features, or its
 activation (the logit, or the channel's mean over its map) over the largest of 20 photographs. Loading and a first short run do not
 count; a tool's own preparations do. Tools with a fixed rate go on after their own number of iterations until the time is over. time
-to a level: when the picture first was there (looked at every tenth of a second), and in brackets the ratio to preimage's. Rounds take
+to a level: when the picture first was there (looked at every tenth of a second), and in brackets the ratio to preimage's;
+below it the same in evaluations, which no load of the machine disturbs. Rounds take
 other photographs, classes and channels; times are medians [quartiles], levels that were not always reached are "–".
 """
 
@@ -27,11 +28,12 @@ from torch import Tensor
 
 import preimage
 
-from .common import add_precision, devices, figure, parser, photographs, quartiles, save, show_machine, write
+from .common import add_precision, devices, figure, parser, photographs, save, show_machine, spread, write
 from .peer_tools import Clock, NoSuchTask, Problem, TimeUp, Tool, tools
 
 LEVELS = {"invert": (0.5, 0.3, 0.2, 0.1), "maximize": (1.0, 2.0, 5.0, 10.0)}
 FIRST = "preimage"
+KINDS = ("invert", "class", "channel")
 
 
 def problems(net: preimage.Network, photos: Sequence[str], turn: int, size: int | None = None) -> list[Problem]:
@@ -40,7 +42,7 @@ def problems(net: preimage.Network, photos: Sequence[str], turn: int, size: int 
     photo = net.space.encode(photos[turn % len(photos)], size=None if size is None else (size, size)).to(device)
     unit = (100 + 37 * turn) % 1000  # 100: black swan
     return [
-        Problem("invert fire4", "invert", net, "fire4", "features.7", 8, photo),
+        Problem("invert fire4", "invert", net, "fire4", "features.6", 7, photo),
         Problem(f"class {net.classes[unit]}", "maximize", net, "pool10", "classifier.3", None, photo, unit),
         Problem(f"channel {10 + turn} of fire6", "maximize", net, "fire6", "features.9", 10, photo, 10 + turn),
     ]
@@ -100,53 +102,58 @@ def _timed(tool: Tool, problem: Problem, clock: Clock) -> float:
     return clock.seen[-1][0]
 
 
-def reached(curve: Sequence[dict[str, float]], level: float, task: str) -> float | None:
-    """Seconds until the picture was first at the level, None if it never was.
+def reached(curve: Sequence[dict[str, float]], level: float, task: str, what: str = "seconds") -> float | None:
+    """Seconds (or "steps") until the picture was first at the level, None if it never was.
 
     >>> reached([{"seconds": 1.0, "quality": 0.6}, {"seconds": 2.0, "quality": 0.4}], 0.5, "invert")
     2.0
     """
     for point in curve:
         if (point["quality"] <= level) if task == "invert" else (point["quality"] >= level):
-            return point["seconds"]
+            return point[what]
     return None
 
 
-def table(name: str, task: str, found: dict[str, list[dict[str, Any]]]) -> list[str]:
-    """The lines of a problem's table. found: tool -> its rounds."""
+def table(name: str, task: str, found: dict[str, list[dict[str, Any]]], what: str = "seconds") -> list[str]:
+    """The lines of a problem's table: where each tool ends, and the "seconds" or "steps" to each level. found: tool -> its rounds."""
     error = task == "invert"
-    unit = "error, PSNR" if error else "activation / photographs'"
-    heads = [f"s to {level:.0%}" if error else f"s to {level:g}x" for level in LEVELS[task]]
-    lines = [f"| {name} | evaluations | seconds | {unit} | " + " | ".join(heads) + " |", "|" + "---|" * (4 + len(heads))]
-    times = {tool: {level: _times(rounds, level, task) for level in LEVELS[task]} for tool, rounds in found.items()}
+    heads = [f"to {level:.0%}" if error else f"to {level:g}x" for level in LEVELS[task]]
+    heads = ["evaluations", "seconds", "error, PSNR" if error else "activation / photographs'", *heads]
+    lines = [f"| {name}, {'seconds' if what == 'seconds' else 'evaluations'} to a level | " + " | ".join(heads) + " |"]
+    lines.append("|" + "---|" * (1 + len(heads)))
+    counts = {tool: [_counts(rounds, level, task, what) for level in LEVELS[task]] for tool, rounds in found.items()}
+    ours = counts.get(FIRST, [None] * len(LEVELS[task]))
     for tool, rounds in found.items():
         ran = [r for r in rounds if "curve" in r]
         if not ran:
-            lines.append(f"| {tool} | did not run: {rounds[0]['did not run']} |" + " |" * (2 + len(heads)))
+            lines.append(f"| {tool} | did not run: {rounds[0]['did not run']} |" + " |" * (len(heads) - 1))
             continue
-        ends = [r["curve"][r["own end"]] for r in ran]
-        middle = {key: statistics.median(e[key] for e in ends) for key in ends[0]}
-        quality = f"{middle['quality']:.1%}, {middle['psnr']:.1f} dB" if error else f"{middle['quality']:.2f}"
-        cells = [_cell(times[tool][level], times.get(FIRST, {}).get(level)) for level in LEVELS[task]]
-        cut = ", cut" if any(r["cut"] for r in ran) else ""
-        lines.append(f"| {tool} | {middle['steps']:.0f}{cut} | {middle['seconds']:.1f} | {quality} | {' | '.join(cells)} |")
+        cells = [_cell(mine, first, digits=1 if what == "seconds" else 0) for mine, first in zip(counts[tool], ours, strict=True)]
+        lines.append(f"| {tool} | {_end(ran, error)} | {' | '.join(cells)} |")
     return lines
 
 
-def _times(rounds: Sequence[dict[str, Any]], level: float, task: str) -> list[float] | None:
-    """Seconds to the level, one a round; None unless every round came there."""
-    found = [reached(r["curve"], level, task) if "curve" in r else None for r in rounds]
+def _end(ran: Sequence[dict[str, Any]], error: bool) -> str:
+    """Evaluations, seconds and quality where a tool ends by itself, medians over rounds."""
+    ends = [r["curve"][r["own end"]] for r in ran]
+    middle = {key: statistics.median(e[key] for e in ends) for key in ends[0]}
+    quality = f"{middle['quality']:.1%}, {middle['psnr']:.1f} dB" if error else f"{middle['quality']:.2f}"
+    cut = ", cut" if any(r["cut"] for r in ran) else ""
+    return f"{middle['steps']:.0f}{cut} | {middle['seconds']:.1f} | {quality}"
+
+
+def _counts(rounds: Sequence[dict[str, Any]], level: float, task: str, what: str) -> list[float] | None:
+    """Seconds or steps to the level, one a round; None unless every round came there."""
+    found = [reached(r["curve"], level, task, what) if "curve" in r else None for r in rounds]
     return None if None in found else [t for t in found if t is not None]
 
 
-def _cell(times: list[float] | None, ours: list[float] | None) -> str:
-    if times is None:
+def _cell(mine: list[float] | None, ours: list[float] | None, digits: int) -> str:
+    """Median [quartiles] (ratio to ours)."""
+    if mine is None:
         return "–"
-    low, median, high = quartiles(times)
-    around = f" [{low:.1f}, {high:.1f}]" if len(times) > 1 else ""
-    return f"{median:.1f}{around}" + (
-        "" if ours is None else f" ({statistics.median(a / b for a, b in zip(times, ours, strict=True)):.2f})"
-    )
+    text = spread(mine, digits) if len(mine) > 1 else f"{mine[0]:.{digits}f}"
+    return text if ours is None else f"{text} ({statistics.median(a / max(b, 1e-9) for a, b in zip(mine, ours, strict=True)):.2f})"
 
 
 def plot(panels: dict[str, dict[str, Any]], path: Path) -> None:
@@ -196,6 +203,7 @@ def options() -> argparse.ArgumentParser:
     found.add_argument("--seconds", type=float, default=10.0, help="a run's time; more where its own iterations take longer")
     found.add_argument("--rounds", type=int, default=1)
     found.add_argument("--only", nargs="+", default=None, choices=[t.name for t in tools(None)], metavar="NAME")
+    found.add_argument("--problems", nargs="+", default=list(KINDS), choices=KINDS)
     found.add_argument("--pictures", type=Path, default=None, help="a PNG of the picture of each tool")
     add_precision(found)
     return found
@@ -212,7 +220,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     net = preimage.load_network("squeezenet1_1", device=devices()[-1])
     photos = photographs()[: 2 if given.smoke else None]
     panels: dict[str, dict[str, Any]] = {}
-    for place in range(3):
+    for place in [k for k, name in enumerate(KINDS) if name in given.problems]:
         found: dict[str, list[dict[str, Any]]] = {tool.name: [] for tool in chosen}
         for turn in range(given.rounds):
             problem = problems(net, photos, turn, size)[place]
@@ -222,7 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         problem = problems(net, photos, 0, size)[place]
         original = problem.levels().cpu() if problem.task == "invert" else None
         panels[problem.name] = {"task": problem.task, "tools": found, "original": original}
-        print("\n".join(table(problem.name, problem.task, found)) + "\n", flush=True)
+        for what in ("seconds", "steps"):
+            print("\n".join(table(problem.name, problem.task, found, what)) + "\n", flush=True)
         write(given.json, {"benchmark": "peers", "seconds": given.seconds, "tools": versions(chosen), "problems": plain(panels)})
     if given.plot is not None:
         plot(panels, given.plot)

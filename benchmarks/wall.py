@@ -39,7 +39,7 @@ def network(case: str, size: int, device: str) -> tuple[Any, nn.Module]:
         phi.module.to(device)
         return phi, part
     net = preimage.load_network("squeezenet1_1", device=device)
-    return net.layer(case), net.module.features[: {"fire4": 8, "fire9": 13}[case]]
+    return net.layer(case), net.module.features[: {"fire4": 7, "fire9": 13}[case]]
 
 
 def energy_of(phi: Any, x0: Tensor, images: Tensor) -> float:

@@ -208,6 +208,20 @@ def test_a_tool_that_inverts_reaches_each_level_in_turn_and_a_broken_one_gets_a_
     assert len({line.count("|") for line in lines}) == 1
 
 
+def test_everybody_is_given_the_same_layer(problem: peer_tools.Problem) -> None:
+    for each in peers.problems(problem.net, preimage.images.reference_images(), 0, 64):
+        wanted, x = each.phi(each.photo), each.levels()
+        model = each.model()
+        kept: list[Tensor] = []
+        model.network.get_submodule(each.dotted).register_forward_hook(lambda module, given, output, kept=kept: kept.append(output))
+        model(x)
+        for features in (each.truncated()(x), kept[0]):
+            assert float((features.reshape(wanted.shape) - wanted).norm()) < 1e-4 * float(wanted.norm())
+    for case in ("fire4", "fire9"):
+        phi, part = wall.network(case, 64, "cpu")
+        assert float((part(phi.space.to_network(problem.photo)) - phi(problem.photo)).norm()) < 1e-4 * float(phi(problem.photo).norm())
+
+
 def test_activation_is_judged_on_the_picture_at_the_networks_size(problem: peer_tools.Problem) -> None:
     channel = replace(on_whole_levels(peers.problems(problem.net, preimage.images.reference_images(), 0, 64)[2]), unit=30)
     largest = peers.largest_of(channel, preimage.images.reference_images())
