@@ -1,18 +1,22 @@
-"""What the benchmarks share: pictures, the machine, and a record as JSON."""
+"""What the benchmarks share: pictures, options, timing, tables, the machine, and a record as JSON."""
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
+import inspect
 import json
 import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 import preimage
 from preimage.result import versions
@@ -32,6 +36,7 @@ def machine() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "load": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
         "threads": torch.get_num_threads(),
         "system": platform.platform(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
@@ -50,6 +55,87 @@ def quartiles(values: Sequence[float]) -> tuple[float, float, float]:
         return values[0], values[0], values[0]
     low, median, high = statistics.quantiles(values, n=4, method="inclusive")
     return low, median, high
+
+
+def spread(values: Sequence[float], digits: int = 2) -> str:
+    """Median and quartiles for a table.
+
+    >>> spread([1.0, 2.0, 3.0])
+    '2.00 [1.50, 2.50]'
+    """
+    low, median, high = quartiles(values)
+    return f"{median:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall time of a call, with what it left on the GPU."""
+    began = time.perf_counter()
+    call()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - began
+
+
+def parser(doc: str, name: str, threads: int = 1) -> argparse.ArgumentParser:
+    """The options of every benchmark."""
+    options = argparse.ArgumentParser(prog=f"python -m benchmarks.{name}", description=doc, formatter_class=argparse.RawTextHelpFormatter)
+    options.add_argument("--threads", type=int, default=threads)
+    options.add_argument("--json", type=Path, default=Path(f"build/{name}.json"))
+    options.add_argument("--plot", type=Path, default=None)
+    options.add_argument("--smoke", action="store_true", help="a small case of seconds, to see that it runs; its numbers say nothing")
+    return options
+
+
+def add_precision(options: argparse.ArgumentParser) -> None:
+    """--precision, for the benchmarks that can pass it on."""
+    options.add_argument("--precision", default=None, help="of our own runs, where preimage.invert takes one")
+
+
+def precision(task: Callable[..., Any], wanted: str | None) -> dict[str, Any]:
+    """{"precision": wanted} for a task that takes it; SystemExit where it was asked for and there is none."""
+    if wanted is None:
+        return {}
+    if "precision" not in inspect.signature(task).parameters:
+        raise SystemExit(f"preimage.{task.__name__} takes no precision in this version: leave --precision out.")
+    return {"precision": wanted}
+
+
+def devices() -> list[str]:
+    """What there is to measure on."""
+    return ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
+
+
+def vgg16(size: int) -> tuple[preimage.Layer, nn.Sequential]:
+    """VGG-16's conv3_3 with random weights (He, seed 0): as a representation, and the truncated network alone."""
+    import torchvision
+
+    torch.manual_seed(0)
+    features = torchvision.models.vgg16(weights=None).features.eval()
+    return preimage.Layer(features, "14", space=preimage.PixelSpace.caffe(size), title="conv3_3"), features[:15]
+
+
+def show_machine() -> None:
+    """One line above a table."""
+    about = machine()
+    where = about["gpu"] or about["processor"]
+    load = f", load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    print(
+        f"{where}, {about['threads']} of {about['cores']} threads{load}; torch {about['versions']['torch']}, "
+        f"preimage {about['versions']['preimage']}, commit {about['commit']}\n",
+        flush=True,
+    )
+
+
+def figure(width: float, height: float) -> Any:
+    """An empty matplotlib figure."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def save(drawing: Any, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    drawing.savefig(path, dpi=110)
 
 
 def write(path: Path, record: dict[str, Any]) -> None:

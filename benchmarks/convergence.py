@@ -9,7 +9,7 @@ VGG-16 has random weights (He, seed 0) and a canvas of 112 pixels.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor
 
 import preimage
 
-from .common import photographs, quartiles, write
+from .common import figure, parser, photographs, quartiles, save, show_machine, write
 
 LENGTHS = (35, 50, 70, 100)
 SOLVERS = ("fast", "fourier-adam", "lbfgs")
@@ -52,7 +52,7 @@ def run(phi: Any, x: Tensor, solver: str, iterations: int | None, C: float) -> t
 
 
 def study(
-    case: str, paths: list[str], solvers: tuple[str, ...], C: float, show: Callable[[str], None]
+    case: str, paths: list[str], solvers: tuple[str, ...], C: float, show: Callable[[str], None], lengths: Sequence[int] = LENGTHS
 ) -> tuple[dict[str, Any], list[Tensor]]:
     """One case: the paper's end, and each solver at each length."""
     phi = representation(case)
@@ -62,7 +62,7 @@ def study(
     out: dict[str, Any] = {"C": C, "paper": paper, "solvers": {}}
     for solver in solvers:
         rows = []
-        for length in LENGTHS:
+        for length in lengths:
             row, images = run(phi, x, solver, length, C)
             row["ratio"] = [a / b for a, b in zip(row["energy"], paper["energy"], strict=True)]
             rows.append(row)
@@ -73,7 +73,8 @@ def study(
         psnr = [f"{sum(r['psnr']) / len(r['psnr']):.1f}" for r in rows]
         reached = needed(rows)
         show(f"| {case} | {solver} | {' | '.join(cells)} | {'–' if reached is None else f'{reached:.0f}'} | {', '.join(psnr)} |")
-    show(f"| {case} | paper, {paper['evaluations']} | | | | | | | | {sum(paper['psnr']) / len(paper['psnr']):.1f} |")
+    gap = " |" * (1 + len(lengths))
+    show(f"| {case} | paper, {paper['evaluations']} |{gap} {sum(paper['psnr']) / len(paper['psnr']):.1f} |")
     return out, pictures
 
 
@@ -96,13 +97,11 @@ def needed(rows: list[dict[str, Any]]) -> float | None:
 
 def plot(cases: dict[str, Any], path: Path) -> None:
     """Energy over the paper's against evaluations, one panel a case."""
-    from matplotlib.figure import Figure
-
     columns = min(3, len(cases))
     lines = -(-len(cases) // columns)
-    figure = Figure(figsize=(3.2 * columns, 2.8 * lines), layout="constrained")
+    drawing = figure(3.2 * columns, 2.8 * lines)
     for k, (case, found) in enumerate(cases.items()):
-        axes = figure.add_subplot(lines, columns, k + 1)
+        axes = drawing.add_subplot(lines, columns, k + 1)
         for solver, rows in found["solvers"].items():
             at = [r["evaluations"] for r in rows]
             low, median, high = zip(*[quartiles(r["ratio"]) for r in rows], strict=True)
@@ -114,27 +113,32 @@ def plot(cases: dict[str, Any], path: Path) -> None:
         axes.minorticks_off()
         if k == 0:
             axes.legend(frameon=False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    save(drawing, path)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
-    parser.add_argument("--solvers", nargs="+", default=list(SOLVERS))
-    parser.add_argument("--images", type=int, default=4, help="how many of the photographs, from the first")
-    parser.add_argument("--C", type=float, default=100.0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, default=Path("build/convergence.json"))
-    parser.add_argument("--plot", type=Path, default=None)
-    parser.add_argument("--pictures", type=Path, default=None, help="a folder for originals, paper's, and fast's after 35, 70, 100")
-    given = parser.parse_args()
+def options() -> argparse.ArgumentParser:
+    found = parser(__doc__ or "", "convergence")
+    found.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
+    found.add_argument("--solvers", nargs="+", default=list(SOLVERS))
+    found.add_argument("--images", type=int, default=4, help="how many of the photographs, from the first")
+    found.add_argument("--C", type=float, default=100.0)
+    found.add_argument("--pictures", type=Path, default=None, help="a folder for originals, paper's, and fast's after 35, 70, 100")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = options().parse_args(arguments)
+    lengths = LENGTHS
+    if given.smoke:
+        given.cases, given.solvers, given.images, lengths = ["hogb"], ["fast"], 1, (3, 6)
     torch.set_num_threads(given.threads)
-    print("| case | solver | " + " | ".join(map(str, LENGTHS)) + " | needed | PSNR, dB |\n|" + "---|" * (len(LENGTHS) + 4), flush=True)
+    show_machine()
+    print("| case | solver | " + " | ".join(map(str, lengths)) + " | needed | PSNR, dB |\n|" + "---|" * (len(lengths) + 4), flush=True)
     cases: dict[str, Any] = {}
     for case in given.cases:
-        cases[case], pictures = study(case, photographs()[: given.images], tuple(given.solvers), given.C, lambda s: print(s, flush=True))
-        write(given.json, {"benchmark": "convergence", "lengths": LENGTHS, "cases": cases})
+        paths, solvers = photographs()[: given.images], tuple(given.solvers)
+        cases[case], pictures = study(case, paths, solvers, given.C, lambda s: print(s, flush=True), lengths)
+        write(given.json, {"benchmark": "convergence", "lengths": lengths, "cases": cases})
         if given.pictures is not None:
             given.pictures.mkdir(parents=True, exist_ok=True)
             rows = [torch.cat(list(images), dim=2) for images in pictures]  # originals, paper's, fast's: one row each

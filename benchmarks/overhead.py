@@ -1,6 +1,6 @@
 """Time of one evaluation against a bare forward and backward pass of the truncated network, interleaved in one run.
 
-python -m benchmarks.overhead [--cases fire2 …] [--rounds 40] [--json FILE]
+python -m benchmarks.overhead [--cases fire2 …] [--rounds 40] [--json FILE] [--plot FILE]
 
 bare: features and the gradient of their sum of squares in the image, batch 1, float32. evaluation: all that the loop does for a gradient
 (energy, regularizers, checks, record). step: a whole iteration of each solver, by the difference of a long and a short run.
@@ -9,8 +9,7 @@ bare: features and the gradient of their sum of squares in the image, batch 1, f
 from __future__ import annotations
 
 import argparse
-import time
-from collections.abc import Callable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +19,17 @@ from preimage.energy import Energy, Euclidean
 from preimage.optimize import Run, Stage, minimize
 from preimage.regularizers import Jitter, PixelBall
 
-from .common import photographs, quartiles, write
+from .common import figure, parser, photographs, quartiles, save, seconds, show_machine, write
 from .convergence import CASES, encoded, representation
 
 SOLVERS = {"paper": Stage(1), "fourier-adam": Stage(1), "fast": Stage(1, jitter=False)}
 
 
-def seconds(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return time.perf_counter() - began
-
-
-def measure(case: str, rounds: int) -> dict[str, Any]:
+def measure(case: str, rounds: int, lengths: tuple[int, int] = (25, 35)) -> dict[str, Any]:
+    """Ratios to bare. lengths: iterations of the short and the long run whose difference gives a step's time."""
     phi = representation(case)
     x = encoded(phi, photographs()[:1])
+    short, long = lengths
     with phi.session() if hasattr(phi, "session") else torch.enable_grad():
         energy = Energy(Euclidean(), phi, phi(x).detach() * 0.9)
         run = Run(energy, x, Jitter(1), PixelBall(), [torch.Generator()], lambda count, energy: False, 0, 1)
@@ -57,26 +52,51 @@ def measure(case: str, rounds: int) -> dict[str, Any]:
             if k % 8 == 0:
                 for solver in SOLVERS:
                     begun = [seconds(bare) for _ in range(5)]
-                    ours = (solve(solver, 35) - solve(solver, 25)) / 10
+                    ours = (solve(solver, long) - solve(solver, short)) / (long - short)
                     ended = [seconds(bare) for _ in range(5)]
                     ratios[solver].append(10 * ours / sum(begun + ended))
     return {name: quartiles(values) for name, values in ratios.items()}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", default=["fire2", "fire4", "fire9", "conv3_3"], choices=CASES)
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, default=Path("build/overhead.json"))
-    given = parser.parse_args()
+def plot(cases: dict[str, dict[str, tuple[float, float, float]]], path: Path) -> None:
+    """Ratios as bars from the first to the third quartile, a group for each case."""
+    drawing = figure(max(5.0, 1.7 * len(cases)), 3.2)
+    axes = drawing.add_subplot()
+    names = list(next(iter(cases.values())))
+    for k, name in enumerate(names):
+        at = [g + 0.2 * (k - (len(names) - 1) / 2) for g in range(len(cases))]
+        low, median, high = zip(*(found[name] for found in cases.values()), strict=True)
+        error = [[m - a for m, a in zip(median, low, strict=True)], [b - m for m, b in zip(median, high, strict=True)]]
+        axes.bar(at, median, 0.18, yerr=error, label=name if name == "evaluation" else f"step of {name}")
+    axes.axhline(1.0, color="black", linewidth=0.8)
+    axes.set_xticks(range(len(cases)), list(cases))
+    axes.set_ylabel("time / bare forward and backward")
+    axes.legend(frameon=False, fontsize="small")
+    save(drawing, path)
+
+
+def options() -> argparse.ArgumentParser:
+    found = parser(__doc__ or "", "overhead")
+    found.add_argument("--cases", nargs="+", default=["fire2", "fire4", "fire9", "conv3_3"], choices=CASES)
+    found.add_argument("--rounds", type=int, default=40)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    given = options().parse_args(arguments)
+    lengths = (25, 35)
+    if given.smoke:
+        given.cases, given.rounds, lengths = ["fire2"], 1, (10, 20)
     torch.set_num_threads(given.threads)
+    show_machine()
     print("| case | evaluation | " + " | ".join(f"step of {s}" for s in SOLVERS) + " |\n|" + "---|" * (2 + len(SOLVERS)))
     cases = {}
     for case in given.cases:
-        cases[case] = measure(case, given.rounds)
+        cases[case] = measure(case, given.rounds, lengths)
         print(f"| {case} | " + " | ".join(f"{m:.2f} [{a:.2f}, {b:.2f}]" for a, m, b in cases[case].values()) + " |", flush=True)
         write(given.json, {"benchmark": "overhead", "ratio to bare: quartiles and median": cases})
+    if given.plot is not None:
+        plot(cases, given.plot)
 
 
 if __name__ == "__main__":

