@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import common, convergence, overhead
+from benchmarks import common, convergence, overhead, scaling
+from hypothesis import given
+from hypothesis import strategies as st
 
 import preimage
 
@@ -46,3 +48,26 @@ def test_an_evaluation_takes_at_least_about_the_bare_pass(monkeypatch: pytest.Mo
     found = overhead.measure("hogb", 2)
     assert set(found) == {"evaluation", "paper", "fourier-adam", "fast"}
     assert found["evaluation"][1] > 0.3
+
+
+@given(st.integers(1, 4), st.integers(0, 20), st.floats(0.1, 10), st.floats(0, 30))
+def test_workers_that_always_have_a_job_do_their_number_of_jobs_at_a_time_whenever_they_begin(workers, more, seconds, late) -> None:
+    count = int(late // seconds) + 5 + more  # jobs of the first worker; the others begin late
+    spans = [(k * seconds, (k + 1) * seconds) for k in range(count)]
+    for _ in range(1, workers):
+        spans += [(late + k * seconds, late + (k + 1) * seconds) for k in range(2 + more)]
+    assert scaling.throughput(spans, workers) == pytest.approx(workers / seconds)
+
+
+def test_too_few_jobs_to_compute_side_by_side_are_refused() -> None:
+    with pytest.raises(SystemExit, match="more --jobs"):
+        scaling.throughput([(0, 1), (0.99, 2), (2, 3)], 2)
+
+
+def test_scaling_is_the_ratio_within_a_round_and_alternates() -> None:
+    lines: list[str] = []
+    found = scaling.scaling(["local"], 1, 60.0, 3, 1, lines.append)["local"]
+    (one,), (two,) = found["rounds"]["1"], found["rounds"]["2"]
+    assert found["ratio"][1] == two / one and [line.split(":")[1] for line in lines] == [" local, 1 workers", " local, 2 workers"]
+    assert 0 < found["seconds to keep one"]["1"] < 1
+    assert scaling.table({"local": found}).splitlines()[-1].startswith(f"| local | {one:.1f} [{one:.1f}, {one:.1f}] | {two:.1f}")

@@ -45,7 +45,7 @@ class Ray:
         if first is None:
             return
         gpus = int(first.jobs[0].device.startswith("cuda"))
-        with _connected(self.address, None if self.every or gpus else workers * threads) as ray:
+        with connected(self.address, None if self.every or gpus else workers * threads) as ray:
             if self.every:
                 workers = _room(ray, threads, gpus)
             yield from _Crew(ray, workers, threads, gpus).run(itertools.chain([first], source))
@@ -179,7 +179,7 @@ class _Crew:
 
 
 @contextmanager
-def _connected(address: str | None, cores: int | None) -> Iterator[Any]:
+def connected(address: str | None, cores: int | None) -> Iterator[Any]:
     """The module `ray`, connected. cores: of a cluster that is made for the run; None for all of the machine."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is imported
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
