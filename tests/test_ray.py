@@ -37,19 +37,6 @@ def cluster():
     ray.shutdown()
 
 
-@pytest.fixture
-def store(tmp_path):
-    return Store.open(tmp_path / "store")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """What a run of 8 jobs in this process leaves."""
-    store = Store.open(tmp_path_factory.mktemp("runs") / "store")
-    assert len(run(small_jobs(8), store, progress=False).done) == 8
-    return contents(store)
-
-
 def _workers() -> list[int]:
     """The actors that this process's cluster has started, from what the system says of its processes."""
     facts = {}

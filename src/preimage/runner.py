@@ -116,7 +116,7 @@ def _keep(store: Store, job: Job, outcome: Outcome, found: Run) -> None:
     reason = outcome.reason
     if outcome.result is not None:
         try:
-            store.save(job, outcome.result, outcome.metrics or {}, outcome.seconds)
+            store.save(job, outcome.result, outcome.metrics or {}, outcome.seconds, outcome.picture)
             found.done.append(job.key)
             return
         except Exception as error:  # the other jobs may well be saved
