@@ -35,11 +35,15 @@ Span = tuple[float, float]
 
 @dataclass
 class Watched:
-    """A backend that notes when each job was computed (as the driver sees it) and how long the driver takes to keep its result."""
+    """A backend that notes when each job was computed, as the driver sees it, and what the driver does for each batch.
+
+    spans: when jobs began and ended. keeping: seconds until a batch was kept. processor: seconds that this thread has computed by then.
+    """
 
     backend: Backend
     spans: list[Span] = field(default_factory=list)
     keeping: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
 
     def __call__(self, batches: Iterable[Batch], workers: int, threads: int) -> Iterator[tuple[Batch, list[Outcome]]]:
         for batch, outcomes in self.backend(batches, workers, threads):
@@ -50,6 +54,7 @@ class Watched:
                 self.spans.append((now - outcome.seconds, now))
             yield batch, outcomes
             self.keeping.append(time.perf_counter() - now)
+            self.processor.append(time.thread_time())
 
 
 def throughput(spans: Sequence[Span], workers: int) -> float:

@@ -15,6 +15,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from preimage.backends import ray as backend
+from preimage.backends.crew import DEPTH
 from preimage.backends.ray import Ray
 from preimage.cli import app
 from preimage.errors import InputError, MissingExtra
@@ -122,7 +123,7 @@ def test_batches_are_taken_only_as_there_is_room(cluster):
         most = max(most, len(taken) - given)
         given += 1
         assert outcomes[0].result is not None
-    assert given == 12 and most <= 2 * backend._DEPTH
+    assert given == 12 and most <= 2 * DEPTH
 
 
 def test_workers_with_other_code_are_refused(cluster, store, monkeypatch):
