@@ -2,10 +2,10 @@
 
 python -m benchmarks.schedule [--measure | --measured FILE] [--jobs 10000] [--json FILE] [--plot FILE]
 
---measure first runs a small atlas on one real worker, for the seconds of each job and the processor time of the driver's loop for each result,
-and keeps them in --measured. A simulated job takes as long as one of these, drawn at random; "longer" ones ten times that. A simulated
-driver does one thing at a time. Workers die at random, after an hour in the mean, and another one needs half a minute to start. Not
-simulated: the network between the machines, and Ray itself.
+--measure first runs a small atlas on one real worker, for the seconds of each job and the processor time of the driver's loop for each
+result, and keeps them in --measured. A simulated job takes as long as one of these, drawn at random; "longer" ones ten times that. A
+simulated driver does one thing at a time. Workers die at random, after an hour in the mean, and another one needs half a minute to
+start. Not simulated: the network between the machines, and Ray itself.
 """
 
 from __future__ import annotations
@@ -146,7 +146,7 @@ def simulate(seconds: Sequence[float], driver: float, workers: int, jobs: int, l
 
 
 def measured(units: int = 4, iterations: int | None = None) -> dict[str, Any]:
-    """A small atlas of SqueezeNet 1.1 on one real worker of Ray: the seconds of its jobs, and the processor's for the driver's loop a result."""
+    """A small atlas of SqueezeNet 1.1 on one real worker of Ray: its jobs' seconds, and the driver's loop's a result."""
     with tempfile.TemporaryDirectory() as folder, connected("local", 1):
         store = Store.open(folder)
         study, experiments = atlas(Study(store, iterations=iterations), str(units))
