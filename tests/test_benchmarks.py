@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import common, convergence, overhead, scaling
-from hypothesis import given
+from benchmarks import common, convergence, overhead, scaling, schedule
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import preimage
@@ -71,3 +72,33 @@ def test_scaling_is_the_ratio_within_a_round_and_alternates() -> None:
     assert found["ratio"][1] == two / one and [line.split(":")[1] for line in lines] == [" local, 1 workers", " local, 2 workers"]
     assert 0 < found["seconds to keep one"]["1"] < 1
     assert scaling.table({"local": found}).splitlines()[-1].startswith(f"| local | {one:.1f} [{one:.1f}, {one:.1f}] | {two:.1f}")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 120), st.floats(0.5, 20), st.floats(0, 0.2))
+def test_a_simulated_run_takes_no_less_than_its_work_and_wastes_no_more_than_two_jobs(workers, jobs, seconds, driver) -> None:
+    found = schedule.simulate([seconds], driver, workers, jobs, life=math.inf)
+    least = max(math.ceil(jobs / workers) * seconds, jobs * driver)
+    most = math.ceil(jobs / workers) * seconds + jobs * driver + 2 * seconds
+    assert schedule.START + least <= found["makespan"] * (1 + 1e-9) and found["makespan"] <= schedule.START + most
+    assert found["utilisation"] * workers * found["makespan"] == pytest.approx(jobs * seconds)
+    assert found["driver busy"] * found["makespan"] == pytest.approx(jobs * driver)
+    assert found["most results waiting"] <= 2 * workers and found["workers lost"] == 0
+
+
+def test_simulated_workers_that_die_cost_time_and_no_job(tmp_path: Path) -> None:
+    runs = {name: [schedule.simulate([5.0, 9.0], 0.005, w, 200, life) for w in (1, 10)] for name, life in (("calm", 1e9), ("wild", 300.0))}
+    assert [row["workers lost"] for row in runs["calm"]] == [0, 0]
+    for calm, wild in zip(runs["calm"], runs["wild"], strict=True):
+        assert wild["workers lost"] > 3 and wild["makespan"] > calm["makespan"] and wild["utilisation"] < calm["utilisation"]
+    schedule.plot(runs, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+    minutes = runs["calm"][0]["makespan"] / 60
+    assert schedule.table(runs).splitlines()[2].startswith(f"| calm | 1 | {minutes:.1f} min | ")
+
+
+@pytest.mark.slow
+def test_the_measured_jobs_of_the_simulation_are_those_of_a_real_run() -> None:
+    pytest.importorskip("ray")
+    found = schedule.measured(units=1, iterations=2)
+    assert len(found["seconds"]) == 10 and min(found["seconds"]) > 0 and 0 < found["driver"] < 0.5
