@@ -104,3 +104,39 @@ def test_targets_that_say_nothing_are_refused():
         Energy(Euclidean(), phi, torch.ones(1, 1, 3, 3))(torch.ones(1, 1, 8, 8))
     with pytest.raises(InputError, match="has these names itself"):
         Energy(Euclidean(), phi, torch.ones(1, 1, 3, 3), 1.0, {"loss": TVBeta()})
+
+
+class _Quartic:
+    """A loss that does not know its derivative."""
+
+    def scale(self, target):
+        return torch.full((len(target),), 3.0, dtype=target.dtype)
+
+    def __call__(self, features, target, scale=None):
+        return (features - target).pow(4).flatten(1).sum(dim=1) / (self.scale(target) if scale is None else scale)
+
+
+@pytest.mark.parametrize("channels_last", [False, True])
+@pytest.mark.parametrize("targets", [1, 2])
+@pytest.mark.parametrize("loss", [Euclidean(), Euclidean(MASK), InnerProduct(None, MASK), InnerProduct(2.0), _Quartic()])
+def test_the_gradient_is_what_autograd_finds_through_the_whole_energy(loss, targets, channels_last):
+    generator = torch.Generator().manual_seed(3)
+    weight = torch.randn(4, 3, 3, 3, generator=generator, dtype=torch.float64)
+    memory = torch.channels_last if channels_last else torch.contiguous_format
+
+    def phi(x):
+        return torch.nn.functional.conv2d(x.contiguous(memory_format=memory), weight).tanh()
+
+    target = torch.rand(targets, 4, 4, 4, generator=generator, dtype=torch.float64)
+    energy, jitter, offsets = Energy(loss, phi, target, 50.0), Jitter(3), [(0, 2), (1, 1)]
+    x = torch.randn(2, 3, 8, 8, generator=generator, dtype=torch.float64) * 30
+    leaf = x.clone().requires_grad_()
+    expected = energy(leaf, jitter, offsets)
+    (slope,) = torch.autograd.grad(sum(expected.values()).sum(), leaf)
+    terms, gradient, seen = energy.differentiate(x, jitter, offsets)
+    assert list(terms) == list(expected) and not any(t.requires_grad for t in terms.values())
+    for name in terms:
+        torch.testing.assert_close(terms[name], expected[name].detach())
+    torch.testing.assert_close(gradient, slope)
+    window = jitter(x, offsets).requires_grad_()
+    torch.testing.assert_close(seen, torch.autograd.grad(energy(window)["loss"].sum(), window)[0])

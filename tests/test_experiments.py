@@ -107,6 +107,15 @@ def test_the_error_curve_is_the_mean_of_the_inversions_with_its_interval(folder,
             assert c["n"][k] == 2
 
 
+def test_the_distance_curve_is_that_of_the_pictures_on_a_screen(folder, store):
+    summary = json.loads((folder / "summary" / "pixel-errors" / "summary.json").read_text())
+    for c, strength in zip(summary["curves"], (1, 20, 100, 300), strict=True):
+        for k, layer in enumerate(c["x_names"]):
+            results = [store.result(r.key) for r in store.records(experiment="inversion", layer=layer, C=strength)]
+            apart = [(r.images.clamp(0, 255) - r.originals.clamp(0, 255)).numpy().astype(float) for r in results]
+            assert c["y"][k] == pytest.approx(np.mean([np.sqrt(np.mean(d**2)) for d in apart]), rel=1e-4)
+
+
 def test_consistency_asks_the_network_about_both_pictures(folder, store):
     net = preimage.load_network("squeezenet1_1")
     rows = json.loads((folder / "summary" / "consistency" / "table.json").read_text())

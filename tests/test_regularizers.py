@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preimage.errors import InputError
-from preimage.regularizers import REGULARIZERS, AlphaNorm, Jitter, PixelBall, TVBeta
+from preimage.regularizers import REGULARIZERS, AlphaNorm, Jitter, PixelBall, TVBeta, differentiated
 
 from . import reference
 
@@ -52,6 +52,28 @@ def test_every_regularizer_passes_gradcheck_and_is_finite_at_flat_pixels(name, k
     flat = torch.zeros(1, 3, 4, 4, requires_grad=True)
     (gradient,) = torch.autograd.grad(regularizer(flat).sum(), flat)
     assert bool((gradient == 0).all())
+
+
+@pytest.mark.parametrize(("name", "kw"), CASES)
+@given(shape=sizes, seed=st.integers(0, 99))
+@settings(max_examples=15, deadline=None)
+def test_every_closed_form_is_what_autograd_finds_also_at_flat_pixels(name, kw, shape, seed):
+    regularizer = REGULARIZERS[name](**kw)
+    x = image(shape, seed)
+    x[..., : shape[2] // 2, :] = 7.0
+    x[:, :, -1, -1] = 0.0
+    leaf = x.clone().requires_grad_()
+    expected = regularizer(leaf)
+    (slope,) = torch.autograd.grad(expected.sum(), leaf)
+    values, gradient = regularizer.differentiate(x)
+    torch.testing.assert_close(values, expected.detach(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(gradient, slope, rtol=1e-10, atol=1e-14)
+
+
+def test_a_regularizer_of_ones_own_needs_no_closed_form():
+    values, gradient = differentiated(lambda x: x.pow(4).sum(dim=(1, 2, 3)), image((2, 1, 3, 3)))
+    torch.testing.assert_close(gradient, 4 * image((2, 1, 3, 3)) ** 3)
+    assert values.shape == (2,) and not values.requires_grad
 
 
 @given(level=st.floats(-150, 150), beta=st.sampled_from([1.0, 1.5, 2.0, 4.0]))

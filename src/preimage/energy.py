@@ -6,21 +6,31 @@ import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from .errors import InputError
-from .regularizers import AlphaNorm, Jitter, Regularizer, TVBeta
+from .regularizers import AlphaNorm, Jitter, Regularizer, TVBeta, differentiated
 
 
 class Loss(Protocol):
-    """ℓ(Φ, Φ0): features and target (B, ...) -> (B,). `scale(target)` is the divisor, which the energy computes once."""
+    """ℓ(Φ, Φ0): features and target (B, ...) -> (B,). `scale(target)` is the divisor, which the energy computes once.
+
+    One that also has `differentiate` (see `DifferentiatedLoss`) saves the energy the graph of its derivative.
+    """
 
     def scale(self, target: Tensor) -> Tensor: ...
 
     def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor: ...
+
+
+@runtime_checkable
+class DifferentiatedLoss(Protocol):
+    """A loss that knows its derivative: features, target (B, ...), scale (B,) -> values (B,), gradients in the features (B, ...)."""
+
+    def differentiate(self, features: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 @dataclass(frozen=True)
@@ -51,7 +61,13 @@ class Euclidean:
 
     def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
         scale = self.scale(target) if scale is None else scale
-        return _masked(self.mask, features - target).flatten(1).square().sum(dim=1) / scale
+        return _sum(_masked(self.mask, features - target).square()) / scale
+
+    def differentiate(self, features: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (B,) and gradients in the features (B, ...)."""
+        apart = _masked(self.mask, features - target)
+        values = _sum(apart.square()) / scale
+        return values, _masked(self.mask, apart.mul_(_column(2.0 / scale, apart)))
 
 
 @dataclass(frozen=True)
@@ -82,14 +98,20 @@ class InnerProduct:
 
     def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
         scale = self.scale(target) if scale is None else scale
-        return -(_masked(self.mask, features) * target).flatten(1).sum(dim=1) / scale
+        return -_sum(_masked(self.mask, features) * target) / scale
+
+    def differentiate(self, features: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (B,) and gradients in the features (B, ...)."""
+        gradient = (_masked(self.mask, target) * _column(-1.0 / scale, target)).expand_as(features)
+        return _sum(features * gradient), gradient
 
 
 class Energy:
     r"""E(x) = C·ℓ(Φ(x), Φ0) + R_α(x) + R_TVβ(x): a function from canonical images to a dict of (B,) terms.
 
     phi: representation, canonical (B, C, H, W) -> (B, ...). phi0: the target features, one a sample or one for all (1, ...).
-    C: weight of the loss, above 0. regularizers: by name; their values are added as they are.
+    C: weight of the loss, above 0. regularizers: by name; their values are added as they are. quick: what stands for phi where
+    gradients are taken, as one in a lower precision.
     "loss" includes C. Sample b of every term depends on x[b] alone.
 
     >>> energy = Energy(Euclidean(), lambda x: 2 * x, torch.full((1, 1, 2, 2), 8.0), C=10.0)
@@ -104,15 +126,17 @@ class Energy:
         phi0: Tensor,
         C: float = 100.0,
         regularizers: Mapping[str, Regularizer] | None = None,
+        quick: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if not (C > 0 and math.isfinite(C)):
             raise InputError(f"C is the weight of the loss, a number above 0; got {C!r}. The paper uses 1 to 300, and 100 by default.")
-        self.loss, self.phi, self.phi0, self.C = loss, phi, phi0, float(C)
+        self.loss, self.phi, self.phi0, self.C, self.quick = loss, phi, phi0, float(C), quick
         paper: dict[str, Regularizer] = {"alpha-norm": AlphaNorm(), "tv-beta": TVBeta()}
         self.regularizers = paper if regularizers is None else dict(regularizers)
         if taken := {"loss", "total"} & set(self.regularizers):
             raise InputError(f"A regularizer cannot be called {sorted(taken)}: the energy has these names itself.")
         self._weight = self.C / loss.scale(phi0)
+        self._one = torch.ones((), dtype=self._weight.dtype, device=self._weight.device)
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -121,7 +145,27 @@ class Energy:
 
     def __call__(self, x: Tensor, jitter: Jitter | None = None, offsets: Sequence[tuple[int, int]] = ()) -> dict[str, Tensor]:
         """Terms at x. With a jitter, Φ sees the windows at `offsets` and the regularizers see all of x."""
-        return self.split(x, x if jitter is None else jitter(x, offsets))
+        loss = self._loss(x if jitter is None else jitter(x, offsets))
+        return {"loss": loss} | {name: regularizer(x) for name, regularizer in self.regularizers.items()}
+
+    def differentiate(
+        self, x: Tensor, jitter: Jitter | None = None, offsets: Sequence[tuple[int, int]] = ()
+    ) -> tuple[dict[str, Tensor], Tensor, Tensor]:
+        """Terms as `__call__` gives them, the gradient of their sum (B, C, H, W), and the loss's part of it, in Φ's window of x.
+
+        Only Φ, the loss and regularizers that do not know their derivative have a graph, which ends with the call.
+        """
+        window = (x if jitter is None else jitter(x, offsets)).detach().requires_grad_()
+        loss, seen = self._differentiate_loss(window)
+        terms, gradient = {"loss": loss}, torch.zeros_like(x)
+        for name, regularizer in self.regularizers.items():
+            terms[name], slope = differentiated(regularizer, x)
+            gradient += slope
+        if jitter is None:
+            gradient += seen
+        else:
+            jitter.add(gradient, seen, offsets)
+        return terms, gradient, seen
 
     def part(self, samples: slice) -> Energy:
         """The energy of some of the samples."""
@@ -130,19 +174,33 @@ class Energy:
             out.phi0, out._weight = self.phi0[samples], self._weight[samples]
         return out
 
-    def split(self, x: Tensor, window: Tensor) -> dict[str, Tensor]:
-        """Terms with Φ at `window` and the regularizers at x, so that a solver can ask for either gradient."""
-        features = self.phi(window)
+    def _loss(self, window: Tensor) -> Tensor:
+        return self.loss(self._features(window, self.phi), self.phi0, self._one) * self._weight
+
+    def _differentiate_loss(self, window: Tensor) -> tuple[Tensor, Tensor]:
+        """C·ℓ (B,) and its gradient in the window; without a graph of ℓ where ℓ knows its derivative."""
+        features = self._features(window, self.quick or self.phi)
+        if isinstance(self.loss, DifferentiatedLoss):
+            with torch.no_grad():
+                values, slope = self.loss.differentiate(features, self.phi0, (1.0 / self._weight).expand(len(features)))
+        else:
+            leaf = features.detach().requires_grad_()
+            values = self.loss(leaf, self.phi0, self._one) * self._weight
+            (slope,) = torch.autograd.grad(values.sum(), leaf)
+        (seen,) = torch.autograd.grad(features, window, slope)
+        return values.detach(), seen
+
+    def _features(self, window: Tensor, phi: Callable[[Tensor], Tensor]) -> Tensor:
+        """Φ(window), checked against the target, which takes its memory format."""
+        features = phi(window)
         if features.shape[1:] != self.phi0.shape[1:]:
             raise InputError(
                 f"Φ(x) has shape {tuple(features.shape[1:])} and the target {tuple(self.phi0.shape[1:])}: "
                 "the canvas and the target do not belong together."
             )
-        one = torch.ones((), dtype=self._weight.dtype, device=self._weight.device)
-        terms = {"loss": self.loss(features, self.phi0, one) * self._weight}
-        for name, regularizer in self.regularizers.items():
-            terms[name] = regularizer(x)
-        return terms
+        if features.dim() == 4 and features.stride()[1] == 1 and self.phi0.stride()[1] != 1:
+            self.phi0 = self.phi0.contiguous(memory_format=torch.channels_last)
+        return features
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:
@@ -152,3 +210,13 @@ def total(terms: Mapping[str, Tensor]) -> Tensor:
 
 def _masked(mask: Tensor | None, features: Tensor) -> Tensor:
     return features if mask is None else features * mask.to(features)
+
+
+def _sum(values: Tensor) -> Tensor:
+    """Over all but the samples, (B, ...) -> (B,), in whatever order the memory has."""
+    return values.sum(dim=tuple(range(1, values.dim()))) if values.dim() > 1 else values
+
+
+def _column(weights: Tensor, like: Tensor) -> Tensor:
+    """(B,) -> (B, 1, ...), to multiply (B, ...)."""
+    return weights.view(-1, *[1] * (like.dim() - 1))

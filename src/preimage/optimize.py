@@ -166,7 +166,9 @@ class Run:
         """Energy (B,) and gradient at x."""
         x = x.detach()
         done = [self._differentiate(part, x[s], None if offsets is None else offsets[s]) for s, part in self._parts]
-        record, gradient, alive = (torch.cat([d[k] for d in done], dim=-1 if k == 0 else 0) for k in range(3))
+        record, gradient, alive = (
+            done[0] if len(done) == 1 else (torch.cat([d[k] for d in done], dim=-1 if k == 0 else 0) for k in range(3))
+        )
         energy = record[-1]
         bad = ~(torch.isfinite(energy) & torch.isfinite(gradient.sum(dim=(1, 2, 3))))
         self.good = self.good & ~bad
@@ -182,16 +184,12 @@ class Run:
             self._stop_if_hopeless()
         if due and self._watch is not None and self._watch(self.evaluations, self.crop(x), energy):
             raise KeyboardInterrupt
-        return energy, torch.where(self._column(self.good), gradient, 0.0)
+        return energy, self._where_good(gradient, 0.0)
 
     def _differentiate(self, energy: Energy, x: Tensor, offsets: Offsets | None) -> tuple[Tensor, Tensor, Tensor]:
         """For some samples: terms and total (terms + 1, b), gradient (b, C, H, W), and whether the loss has a gradient (b,)."""
-        x = x.requires_grad_()
-        window = x.view_as(x) if offsets is None else self.jitter(x, offsets)
-        terms = energy.split(x, window)
-        whole = total(terms)
-        gradient, seen = torch.autograd.grad(whole.sum(), [x, window])
-        return torch.stack([*terms.values(), whole]).detach(), gradient, seen.abs().amax(dim=(1, 2, 3)) != 0
+        terms, gradient, seen = energy.differentiate(x, None if offsets is None else self.jitter, offsets or ())
+        return torch.stack([*terms.values(), total(terms)]), gradient, seen.abs().amax(dim=(1, 2, 3)) != 0
 
     def energies(self, x: Tensor) -> dict[str, Tensor]:
         """Each term and the total, (B,), at crops x, without jitter."""
@@ -216,10 +214,13 @@ class Run:
         """Remember each sample's last image with a finite energy."""
         if self.good_x.shape != x.shape:
             self.good_x = self.crop(self.good_x)
-        self.good_x = torch.where(self._column(self.good), x, self.good_x)
+        self.good_x = self._where_good(x, self.good_x)
 
-    def _column(self, flags: Tensor) -> Tensor:
-        return flags.view(-1, 1, 1, 1)
+    def _where_good(self, x: Tensor, other: Tensor | float) -> Tensor:
+        """x for the samples that are good so far; on a CPU, where to ask costs nothing, without a copy if all are."""
+        if self.good.device.type == "cpu" and bool(self.good.all()):
+            return x
+        return torch.where(self.good.view(-1, 1, 1, 1), x, other)
 
     def _stop_if_hopeless(self) -> None:
         if not bool(self.good.any()) or (self.evaluations >= 20 and not bool(self.alive.any())):

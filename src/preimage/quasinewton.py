@@ -181,5 +181,12 @@ def column(values: Tensor) -> Tensor:
 
 def _blur(x: Tensor) -> Tensor:
     """Mean over a neighbourhood, at the border over what there is of it."""
-    side = NEIGHBOURHOOD
-    return F.avg_pool2d(x, side, stride=1, padding=side // 2, count_include_pad=False)
+    return _windows(x) / _windows(torch.ones_like(x[:1]))
+
+
+def _windows(x: Tensor) -> Tensor:
+    """Sums over a neighbourhood, rows and then columns."""
+    height, width = x.shape[-2:]
+    padded = F.pad(x, [NEIGHBOURHOOD // 2] * 4)
+    rows = sum((padded[..., k : k + height, :] for k in range(1, NEIGHBOURHOOD)), start=padded[..., :height, :])
+    return sum((rows[..., k : k + width] for k in range(1, NEIGHBOURHOOD)), start=rows[..., :width])

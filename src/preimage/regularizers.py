@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 import torch.nn.functional as F
@@ -16,9 +16,29 @@ from .registry import Registry
 
 
 class Regularizer(Protocol):
-    """x canonical (B, C, H, W) -> (B,), no unit; differentiable; sample b depends on x[b] alone."""
+    """x canonical (B, C, H, W) -> (B,), no unit; differentiable; sample b depends on x[b] alone.
+
+    One that also has `differentiate` (see `Differentiated`) saves the energy the graph of its derivative.
+    """
 
     def __call__(self, x: Tensor) -> Tensor: ...
+
+
+@runtime_checkable
+class Differentiated(Protocol):
+    """A regularizer that knows its derivative: x (B, C, H, W) -> its values (B,) and their gradients (B, C, H, W), without a graph."""
+
+    def differentiate(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+def differentiated(regularizer: Regularizer, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Its values (B,) and their gradients at x, in closed form where it has one."""
+    if isinstance(regularizer, Differentiated):
+        return regularizer.differentiate(x)
+    leaf = x.detach().requires_grad_()
+    values = regularizer(leaf)
+    (gradient,) = torch.autograd.grad(values.sum(), leaf)
+    return values.detach(), gradient
 
 
 REGULARIZERS: Registry[type] = Registry("regularizer", see="preimage.regularizers.REGULARIZERS")
@@ -45,8 +65,21 @@ class AlphaNorm:
         _positive("B", self.B)
 
     def __call__(self, x: Tensor) -> Tensor:
-        square = (x / self.B).square().sum(dim=1)
-        return _power(square, self.alpha / 2, floor=1e-12 / self.B**2).mean(dim=(1, 2))
+        return _power(self._square(x), self.alpha / 2, self._floor).mean(dim=(1, 2))
+
+    def differentiate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (B,) and gradients (B, C, H, W): the formula and its derivative, without a graph."""
+        square = self._square(x)
+        slope = _slope(square, self.alpha / 2, self._floor)
+        values = _power(square, self.alpha / 2, self._floor).mean(dim=(1, 2))
+        return values, x * slope.mul_(2 / (self.B**2 * square[0].numel())).unsqueeze(1)
+
+    def _square(self, x: Tensor) -> Tensor:
+        return squared_norm(x).squeeze(1) / self.B**2
+
+    @property
+    def _floor(self) -> float:
+        return 1e-12 / self.B**2
 
 
 @REGULARIZERS.register("tv-beta", examples=[{"beta": 1.0}, {"beta": 1.5}, {"beta": 2.0}, {"beta": 3.0, "V": 5.0}])
@@ -71,13 +104,36 @@ class TVBeta:
         _positive("V", self.V)
 
     def __call__(self, x: Tensor) -> Tensor:
-        count = x.shape[-2] * x.shape[-1]
-        dv = (x[..., 1:, :] - x[..., :-1, :]) / self.V
-        dh = (x[..., 1:] - x[..., :-1]) / self.V
+        dv, dh = self._differences(x)
         if self.beta == 2:
-            return (dv.square().sum(dim=(1, 2, 3)) + dh.square().sum(dim=(1, 2, 3))) / count
-        square = F.pad(dv.square(), (0, 0, 0, 1)) + F.pad(dh.square(), (0, 1))
-        return _power(square, self.beta / 2, floor=1e-12 / self.V**2).sum(dim=(1, 2, 3)) / count
+            return (dv.square().sum(dim=(1, 2, 3)) + dh.square().sum(dim=(1, 2, 3))) / _pixels(x)
+        return _power(_joined(dv, dh), self.beta / 2, self._floor).sum(dim=(1, 2, 3)) / _pixels(x)
+
+    def differentiate(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Values (B,) and gradients (B, C, H, W): the formula and its derivative, without a graph."""
+        dv, dh = self._differences(x)
+        if self.beta == 2:
+            values = (dv.square().sum(dim=(1, 2, 3)) + dh.square().sum(dim=(1, 2, 3))) / _pixels(x)
+            slope_v = slope_h = torch.ones((), dtype=x.dtype, device=x.device)
+        else:
+            square = _joined(dv, dh)
+            values = _power(square, self.beta / 2, self._floor).sum(dim=(1, 2, 3)) / _pixels(x)
+            slope = _slope(square, self.beta / 2, self._floor)
+            slope_v, slope_h = slope[..., :-1, :], slope[..., :-1]
+        dv, dh = (d.mul_(s).mul_(2 / (self.V * _pixels(x))) for d, s in ((dv, slope_v), (dh, slope_h)))
+        gradient = torch.zeros_like(x)
+        gradient[..., 1:, :] += dv
+        gradient[..., :-1, :] -= dv
+        gradient[..., 1:] += dh
+        gradient[..., :-1] -= dh
+        return values, gradient
+
+    def _differences(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return (x[..., 1:, :] - x[..., :-1, :]) / self.V, (x[..., 1:] - x[..., :-1]) / self.V
+
+    @property
+    def _floor(self) -> float:
+        return 1e-12 / self.V**2
 
 
 @dataclass(frozen=True)
@@ -136,6 +192,12 @@ class Jitter:
         """The centre of the canvas, which is what a task returns."""
         return self(x, [self.centre] * len(x))
 
+    def add(self, canvas: Tensor, window: Tensor, offsets: Sequence[tuple[int, int]]) -> None:
+        """Add to each sample of a canvas (B, C, H+j-1, W+j-1), in place, what belongs to its window (B, C, H, W)."""
+        height, width = window.shape[-2:]
+        for sample, (top, left) in enumerate(offsets):
+            canvas[sample, :, top : top + height, left : left + width] += window[sample]
+
     def _inner(self, x: Tensor) -> tuple[int, int]:
         return x.shape[-2] - self.amount + 1, x.shape[-1] - self.amount + 1
 
@@ -158,8 +220,7 @@ class PixelBall:
     def __call__(self, x: Tensor) -> Tensor:
         if math.isinf(self.radius):
             return x
-        norm: Tensor = torch.linalg.vector_norm(x, dim=1, keepdim=True).clamp(min=self.radius)
-        return x * (self.radius / norm)
+        return x * (self.radius / squared_norm(x).sqrt().clamp(min=self.radius))
 
 
 class _Windows(torch.autograd.Function):
@@ -181,6 +242,29 @@ class _Windows(torch.autograd.Function):
         return out, None, None
 
 
+def squared_norm(x: Tensor) -> Tensor:
+    """Of each pixel's colour: (B, C, H, W) -> (B, 1, H, W). For few channels some whole-image sums are faster than one over channels.
+
+    >>> squared_norm(torch.tensor([3.0, 4.0]).view(1, 2, 1, 1)).item()
+    25.0
+    """
+    if x.shape[1] > 4:
+        return x.square().sum(dim=1, keepdim=True)
+    out = x[:, :1].square()
+    for k in range(1, x.shape[1]):
+        out.addcmul_(x[:, k : k + 1], x[:, k : k + 1])
+    return out
+
+
+def _pixels(x: Tensor) -> int:
+    return x.shape[-2] * x.shape[-1]
+
+
+def _joined(dv: Tensor, dh: Tensor) -> Tensor:
+    """Squared length of each pixel's gradient; the last row and column have no outgoing difference."""
+    return F.pad(dv.square(), (0, 0, 0, 1)) + F.pad(dh.square(), (0, 1))
+
+
 def _power(square: Tensor, exponent: float, floor: float) -> Tensor:
     """square ** exponent; below exponent 1, where the derivative is infinite at 0, values up to the floor give 0."""
     if exponent == 1:
@@ -188,6 +272,15 @@ def _power(square: Tensor, exponent: float, floor: float) -> Tensor:
     if exponent > 1:
         return square.pow(exponent)
     return torch.where(square > floor, square.clamp(min=floor).pow(exponent), 0.0)
+
+
+def _slope(square: Tensor, exponent: float, floor: float) -> Tensor:
+    """The derivative of `_power`."""
+    if exponent == 1:
+        return torch.ones_like(square)
+    if exponent > 1:
+        return square.pow(exponent - 1).mul_(exponent)
+    return torch.where(square > floor, square.clamp(min=floor).pow(exponent - 1) * exponent, 0.0)
 
 
 def _at_least(name: str, value: float, least: float) -> None:

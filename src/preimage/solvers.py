@@ -96,16 +96,12 @@ class FourierAdam:
 
     def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
         scale = spectrum(x.shape[-2], x.shape[-1]).to(x)
-        size = x.shape[-2:]
-        z = torch.view_as_real(torch.fft.rfft2(x, norm="ortho") / scale)
-        step = _adam(z, self.betas)
+        step = _adam(torch.view_as_real(torch.fft.rfft2(x)), self.betas)
         for offsets, rate in _schedule(run, stages):
             # the adjoint of irfft2 up to a factor 2 off the real columns, which Adam's own scaling takes away
-            g = torch.view_as_real(torch.fft.rfft2(run.gradient(x, offsets), norm="ortho") * scale)
-            z = z - self.rate * rate * step(g)
-            free = torch.fft.irfft2(torch.view_as_complex(z) * scale, s=size, norm="ortho")
-            x = run.ball(free)
-            z = z + torch.view_as_real(torch.fft.rfft2(x - free, norm="ortho") / scale)
+            g = torch.fft.rfft2(run.gradient(x, offsets), norm="ortho").mul_(scale)
+            z = torch.view_as_complex(step(torch.view_as_real(g))).mul_(scale)
+            x = run.ball(x - torch.fft.irfft2(z, s=x.shape[-2:], norm="ortho").mul_(self.rate * rate))
         return x
 
 
@@ -199,11 +195,10 @@ def _adam(like: Tensor, betas: tuple[float, float]) -> Callable[[Tensor], Tensor
 
     def step(g: Tensor) -> Tensor:
         count[0] += 1
-        state[0] = state[0].lerp(g, 1 - betas[0])
-        state[1] = state[1].lerp(g * g, 1 - betas[1])
-        mean = state[0] / (1 - betas[0] ** count[0])
-        square = state[1] / (1 - betas[1] ** count[0])
-        return mean / (square.sqrt() + 1e-12)
+        state[0].lerp_(g, 1 - betas[0])
+        state[1].mul_(betas[1]).addcmul_(g, g, value=1 - betas[1])
+        root = (state[1] / (1 - betas[1] ** count[0])).sqrt_().add_(1e-12)
+        return torch.div(state[0], root, out=root).mul_(1 / (1 - betas[0] ** count[0]))
 
     return step
 

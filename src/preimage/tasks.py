@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .compute import check_precision, in_bfloat16, memory_limit, samples_at_once, try_bfloat16
 from .energy import Energy, Euclidean, InnerProduct, Loss
 from .errors import InputError, Interrupted
 from .images import ImageLike
@@ -24,6 +25,7 @@ from .optimize import Minimum, Solver, Stage, Watch, load_solvers, minimize
 from .pixelspace import Fit
 from .regularizers import Jitter, PixelBall, Regularizer
 from .representations.base import Representation, device_of, features_of, module_of
+from .representations.cnn import Layer, likes_channels_last
 from .representations.masks import Mask, resolve
 from .representations.release import Release
 from .result import Result, versions
@@ -73,6 +75,8 @@ def invert(
     fit: Fit | None = None,
     frames: int = 0,
     batch: int | None = None,
+    precision: str = "float32",
+    max_memory: int | str | None = None,
     release: Release | None = None,
     watch: Watch | None = None,
 ) -> Result:
@@ -86,7 +90,10 @@ def invert(
     image and the restart), or one for each sample as `Result.seeds` lists them. device, dtype: where and in which precision to compute;
     None is where the weights are, in float32. jitter: the amount, by default the paper's rule
     max(round(stride/4), 1). bound: B₊. regularizers: by name, instead of the paper's. frames: keep every so many iterations.
-    batch: samples evaluated together; None is 1 on a CPU, where no bit of a sample then depends on the others, and all on a GPU.
+    batch: samples evaluated together; None is 1 on a CPU, where no bit of a sample then depends on the others, and on a GPU all that
+    fit. precision: of Φ where gradients are taken: "float32", "bfloat16" (`torch.autocast`; target, image and reported numbers stay in
+    float32), or "auto", bfloat16 if a short trial says that it pays. max_memory: bytes, or as "4GB": as many samples are evaluated
+    together as fit, on any device.
     release: what is known of Φ(x0), a function of it (`representations.release`: quantised, with noise); the error is then that from
     what was released. watch: called a few times a second with the evaluations so far, the images (B, C, H, W) as levels 0–255 and
     their energies (B,); if it returns True the run ends as with Ctrl-C.
@@ -99,7 +106,9 @@ def invert(
     >>> r.images.shape, bool(r.error < 0.4)
     (torch.Size([1, 1, 8, 8]), True)
     """
-    setup = _Setup("invert", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, watch, stages)
+    setup = _Setup(
+        "invert", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, precision, max_memory, watch, stages
+    )
     with setup.session():
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(setup.device, setup.dtype)
@@ -145,6 +154,8 @@ def maximize(
     bound: float = BOUND,
     frames: int = 0,
     batch: int | None = None,
+    precision: str = "float32",
+    max_memory: int | str | None = None,
     watch: Watch | None = None,
 ) -> Result:
     """The image that excites a unit most: minimise −C·⟨Φ(x), e_unit⟩/Z + R_α + R_TVβ (IJCV Sect. 5).
@@ -167,7 +178,9 @@ def maximize(
     >>> r.images.mean(dim=(2, 3)).argmax(dim=1)
     tensor([0, 2])
     """
-    setup = _Setup("maximize", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, watch)
+    setup = _Setup(
+        "maximize", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, precision, max_memory, watch
+    )
     units = unit if isinstance(unit, list) else [unit]
     if Z is not None and stats is not None:
         raise InputError("Z and stats both give the divisor: leave one out.")
@@ -216,6 +229,8 @@ def caricature(
     fit: Fit | None = None,
     frames: int = 0,
     batch: int | None = None,
+    precision: str = "float32",
+    max_memory: int | str | None = None,
     seen: ImageLike | Sequence[ImageLike] | None = None,
     watch: Watch | None = None,
 ) -> Result:
@@ -232,7 +247,9 @@ def caricature(
     >>> bool(r.activation > 1)
     True
     """
-    setup = _Setup("caricature", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, watch)
+    setup = _Setup(
+        "caricature", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, precision, max_memory, watch
+    )
     with setup.session():
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(setup.device, setup.dtype)
@@ -270,12 +287,14 @@ class _Setup:
     solver: str | Solver
     iterations: int | None
     place: str | torch.device | None
-    precision: torch.dtype | None
+    dtype_asked: torch.dtype | None
     progress: bool
     regularizers: Mapping[str, Regularizer] | None
     bound: float
     frames: int
     batch: int | None
+    precision: str
+    max_memory: int | str | None
     watch: Watch | None
     stages: Sequence[Stage] | None = None
 
@@ -291,14 +310,18 @@ class _Setup:
             _count("batch", self.batch)
         if self.stages is not None and not (len(self.stages) and all(isinstance(s, Stage) for s in self.stages)):
             raise InputError(f"stages is a list of at least one preimage.Stage, as [Stage(300)]; got {self.stages!r}.")
-        if self.precision not in (None, torch.float32, torch.float64):
-            raise InputError(f"dtype is torch.float32 or torch.float64; got {self.precision}.")
+        if self.dtype_asked not in (None, torch.float32, torch.float64):
+            raise InputError(f"dtype is torch.float32 or torch.float64; got {self.dtype_asked}. For bfloat16 see precision.")
+        if self.batch is not None and self.max_memory is not None:
+            raise InputError("batch and max_memory both say how many samples are evaluated together: leave one out.")
         try:
             self.device = device_of(self.phi) if self.place is None else torch.device(self.place)
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
             raise InputError(f"The device {str(self.place)!r} cannot be used here: {str(error).splitlines()[0]}") from None
-        self.dtype = self.precision or torch.float32
+        self.dtype = self.dtype_asked or torch.float32
+        check_precision(self.precision, self.dtype)
+        self._limit = memory_limit(self.max_memory, self.device)
         self.like = torch.empty(0, device=self.device, dtype=self.dtype)
 
     @contextmanager
@@ -308,12 +331,21 @@ class _Setup:
         if session is None:
             yield
             return
-        with session(self.device, self.dtype):
+        with session(self.device, self.dtype, **({"channels_last": True} if self._channels_last else {})):
             yield
+
+    @property
+    def _channels_last(self) -> bool:
+        """By a rule and not by a trial, so that the same run gives the same bits."""
+        return isinstance(self.phi, Layer) and self.device.type == "cpu" and likes_channels_last(self.phi.module)
 
     def minimize(self, loss: Loss, phi0: Tensor, C: float, start: Tensor, jitter: Jitter, seeds: Sequence[int]) -> tuple[Minimum, float]:
         energy = Energy(loss, self.phi, phi0, C, self.regularizers)
         began = time.monotonic()
+        batch = self.batch
+        if batch is None and self._limit is not None:
+            batch = samples_at_once(energy, start, jitter, self._limit)
+        self._computed = self._choose_precision(energy, jitter.crop(start[:1]))
         found = minimize(
             energy,
             start,
@@ -326,11 +358,21 @@ class _Setup:
             progress=self.progress,
             title=f"{self.task} {self.phi.name}",
             frames=self.frames,
-            batch=self.batch,
+            batch=batch,
             watch=self.watch and self._levels_to_watch,
         )
         self._energy = energy
         return found, time.monotonic() - began
+
+    def _choose_precision(self, energy: Energy, x: Tensor) -> dict[str, Any]:
+        """Put Φ in bfloat16 under the energy's gradients if that was asked for or pays; what was chosen, for the record."""
+        chosen, trial = self.precision, None
+        if self.precision == "auto":
+            trial = try_bfloat16(energy, x) if self.dtype == torch.float32 else None
+            chosen = "bfloat16" if trial is not None and trial.pays else "float32"
+        if chosen == "bfloat16":
+            energy.quick = in_bfloat16(energy.phi)
+        return {"precision": chosen} | ({} if trial is None else {"precision_trial": trial.to_dict()})
 
     def _levels_to_watch(self, evaluations: int, x: Tensor, energy: Tensor) -> bool | None:
         assert self.watch is not None
@@ -416,6 +458,8 @@ class _Setup:
             "bound": self.bound if math.isfinite(self.bound) else None,
             "device": str(self.device),
             "dtype": str(self.dtype).removeprefix("torch."),
+            "channels_last": self._channels_last,
+            **self._computed,
             "seconds": round(took, 3),
             "versions": versions(),
         }

@@ -10,8 +10,8 @@ from .base import EXPERIMENTS, Experiment
 __all__ = ["EXPERIMENTS", "Experiment", "known_experiments"]
 
 _FAMILIES = (
-    "inversion", "restarts", "neighbourhood", "groups", "variants", "no_regularizer", "errors", "consistency", "naturalness", "spread",
-    "neurons", "classes", "caricature", "hog",
+    "inversion", "restarts", "neighbourhood", "groups", "variants", "no_regularizer", "errors", "pixel_errors", "consistency",
+    "naturalness", "spread", "neurons", "classes", "caricature", "hog",
 )  # fmt: skip
 
 

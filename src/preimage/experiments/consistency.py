@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 from ..errors import InputError
-from .base import CURVE_COLUMNS, EXPERIMENTS, PNG, SQUASH, STRENGTHS, Found, Study, Summary, curve, curve_rows, flag
-from .inversion import inversion_jobs
+from .base import CURVE_COLUMNS, EXPERIMENTS, PNG, SQUASH, STRENGTHS, Found, Study, Summary, curve_rows, flag
+from .inversion import inversion_jobs, strength_curves
 
 if TYPE_CHECKING:
     from ..jobs import Job
@@ -37,8 +37,7 @@ class Consistency:
         if not study.net.classes:
             raise InputError(f"{study.network} has no classes: there is no classification to be consistent with.")
         value = (lambda r: _of_png(study, found, r)) if "stretched-png" in study.quirks else lambda r: r.metrics["consistent"]
-        names = [i.name for i in study.chosen]
-        curves = [curve(f"C={c:g}", names, [[value(r) for r in found.where(layer=n, C=c)] for n in names]) for c in self.C]
+        curves = strength_curves(study, found, self.C, value)
         figures = draw_curves(out, "consistency", curves, "classification consistency", self.title, top=1.0)
         columns = {"layer": "of the network", "strength": "C"} | CURVE_COLUMNS
         return Summary(self.title, self.caption, columns, curve_rows(curves, "strength"), figures, curves, "classification consistency")

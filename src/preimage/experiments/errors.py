@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from .base import CURVE_COLUMNS, EARLY, EXPERIMENTS, SQUASH, STRENGTHS, Found, Study, Summary, curve, curve_rows, flag
-from .inversion import inversion_jobs, reconstruction_error
+from .base import CURVE_COLUMNS, EARLY, EXPERIMENTS, SQUASH, STRENGTHS, Found, Study, Summary, curve_rows, flag
+from .inversion import inversion_jobs, reconstruction_error, strength_curves
 
 if TYPE_CHECKING:
     from ..jobs import Job
@@ -29,11 +29,8 @@ class Errors:
     def summarise(self, study: Study, found: Found, out: Path) -> Summary:
         from .figures import draw_curves
 
-        names, early = [i.name for i in study.chosen], "early-error" in study.quirks
-        curves = [
-            curve(f"C={c:g}", names, [[reconstruction_error(found, r, early) for r in found.where(layer=n, C=c)] for n in names])
-            for c in self.C
-        ]
+        early = "early-error" in study.quirks
+        curves = strength_curves(study, found, self.C, lambda r: reconstruction_error(found, r, early))
         label = "normalised reconstruction error"
         figures = draw_curves(out, "errors", curves, label, self.title)
         columns = {"layer": "of the network", "strength": "C"} | CURVE_COLUMNS

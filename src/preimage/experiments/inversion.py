@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from .base import EXPERIMENTS, SQUASH, STRENGTHS, Found, Study, Summary, flag, row
+from .base import EXPERIMENTS, SQUASH, STRENGTHS, Found, Study, Summary, curve, flag, row
 
 if TYPE_CHECKING:
     from ..jobs import Job
@@ -58,6 +59,12 @@ def inversion_jobs(study: Study, strengths: tuple[float, ...]) -> list[Job]:
         for c in strengths
         for photo in study.photographs
     ]
+
+
+def strength_curves(study: Study, found: Found, strengths: tuple[float, ...], value: Callable[[Record], float]) -> list[dict[str, Any]]:
+    """A curve over the layers for each strength, of a number of each inversion."""
+    names = [i.name for i in study.chosen]
+    return [curve(f"C={c:g}", names, [[value(r) for r in found.where(layer=n, C=c)] for n in names]) for c in strengths]
 
 
 def reconstruction_error(found: Found, record: Record, early: bool) -> float:

@@ -90,6 +90,7 @@ class Layer:
         self._call = call if call is not None else run
         self.name = title or name or type(module).__name__
         self._depth = 0
+        self._channels_last = False
         self._running = False
         self._seen = 0
         self._kept: Tensor | None = None
@@ -102,6 +103,8 @@ class Layer:
     def __call__(self, x: Tensor) -> Tensor:
         with self.session():
             pixels = self.space.to_network(x)
+            if self._channels_last:
+                pixels = pixels.contiguous(memory_format=torch.channels_last)
             if pixels.data_ptr() == x.data_ptr():  # the module may write into its input; the caller's x is not its to write
                 pixels = pixels.clone()
             self._seen, self._kept, self._running = 0, None, True
@@ -121,11 +124,17 @@ class Layer:
         return f"Layer({self.name!r}, shape={self.shape}, stride={self.stride}, {field}, skips {len(self.skipped)} modules)"
 
     @contextmanager
-    def session(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Iterator[None]:
-        """Prepare the module once for many calls (eval mode, frozen weights, the hook, device and type) and restore all of it."""
+    def session(self, device: torch.device | None = None, dtype: torch.dtype | None = None, channels_last: bool = False) -> Iterator[None]:
+        """Prepare the module once for many calls (eval mode, frozen weights, the hook, device and type) and restore all of it.
+
+        channels_last: compute in that memory format, which convolutions and pooling are often faster in; values differ by rounding.
+        """
         with ExitStack() as stack:
             if self._depth == 0 or device is not None or dtype is not None:
-                stack.enter_context(placed(self.module, device, dtype))
+                stack.enter_context(placed(self.module, device, dtype, channels_last))
+            if channels_last:
+                stack.callback(setattr, self, "_channels_last", self._channels_last)
+                self._channels_last = True
             if self._depth == 0:
                 stack.enter_context(evaluating(self.module))
                 stack.callback(self._target.register_forward_hook(self._keep).remove)
@@ -232,20 +241,34 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def placed(module: nn.Module, device: torch.device | None, dtype: torch.dtype | None) -> Iterator[None]:
-    """The module on a device and in a floating-point type for a while; its own tensors come back untouched."""
+def placed(module: nn.Module, device: torch.device | None, dtype: torch.dtype | None, channels_last: bool = False) -> Iterator[None]:
+    """The module on a device, in a type and with its kernels in a format for a while; its own tensors come back untouched."""
     tensors = [*module.parameters(), *module.buffers()]
-    if all((device is None or t.device == device) and (dtype is None or not t.is_floating_point() or t.dtype == dtype) for t in tensors):
+    there = all(
+        (device is None or t.device == device) and (dtype is None or not t.is_floating_point() or t.dtype == dtype) for t in tensors
+    )
+    if there and not channels_last:
         yield
         return
     own = [(t, t.data) for t in tensors]
     try:
         for t, data in own:
-            t.data = data.to(device=device, dtype=dtype if data.is_floating_point() else None)
+            moved = data.to(device=device, dtype=dtype if data.is_floating_point() else None)
+            t.data = moved.contiguous(memory_format=torch.channels_last) if channels_last and moved.dim() == 4 else moved
         yield
     finally:
         for t, data in own:
             t.data = data
+
+
+def likes_channels_last(module: nn.Module) -> bool:
+    """Whether a network of this kind is faster with channels last on a CPU: one with a convolution that overlaps, not only patches.
+
+    >>> likes_channels_last(nn.Conv2d(3, 8, 3)), likes_channels_last(nn.Conv2d(3, 8, 16, stride=16))
+    (True, False)
+    """
+    convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.groups < m.in_channels]
+    return any(kernel > stride for m in convolutions for kernel, stride in zip(m.kernel_size, m.stride, strict=True))
 
 
 class _Reached(BaseException):

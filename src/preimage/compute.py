@@ -1,0 +1,147 @@
+"""How Φ is computed in the loop: in which precision, and how many samples at a time."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from .energy import Energy
+from .errors import InputError
+from .regularizers import Jitter
+from .representations.base import Representation, module_of
+
+PRECISIONS = ("float32", "bfloat16", "auto")
+FASTER, ALIKE = 1.15, 0.9  # bfloat16 is taken if it is that much faster and its gradient has that cosine with float32's
+STATE = 50  # canvases that a solver may keep of a sample
+_UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a short run said about bfloat16. float32, bfloat16: seconds of an evaluation. cosine: of the two gradients of the loss."""
+
+    float32: float
+    bfloat16: float
+    cosine: float
+
+    @property
+    def pays(self) -> bool:
+        """Whether bfloat16 is clearly faster and its gradient points where float32's does."""
+        return self.float32 >= FASTER * self.bfloat16 and self.cosine >= ALIKE
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, for a result's record."""
+        return {k: round(v, 6) for k, v in asdict(self).items()}
+
+
+def in_bfloat16(phi: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """Φ with its convolutions and matrix products in bfloat16, as `torch.autocast` chooses them; the features come in x's own type.
+
+    >>> from torch import nn
+    >>> in_bfloat16(nn.Conv2d(1, 1, 1))(torch.zeros(1, 1, 2, 2)).dtype
+    torch.float32
+    """
+
+    def rounded(x: Tensor) -> Tensor:
+        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+            features = phi(x)
+        return features.to(x.dtype)
+
+    return rounded
+
+
+def try_bfloat16(energy: Energy, x: Tensor, rounds: int = 3) -> Trial:
+    """Evaluate the energy's loss at one crop x (1, C, H, W) in both precisions by turns, after a first time of each."""
+    exact, rounded = energy.part(slice(0, 1)), energy.part(slice(0, 1))
+    rounded.quick = in_bfloat16(energy.phi)
+    times: tuple[list[float], list[float]] = ([], [])
+    slopes = []
+    for _ in range(rounds + 1):
+        for which, taken in zip((exact, rounded), times, strict=True):
+            began = time.perf_counter()
+            slope = which.differentiate(x)[2]
+            _wait(x.device)
+            taken.append(time.perf_counter() - began)
+            slopes.append(slope)
+    cosine = cosine_similarity(slopes[-2].flatten(), slopes[-1].flatten(), dim=0).item()
+    return Trial(min(times[0][1:]), min(times[1][1:]), cosine)
+
+
+def samples_at_once(energy: Energy, start: Tensor, jitter: Jitter, limit: int) -> int:
+    """How many of the canvases `start` (B, C, H, W) may be evaluated together within `limit` bytes, at least 1.
+
+    Counted for one sample: what its graph keeps for the backward pass, as much again for the pass itself, and what a solver keeps
+    of every sample. Raises InputError where not even one fits.
+    """
+    own = STATE * start[0].numel() * start.element_size()
+    each = 2 * graph_bytes(energy.part(slice(0, 1)), jitter.crop(start[:1]))
+    left = limit - own * len(start)
+    if left < each:
+        fit = max(0, (limit - each) // own)
+        more = f"{fit} would: make them in several runs, or" if fit else "Take a smaller canvas or"
+        raise InputError(
+            f"{len(start)} samples of {tuple(start.shape[1:])} need {_human(own * len(start) + each)} even one at a time; "
+            f"the limit is {_human(limit)}. {more} raise it."
+        )
+    return min(len(start), left // each)
+
+
+def graph_bytes(energy: Energy, x: Tensor) -> int:
+    """What the graph of one evaluation at crops x (B, C, H, W) keeps for its backward pass, in bytes; the weights not counted."""
+    module = module_of(energy.phi) if isinstance(energy.phi, Representation) else None
+    held = [] if module is None else [*module.parameters(), *module.buffers()]
+    seen = {t.untyped_storage().data_ptr() for t in held}
+    count = 0
+
+    def pack(t: Tensor) -> Tensor:
+        nonlocal count
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            count += storage.nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
+        energy.differentiate(x)
+    return max(count, x.numel() * x.element_size())
+
+
+def memory_limit(limit: int | str | None, device: torch.device) -> int | None:
+    """Bytes from "4GB", "512MiB" or a number. None: no limit on a CPU, where samples are evaluated one by one, and on a GPU four
+    fifths of what is free.
+
+    >>> memory_limit("1.5 GB", torch.device("cpu")), memory_limit(None, torch.device("cpu"))
+    (1500000000, None)
+    """
+    if limit is None:
+        return int(0.8 * torch.cuda.mem_get_info(device)[0]) if device.type == "cuda" else None
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B)?\s*", str(limit), flags=re.IGNORECASE)
+    found = None if match is None else int(float(match[1]) * _UNITS[(match[2] or "B").upper()])
+    if not found:
+        raise InputError(f"A limit of memory is a number of bytes, or as '4GB' or '512MiB'; got {limit!r}.")
+    return found
+
+
+def check_precision(precision: str, dtype: torch.dtype) -> str:
+    """The name, if it is one that goes with the type of the variable."""
+    if precision not in PRECISIONS:
+        raise InputError(f"precision is one of {', '.join(PRECISIONS)}; got {precision!r}.")
+    if precision == "bfloat16" and dtype != torch.float32:
+        raise InputError(f"precision='bfloat16' rounds what dtype=torch.float32 computes; it does not go with {dtype}.")
+    return precision
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _human(count: int) -> str:
+    return f"{count / 10**9:.1f} GB" if count >= 10**9 else f"{count / 10**6:.0f} MB"
