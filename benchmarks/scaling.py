@@ -37,24 +37,25 @@ Span = tuple[float, float]
 class Watched:
     """A backend that notes when each job was computed, as the driver sees it, and what the driver does for each batch.
 
-    spans: when jobs began and ended. keeping: seconds until a batch was kept. processor: seconds that this thread has computed by then.
+    spans: when jobs began and ended. keeping: seconds until a batch was kept. processor: what this thread had computed, in seconds, when
+    a batch came and when it was kept.
     """
 
     backend: Backend
     spans: list[Span] = field(default_factory=list)
     keeping: list[float] = field(default_factory=list)
-    processor: list[float] = field(default_factory=list)
+    processor: list[Span] = field(default_factory=list)
 
     def __call__(self, batches: Iterable[Batch], workers: int, threads: int) -> Iterator[tuple[Batch, list[Outcome]]]:
         for batch, outcomes in self.backend(batches, workers, threads):
-            now = time.perf_counter()
+            now, computed = time.perf_counter(), time.thread_time()
             for outcome in outcomes:
                 if outcome.result is None:
                     raise SystemExit(f"A job failed: {outcome.reason}")
                 self.spans.append((now - outcome.seconds, now))
             yield batch, outcomes
             self.keeping.append(time.perf_counter() - now)
-            self.processor.append(time.thread_time())
+            self.processor.append((computed, time.thread_time()))
 
 
 def throughput(spans: Sequence[Span], workers: int) -> float:
