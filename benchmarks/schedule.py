@@ -201,7 +201,7 @@ def plot(found: dict[str, list[dict[str, float]]], path: Path) -> None:
 def table(found: dict[str, list[dict[str, float]]]) -> str:
     """A row a run, as in docs/ray.md."""
     lines = [
-        "| jobs | workers | all done after | useful | driver busy | results a second | most waiting | workers lost |",
+        "| jobs | workers | all done after | useful | driver busy | messages a second | most results waiting | workers lost |",
         "|---" * 8 + "|",
     ]
     for name, rows in found.items():
