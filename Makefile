@@ -5,7 +5,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 THREADS ?= 1
 
-.PHONY: demo test test-slow check docs format lock setup clean
+.PHONY: demo test test-slow check docs notebooks format lock setup clean
 
 demo: $(READY)  ## invert, maximize and caricature with the embedded network; pictures and a page in demo-out/
 	@$(BIN)/preimage demo --out $(OUT)
@@ -23,6 +23,9 @@ check: $(READY)
 
 docs: $(READY)  ## the documentation as pages, in build/site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+notebooks: $(READY)  ## the scripts of the gallery as notebooks, in build/notebooks/
+	$(BIN)/python docs/make_notebooks.py
 
 format: $(READY)
 	$(BIN)/ruff format

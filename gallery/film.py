@@ -1,3 +1,4 @@
+# %% [markdown]
 """A film of an inversion: the image while it is found.
 
 One sees: `result/frames.gif`, noise that becomes a cat, and `result/energy.png`, the terms of the energy meanwhile. `frames=2` keeps
@@ -5,20 +6,18 @@ every second image.
 For an .mp4 say `video="mp4"`, with pip install 'preimage[video]'.
 """
 
+# %%
 from __future__ import annotations
 
-from shared import arguments
+from shared import arguments, show
 
 import preimage
 
-
-def main() -> None:
-    given = arguments(__doc__, name="film", size=128, iterations=60)
-    phi = preimage.load_network("squeezenet1_1", size=given.size).layer("fire3")
-    photograph = next(p for p in preimage.images.reference_images() if "chelsea" in p)
-    result = preimage.invert(phi, photograph, iterations=given.iterations, frames=2, progress=False)
-    print(f"{result}, {len(result.frames)} frames in {result.save(given.out / 'result', overwrite=True, video='gif')}")
-
-
-if __name__ == "__main__":
-    main()
+# %%
+given = arguments(__doc__, name="film", size=128, iterations=60)
+phi = preimage.load_network("squeezenet1_1", size=given.size).layer("fire3")
+photograph = next(p for p in preimage.images.reference_images() if "chelsea" in p)
+result = preimage.invert(phi, photograph, iterations=given.iterations, frames=2, progress=False)
+folder = result.save(given.out / "result", overwrite=True, video="gif")
+print(f"{result}, {len(result.frames)} frames in {folder}")
+show(folder / "frames.gif")

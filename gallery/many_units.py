@@ -1,3 +1,4 @@
+# %% [markdown]
 """Several units at once: what 16 channels of a layer look for, in one call.
 
 One sees: `units.png`, 16 small images, each no larger than what its unit can see (1.1 receptive fields): strokes, corners and
@@ -6,22 +7,19 @@ depends on its own unit and seed alone: unit 7 comes out the same here as by its
 column).)
 """
 
+# %%
 from __future__ import annotations
 
-from shared import arguments
+from shared import arguments, show
 
 import preimage
 from preimage.images import mosaic, write_png
 
-
-def main() -> None:
-    given = arguments(__doc__, name="many_units", size=96, iterations=150)
-    phi = preimage.load_network("squeezenet1_1", size=given.size).layer("fire4")
-    result = preimage.maximize(phi, list(range(16)), canvas="receptive-field", iterations=given.iterations, progress=False)
-    write_png(given.out / "units.png", mosaic(result.images))
-    result.save(given.out / "result", overwrite=True)
-    print(result)
-
-
-if __name__ == "__main__":
-    main()
+# %%
+given = arguments(__doc__, name="many_units", size=96, iterations=150)
+phi = preimage.load_network("squeezenet1_1", size=given.size).layer("fire4")
+result = preimage.maximize(phi, list(range(16)), canvas="receptive-field", iterations=given.iterations, progress=False)
+write_png(given.out / "units.png", mosaic(result.images))
+show(given.out / "units.png")
+result.save(given.out / "result", overwrite=True)
+print(result)

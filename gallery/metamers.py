@@ -1,3 +1,4 @@
+# %% [markdown]
 """Stimuli for an experiment: pictures that a model cannot tell from a photograph, though every pixel differs.
 
 One sees: `metamers.png`, a photograph and four images with the same statistics of an early layer: the mean of each of its channels
@@ -6,6 +7,7 @@ they are made of is not. The numbers say how well the statistics match and how f
 both of which a stimulus set needs. Each restart has its own seed (`Result.seeds`), so that any of them can be made again.
 """
 
+# %%
 from __future__ import annotations
 
 from collections.abc import Iterator
@@ -19,6 +21,7 @@ import preimage
 from preimage.metrics import pairwise_distance, rms
 
 
+# %%
 class Statistics:
     """Means and mean products of a layer's channels: a representation of its own, made of another."""
 
@@ -38,18 +41,15 @@ class Statistics:
             yield
 
 
-def main() -> None:
-    given = arguments(__doc__, name="metamers", size=128, iterations=200)
-    phi = Statistics(preimage.load_network("squeezenet1_1", size=given.size).layer("fire2"))
-    photograph = preimage.images.reference_images()[0]
-    result = preimage.invert(phi, photograph, C=1e4, restarts=4, iterations=given.iterations, progress=False)
+# %%
+given = arguments(__doc__, name="metamers", size=128, iterations=200)
+phi = Statistics(preimage.load_network("squeezenet1_1", size=given.size).layer("fire2"))
+photograph = preimage.images.reference_images()[0]
+result = preimage.invert(phi, photograph, C=1e4, restarts=4, iterations=given.iterations, progress=False)
 
-    side_by_side(given.out / "metamers.png", [result.originals[0], *result.images])
-    result.save(given.out / "result", overwrite=True)
-    print(f"statistics differ by {', '.join(f'{error:.1%}' for error in result.error.tolist())}")
-    print(f"to the photograph: {', '.join(f'{d:.0f}' for d in rms(result.images, result.originals).tolist())} grey levels")
-    print(f"between restarts: {pairwise_distance(result.images[None]).item():.0f} grey levels; seeds {result.seeds}")
-
-
-if __name__ == "__main__":
-    main()
+# %%
+side_by_side(given.out / "metamers.png", [result.originals[0], *result.images])
+result.save(given.out / "result", overwrite=True)
+print(f"statistics differ by {', '.join(f'{error:.1%}' for error in result.error.tolist())}")
+print(f"to the photograph: {', '.join(f'{d:.0f}' for d in rms(result.images, result.originals).tolist())} grey levels")
+print(f"between restarts: {pairwise_distance(result.images[None]).item():.0f} grey levels; seeds {result.seeds}")

@@ -1,3 +1,4 @@
+# %% [markdown]
 """A model of your own: a network for handwritten digits, trained here, then inverted and asked what it looks for.
 
 One sees: `inversion.png`, a digit and what comes back of it from the first and the second convolution and from the ten class
@@ -8,11 +9,12 @@ The only thing that must be said about a model is what pixels it takes (`PixelSp
 pip install 'preimage[shallow]'
 """
 
+# %%
 from __future__ import annotations
 
 import numpy as np
 import torch
-from shared import arguments, side_by_side
+from shared import arguments, show, side_by_side
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -23,23 +25,7 @@ from preimage.images import mosaic, write_png
 MEAN, STD = 0.31, 0.38  # of the digits' pixels
 
 
-def main() -> None:
-    given = arguments(__doc__, name="own_model", size=32, iterations=200)
-    images, labels = digits(given.size)
-    space = preimage.PixelSpace(given.size, "grey", scale=1.0, mean=MEAN, std=STD)
-    model = trained(images, labels)
-
-    digit = images[labels.tolist().index(3)]
-    layers = [preimage.Layer(model, name, space=space) for name in ("1", "4", "8")]
-    found = [preimage.invert(phi, digit, iterations=given.iterations, progress=False) for phi in layers]
-    side_by_side(given.out / "inversion.png", [torch.from_numpy(digit).float()[None], *(r.images[0] for r in found)])
-    for phi, result in zip(layers, found, strict=True):
-        print(f"{phi}: error {result.error.item():.1%}")
-
-    classes = preimage.maximize(layers[-1], list(range(10)), iterations=given.iterations, progress=False)
-    write_png(given.out / "classes.png", mosaic(classes.images))
-
-
+# %%
 def digits(size: int) -> tuple[np.ndarray, Tensor]:
     """The 1797 digits of scikit-learn, white on black, uint8 (N, size, size), and their labels (N,)."""
     data = load_digits()
@@ -65,5 +51,21 @@ def trained(images: np.ndarray, labels: Tensor, passes: int = 5) -> nn.Sequentia
     return model
 
 
-if __name__ == "__main__":
-    main()
+# %%
+given = arguments(__doc__, name="own_model", size=32, iterations=200)
+images, labels = digits(given.size)
+space = preimage.PixelSpace(given.size, "grey", scale=1.0, mean=MEAN, std=STD)
+model = trained(images, labels)
+
+# %%
+digit = images[labels.tolist().index(3)]
+layers = [preimage.Layer(model, name, space=space) for name in ("1", "4", "8")]
+found = [preimage.invert(phi, digit, iterations=given.iterations, progress=False) for phi in layers]
+side_by_side(given.out / "inversion.png", [torch.from_numpy(digit).float()[None], *(r.images[0] for r in found)])
+for phi, result in zip(layers, found, strict=True):
+    print(f"{phi}: error {result.error.item():.1%}")
+
+# %%
+classes = preimage.maximize(layers[-1], list(range(10)), iterations=given.iterations, progress=False)
+write_png(given.out / "classes.png", mosaic(classes.images))
+show(given.out / "classes.png")

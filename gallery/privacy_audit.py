@@ -1,3 +1,4 @@
+# %% [markdown]
 """A privacy audit: how much of a photograph comes back from the features that one means to share.
 
 One sees: a table on the terminal and `audit/audit.html`, a page with every reconstruction beside its photograph. Each row is a
@@ -6,29 +7,25 @@ a photograph is picked out by its reconstruction. Read every number against the 
 What is recovered is a lower bound on what leaks: a high number proves a leak, a low one proves nothing.
 """
 
+# %%
 from __future__ import annotations
 
 from shared import arguments
 
 import preimage
 
-
-def main() -> None:
-    given = arguments(__doc__, name="privacy_audit", size=None, iterations=50)
-    found = preimage.audit(
-        "squeezenet1_1",
-        preimage.images.reference_images(),
-        layers=["fire2", "fire9"],
-        C=100.0,
-        release=["bits:2"],
-        iterations=given.iterations,
-        lpips=None,
-        workers=1,
-        progress=False,
-    )
-    print(found.text())
-    print(f"Open {found.save(given.out / 'audit')}")
-
-
-if __name__ == "__main__":
-    main()
+# %%
+given = arguments(__doc__, name="privacy_audit", size=None, iterations=50)
+found = preimage.audit(
+    "squeezenet1_1",
+    preimage.images.reference_images(),
+    layers=["fire2", "fire9"],
+    C=100.0,
+    release=["bits:2"],
+    iterations=given.iterations,
+    lpips=None,
+    workers=1,
+    progress=False,
+)
+print(found.text())
+print(f"Open {found.save(given.out / 'audit')}")

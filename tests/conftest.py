@@ -11,6 +11,10 @@ import torch
 from torch import nn
 
 import preimage
+from preimage.runner import run
+from preimage.store import Store
+
+from .stores import contents, small_jobs
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +35,20 @@ def photographs() -> list[Path]:
 @pytest.fixture(scope="session")
 def cat() -> str:
     return next(p for p in preimage.images.reference_images() if "chelsea" in p)
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    """An empty one."""
+    return Store.open(tmp_path / "store")
+
+
+@pytest.fixture(scope="session")
+def undisturbed(tmp_path_factory) -> dict[str, dict[str, bytes]]:
+    """What a run of 8 small jobs in this process leaves that nobody disturbs."""
+    store = Store.open(tmp_path_factory.mktemp("runs") / "store")
+    assert len(run(small_jobs(8), store, progress=False).done) == 8
+    return contents(store)
 
 
 @pytest.fixture

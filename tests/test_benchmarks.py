@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -14,7 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks import common, convergence, memory, overhead, paper_loop, peer_tools, peers, throughput, wall
+from benchmarks import common, convergence, memory, overhead, paper_loop, peer_tools, peers, scaling, schedule, throughput, wall
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 import preimage
@@ -264,3 +267,56 @@ def test_peers_that_are_not_installed_are_named_and_the_others_measured(tmp_path
         assert "did not run" in panel["tools"]["captum"][0]
     assert "did not run" in capsys.readouterr().out
     assert all(path.stat().st_size > 1000 for path in files.values())
+
+
+@given(st.integers(1, 4), st.integers(0, 20), st.floats(0.1, 10), st.floats(0, 30))
+def test_workers_that_always_have_a_job_do_their_number_of_jobs_at_a_time_whenever_they_begin(workers, more, seconds, late) -> None:
+    count = int(late // seconds) + 5 + more  # jobs of the first worker; the others begin late
+    spans = [(k * seconds, (k + 1) * seconds) for k in range(count)]
+    for _ in range(1, workers):
+        spans += [(late + k * seconds, late + (k + 1) * seconds) for k in range(2 + more)]
+    assert scaling.throughput(spans, workers) == pytest.approx(workers / seconds)
+
+
+def test_too_few_jobs_to_compute_side_by_side_are_refused() -> None:
+    with pytest.raises(SystemExit, match="more --jobs"):
+        scaling.throughput([(0, 1), (0.99, 2), (2, 3)], 2)
+
+
+def test_scaling_is_the_ratio_within_a_round_and_alternates() -> None:
+    lines: list[str] = []
+    found = scaling.scaling(["local"], 1, 60.0, 3, 1, lines.append)["local"]
+    (one,), (two,) = found["rounds"]["1"], found["rounds"]["2"]
+    assert found["ratio"][1] == two / one and [line.split(":")[1] for line in lines] == [" local, 1 workers", " local, 2 workers"]
+    assert 0 < found["seconds to keep one"]["1"] < 1
+    assert scaling.table({"local": found}).splitlines()[-1].startswith(f"| local | {one:.1f} [{one:.1f}, {one:.1f}] | {two:.1f}")
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.integers(1, 60), st.integers(1, 120), st.floats(0.5, 20), st.floats(0, 0.2))
+def test_a_simulated_run_takes_no_less_than_its_work_and_wastes_no_more_than_two_jobs(workers, jobs, seconds, driver) -> None:
+    found = schedule.simulate([seconds], driver, workers, jobs, life=math.inf)
+    least = max(math.ceil(jobs / workers) * seconds, jobs * driver)
+    most = math.ceil(jobs / workers) * seconds + jobs * driver + 2 * seconds
+    assert schedule.START + least <= found["makespan"] * (1 + 1e-9) and found["makespan"] <= schedule.START + most
+    assert found["utilisation"] * workers * found["makespan"] == pytest.approx(jobs * seconds)
+    assert found["driver busy"] * found["makespan"] == pytest.approx(jobs * driver)
+    assert found["most results waiting"] <= 2 * workers and found["workers lost"] == 0
+
+
+def test_simulated_workers_that_die_cost_time_and_no_job(tmp_path: Path) -> None:
+    runs = {name: [schedule.simulate([5.0, 9.0], 0.005, w, 200, life) for w in (1, 10)] for name, life in (("calm", 1e9), ("wild", 300.0))}
+    assert [row["workers lost"] for row in runs["calm"]] == [0, 0]
+    for calm, wild in zip(runs["calm"], runs["wild"], strict=True):
+        assert wild["workers lost"] > 3 and wild["makespan"] > calm["makespan"] and wild["utilisation"] < calm["utilisation"]
+    schedule.plot(runs, tmp_path / "plot.png")
+    assert (tmp_path / "plot.png").stat().st_size > 1000
+    minutes = runs["calm"][0]["makespan"] / 60
+    assert schedule.table(runs).splitlines()[2].startswith(f"| calm | 1 | {minutes:.1f} min | ")
+
+
+@pytest.mark.slow
+def test_the_measured_jobs_of_the_simulation_are_those_of_a_real_run() -> None:
+    pytest.importorskip("ray")
+    found = schedule.measured(units=1, iterations=2)
+    assert len(found["seconds"]) == 9 and min(found["seconds"]) > 0 and 0 < found["driver"] < 0.5

@@ -15,6 +15,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 from preimage.backends import ray as backend
+from preimage.backends.crew import DEPTH
 from preimage.backends.ray import Ray
 from preimage.cli import app
 from preimage.errors import InputError, MissingExtra
@@ -35,19 +36,6 @@ def cluster():
     ray.init("local", num_cpus=2, object_store_memory=100 * 2**20, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
     ray.shutdown()
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store.open(tmp_path / "store")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """What a run of 8 jobs in this process leaves."""
-    store = Store.open(tmp_path_factory.mktemp("runs") / "store")
-    assert len(run(small_jobs(8), store, progress=False).done) == 8
-    return contents(store)
 
 
 def _workers() -> list[int]:
@@ -135,7 +123,7 @@ def test_batches_are_taken_only_as_there_is_room(cluster):
         most = max(most, len(taken) - given)
         given += 1
         assert outcomes[0].result is not None
-    assert given == 12 and most <= 2 * backend._DEPTH
+    assert given == 12 and most <= 2 * DEPTH
 
 
 def test_workers_with_other_code_are_refused(cluster, store, monkeypatch):

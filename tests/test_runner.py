@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,19 +24,6 @@ from preimage.runner import run
 from preimage.store import Store
 
 from .stores import contents, leftovers, small_jobs, start
-
-
-@pytest.fixture
-def store(tmp_path):
-    return Store.open(tmp_path / "store")
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """What a run of 8 jobs that nobody disturbs leaves."""
-    store = Store.open(tmp_path_factory.mktemp("runs") / "store")
-    assert len(run(small_jobs(8), store, progress=False).done) == 8
-    return contents(store)
 
 
 def test_what_is_done_is_not_done_again(store, monkeypatch):
@@ -58,6 +46,25 @@ def test_an_image_does_not_depend_on_its_batch_or_its_worker(store, undisturbed,
     other = Store.open(tmp_path / "other")
     assert len(run(small_jobs(8), other, progress=False, workers=2).done) == 8
     assert contents(other) == undisturbed
+
+
+def test_units_of_different_divisors_share_a_batch_and_no_image_depends_on_it(store, tmp_path, monkeypatch):
+    jobs = [replace(job, Z=z) for job, z in zip(small_jobs(4), (30.0, 800.0, 30.0, 7.5), strict=True)]
+    other, sizes = Store.open(tmp_path / "other"), []
+    monkeypatch.setattr(runner, "execute", lambda jobs, inputs: sizes.append(len(jobs)) or execute(jobs, inputs))
+    run(jobs, store, progress=False, batch=4)
+    run(jobs, other, progress=False, batch=1)
+    assert sizes == [4, 1, 1, 1, 1]
+    together, alone = contents(store), contents(other)
+    assert all(together[job.key][name] == alone[job.key][name] for job in jobs for name in ("images", "energy.total", "picture"))
+    assert [store.result(job.key).config["Z"] for job in jobs] == [[job.Z] for job in jobs]
+    assert len({together[job.key]["images"] for job in jobs}) == 4
+
+
+def test_a_given_divisor_and_an_estimated_one_are_not_mixed(store):
+    given, estimated = replace(small_jobs(1)[0], Z=30.0), small_jobs(2)[1]
+    assert given.shape != estimated.shape
+    assert len(run([given, estimated], store, progress=False, batch=2).done) == 2
 
 
 def test_a_failed_job_is_recorded_and_tried_again_and_the_others_go_on(store):

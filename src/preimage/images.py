@@ -219,9 +219,16 @@ def to_pil(image: Tensor) -> PIL.Image.Image:
 
 def write_png(path: str | os.PathLike[str], image: Tensor) -> None:
     """Write one image (C, H, W) of levels 0–255, clipped and rounded to 8 bits; whole or not at all."""
-    picture = to_pil(image)
+    found = png(image)
     with atomic_write(path) as file:
-        picture.save(file, format="PNG")
+        file.write(found)
+
+
+def png(image: Tensor) -> bytes:
+    """The PNG file of one image (C, H, W) of levels 0–255, clipped and rounded to 8 bits."""
+    buffer = io.BytesIO()
+    to_pil(image).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 @contextmanager

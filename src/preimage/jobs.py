@@ -20,6 +20,7 @@ from torch import Tensor
 
 from . import metrics, tasks
 from .errors import InputError, PreimageWarning
+from .images import png
 from .networks.network import Network, load_network, weights_hash
 from .optimize import Stage
 from .regularizers import AlphaNorm, Regularizer, TVBeta
@@ -38,7 +39,7 @@ _SOURCES = (
     "images.py", "jobs.py", "representations", "networks", "stats/accumulators.py",
 )  # fmt: skip
 _NAMES_ONLY = ("image", "variant", "name", "weights")  # what a person calls it; weights are known by their hash
-_ONE_BY_ONE = ("original", "image", "unit", "name", "restart", "seed", "variant")  # what may differ within a batch
+_ONE_BY_ONE = ("original", "image", "unit", "name", "restart", "seed", "variant", "Z")  # what may differ within a batch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,7 +113,7 @@ class Job:
     @cached_property
     def shape(self) -> tuple[Any, ...]:
         """What jobs must have in common to be run in one batch."""
-        return tuple(getattr(self, f.name) for f in fields(self) if f.name not in _ONE_BY_ONE)
+        return (self.Z is None, *(getattr(self, f.name) for f in fields(self) if f.name not in _ONE_BY_ONE))
 
     @property
     def title(self) -> str:
@@ -124,12 +125,16 @@ class Job:
 
 @dataclass
 class Outcome:
-    """What came of a job: a result of one image, its numbers and the seconds spent on it, or the reason why there is none."""
+    """What came of a job: a result of one image, its numbers and the seconds spent on it, or the reason why there is none.
+
+    picture: the image as a PNG, made where the job was run: the process that keeps all results has the time for nothing else.
+    """
 
     result: Result | None = None
     metrics: dict[str, float] | None = None
     seconds: float = 0.0
     reason: str = ""
+    picture: bytes | None = None
 
 
 def execute(jobs: Sequence[Job], inputs: Sequence[Tensor | None]) -> list[Outcome]:
@@ -145,11 +150,15 @@ def execute(jobs: Sequence[Job], inputs: Sequence[Tensor | None]) -> list[Outcom
             parts = [_sample(whole, b, job) for b, job in enumerate(jobs)]
             given = [None if job.template else x for job, x in zip(jobs, inputs, strict=True)]
             seconds = whole.config["seconds"] / len(jobs)
-            return [Outcome(part, measure(part, x, phi), seconds) for part, x in zip(parts, given, strict=True)]
+            return [_outcome(part, measure(part, x, phi), seconds) for part, x in zip(parts, given, strict=True)]
     except Exception as error:  # one job must not take the others with it
         if len(jobs) > 1:
             return [execute([job], [x])[0] for job, x in zip(jobs, inputs, strict=True)]
         return [Outcome(reason=f"{type(error).__name__}: {' '.join(str(error).split()) or 'no reason given'}")]
+
+
+def _outcome(part: Result, numbers: dict[str, float], seconds: float) -> Outcome:
+    return Outcome(part, numbers, seconds, picture=png(part.images[0]) if part.images.shape[1] in (1, 3) else None)
 
 
 def measure(result: Result, x0: Tensor | None, phi: Representation) -> dict[str, float]:
@@ -252,7 +261,8 @@ def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | Non
         units = [tuple(j.unit) if isinstance(j.unit, (list, tuple)) else j.unit for j in jobs]
         seeds = [_seed(j, f"unit {as_indices(phi, u)}") for j, u in zip(jobs, units, strict=True)]  # type: ignore[arg-type]
         canvas = tuple(job.canvas) if isinstance(job.canvas, (list, tuple)) else job.canvas
-        more = {"canvas": phi.space.size if job.template else canvas, "everywhere": job.everywhere, "Z": job.Z}
+        Z = None if job.Z is None else [j.Z for j in jobs]
+        more = {"canvas": phi.space.size if job.template else canvas, "everywhere": job.everywhere, "Z": Z}
         return tasks.maximize(phi, units, seed=seeds, **more, **common)  # type: ignore[arg-type]
     x0 = torch.cat([x for x in inputs if x is not None])
     seeds = [_seed(j, str(j.original)) for j in jobs]

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from .errors import InputError, PreimageError
 from .jobs import Job, Outcome, execute
+from .mirror import Copied, Mirror, copying
 from .registry import Registry
 from .store import Store
 
@@ -43,16 +44,21 @@ BACKENDS: Registry[Backend] = Registry("backend", see="preimage paper --help")
 
 @dataclass
 class Run:
-    """What a run did. done, failed: keys; skipped: keys that were there already, or that another run has done meanwhile."""
+    """What a run did. done, failed: keys; skipped: keys that were there already, or that another run has done meanwhile.
+
+    mirrored: what was copied to the mirror, None without one.
+    """
 
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    mirrored: Copied | None = None
 
     def __str__(self) -> str:
         rate = f" ({len(self.done) / self.seconds:.2f} a second)" if self.done and self.seconds > 0 else ""
-        return f"{len(self.done)} jobs done{rate}, {len(self.skipped)} were there already, {len(self.failed)} failed"
+        mirrored = f"; in the mirror: {self.mirrored}" if self.mirrored else ""
+        return f"{len(self.done)} jobs done{rate}, {len(self.skipped)} were there already, {len(self.failed)} failed{mirrored}"
 
 
 def run(
@@ -63,6 +69,7 @@ def run(
     workers: int = 1,
     threads: int = 1,
     batch: int | None = None,
+    mirror: str | None = None,
     progress: bool = True,
 ) -> Run:
     """Run the jobs that the store has not, and keep every result in it.
@@ -71,9 +78,11 @@ def run(
     workers: processes that compute; 1 is this one (more are started anew, so a script that asks for them must have its
     ``if __name__ == "__main__":``). threads: of each; the default 1 makes every bit independent of the machine's number
     of cores. batch: jobs of one shape that are computed together; None is 1 on a CPU, where no image then depends on others, and 16
-    on an accelerator. A job that fails is recorded in the store with its reason, and tried again by the next run; the others go on.
-    A job that another live run is at is left to it, and waited for. Ctrl-C: KeyboardInterrupt; the store keeps what was done, and the
-    same call goes on from there. Raises UnknownName for the backend and InputError for a number below 1.
+    on an accelerator. mirror: a URL as fsspec takes them, s3://bucket/study, where each result is copied as it comes, and those of
+    these jobs that the store has already; a copy that fails is in `Run.mirrored`, and the next run tries it again. A job that fails
+    is recorded in the store with its reason, and tried again by the next run; the others go on. A job that another live run is at is
+    left to it, and waited for. Ctrl-C: KeyboardInterrupt; the store keeps what was done, and the same call goes on from there. Raises
+    UnknownName for the backend, InputError for a number below 1, and for a mirror the errors of `Mirror.open`.
     """
     for name, value in (("workers", workers), ("threads", threads), ("batch", batch)):
         if value is not None and value < 1:
@@ -85,11 +94,14 @@ def run(
     wanted = list({job.key: job for job in jobs}.values())
     queue = _Queue(store, [job for job in wanted if not store.done(job.key)], batch)
     found.skipped = [job.key for job in wanted if store.done(job.key)]
-    with _bar(len(wanted), len(found.skipped), progress) as tick, queue:
+    with _bar(len(wanted), len(found.skipped), progress) as tick, queue, _mirroring(store, mirror, found) as copy:
+        for key in found.skipped:
+            copy(key)
         while queue.left:
             for one, outcomes in compute(queue.batches(), workers, threads):
                 for job, outcome in zip(one.jobs, outcomes, strict=True):
-                    _keep(store, job, outcome, found)
+                    if _keep(store, job, outcome, found):
+                        copy(job.key)
                     queue.release(job)
                     tick(found)
             for job, reason in queue.unusable:
@@ -98,6 +110,8 @@ def run(
             if queue.left:
                 time.sleep(_WAIT)
         found.skipped += queue.elsewhere
+        for key in queue.elsewhere:
+            copy(key)
         tick(found)
     store.refresh()
     found.seconds = time.monotonic() - began
@@ -111,14 +125,25 @@ def known_backends() -> Registry[Backend]:
     return BACKENDS
 
 
-def _keep(store: Store, job: Job, outcome: Outcome, found: Run) -> None:
-    """Save a result or a failure. A disk that is full fails this job alone."""
+@contextmanager
+def _mirroring(store: Store, url: str | None, found: Run) -> Iterator[Callable[[str], None]]:
+    """A function that has a result copied to the mirror, if there is one."""
+    if url is None:
+        yield lambda key: None
+        return
+    found.mirrored = Copied()
+    with copying(store, Mirror.open(url), found.mirrored) as copy:
+        yield copy
+
+
+def _keep(store: Store, job: Job, outcome: Outcome, found: Run) -> bool:
+    """Save a result or a failure; whether there is a result. A disk that is full fails this job alone."""
     reason = outcome.reason
     if outcome.result is not None:
         try:
-            store.save(job, outcome.result, outcome.metrics or {}, outcome.seconds)
+            store.save(job, outcome.result, outcome.metrics or {}, outcome.seconds, outcome.picture)
             found.done.append(job.key)
-            return
+            return True
         except Exception as error:  # the other jobs may well be saved
             reason = f"{type(error).__name__}: {error}"
     found.failed[job.key] = f"{job.title}: {reason}"
@@ -126,6 +151,7 @@ def _keep(store: Store, job: Job, outcome: Outcome, found: Run) -> None:
         store.fail(job, reason)
     except OSError as error:
         found.failed[job.key] += f" (and this could not be recorded: {error})"
+    return False
 
 
 class _Queue:

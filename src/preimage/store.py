@@ -168,15 +168,20 @@ class Store:
         """An input as it was given to `add_input`. Raises ResultFolderError if it is not there or damaged."""
         return self._read_input(sha)["x"]
 
-    def save(self, job: Job, result: Result, metrics: Mapping[str, float], seconds: float) -> Record:
-        """Keep the result of a job, in place of an earlier failure. Raises ResultFolderError (OSError) if it cannot be written."""
+    def save(self, job: Job, result: Result, metrics: Mapping[str, float], seconds: float, picture: bytes | None = None) -> Record:
+        """Keep the result of a job, in place of an earlier failure. Raises ResultFolderError (OSError) if it cannot be written.
+
+        picture: the result as a PNG, where it is made already (`jobs.Outcome`).
+        """
         config: dict[str, Any] = job.config()
         record = Record(job.key, job.experiment, "done", config, dict(metrics), self.folder(job.key), "", _now(), round(seconds, 3))
         folder = self.folder(job.key)
         if folder.exists() and not self.done(job.key):
             self._set_aside(folder)
         with new_folder(folder, overwrite=True) as part:
-            if result.images.shape[1] in (1, 3):
+            if picture is not None:
+                (part / PICTURE).write_bytes(picture)
+            elif result.images.shape[1] in (1, 3):
                 pictures.write_png(part / PICTURE, result.images[0] if len(result.images) == 1 else pictures.mosaic(result.images))
             result.write_record(part, [PICTURE, FACTS])
             sizes = {p.name: p.stat().st_size for p in sorted(part.iterdir())}

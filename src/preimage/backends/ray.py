@@ -7,22 +7,17 @@ import logging
 import os
 import pickle
 import socket
-from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError, MissingExtra, first_line
 from ..jobs import Outcome, code_version, execute
 from ..runner import BACKENDS, Batch
+from .crew import Answer, Crew, Done, Lost, Ready
 
-_DEPTH = 2  # batches that an actor has: one at work, and one at hand when that is done
-_LIVES = 3  # a job whose actor dies is tried so often: machines of a cluster are taken away more often than one's own
 _KNOCK = 10.0  # seconds
-_STARTS = 5  # actors that fail to start one after another before the run is given up
-
-Done = tuple[Batch, list[Outcome]]
 
 
 @dataclass(frozen=True)
@@ -45,10 +40,10 @@ class Ray:
         if first is None:
             return
         gpus = int(first.jobs[0].device.startswith("cuda"))
-        with _connected(self.address, None if self.every or gpus else workers * threads) as ray:
+        with connected(self.address, None if self.every or gpus else workers * threads) as ray:
             if self.every:
                 workers = _room(ray, threads, gpus)
-            yield from _Crew(ray, workers, threads, gpus).run(itertools.chain([first], source))
+            yield from Crew(_Actors(ray, threads, gpus), workers).run(itertools.chain([first], source))
 
 
 BACKENDS.register("ray")(Ray())
@@ -72,115 +67,53 @@ class Worker:
         return pickle.dumps(execute(given.jobs, given.inputs))
 
 
-@dataclass(eq=False)
-class _Actor:
-    """An actor and what it has been given, in the order in which it does it. ready: it has said hello."""
+class _Actors:
+    """The workers of a crew (`Hands`) as actors of Ray."""
 
-    handle: Any
-    batches: list[Batch] = field(default_factory=list)
-    ready: bool = False
-
-
-class _Crew:
-    """So many actors, each with at most _DEPTH batches. One that dies is replaced; it costs the batch that it was at a try."""
-
-    def __init__(self, ray: Any, workers: int, threads: int, gpus: int) -> None:
-        self.ray, self.workers, self.threads = ray, workers, threads
+    def __init__(self, ray: Any, threads: int, gpus: int) -> None:
+        self.ray, self.threads = ray, threads
         self._kind = ray.remote(Worker).options(num_cpus=0 if gpus else threads, num_gpus=gpus, max_restarts=0)
-        self._out: dict[Any, tuple[_Actor, Batch | None]] = {}  # what is awaited, of whom; None: its hello
-        self._actors: list[_Actor] = []
-        self._again: deque[Batch] = deque()
-        self._deaths: dict[str, int] = {}
-        self._failed_starts = 0
+        self._out: dict[Any, tuple[Any, Batch | None]] = {}  # what is awaited, of which actor; None: its hello
 
-    def run(self, batches: Iterable[Batch]) -> Iterator[Done]:
-        source = iter(batches)
-        for _ in range(self.workers):
-            self._hire()
-        try:
-            while True:
-                self._give_out(source)
-                if not any(actor.batches for actor in self._actors) and not self._again and any(a.ready for a in self._actors):
-                    return
-                (reference,), _ = self.ray.wait(list(self._out), num_returns=1)
-                yield from self._receive(reference)
-        finally:
-            for actor in self._actors:
-                self._dismiss(actor)
+    def hire(self) -> Any:
+        actor = self._kind.remote(self.threads)
+        self._out[actor.hello.remote()] = actor, None
+        return actor
 
-    def _hire(self) -> None:
-        actor = _Actor(self._kind.remote(self.threads))
-        self._actors.append(actor)
-        self._out[actor.handle.hello.remote()] = actor, None
+    def give(self, worker: Any, batch: Batch) -> None:
+        self._out[worker.work.remote(pickle.dumps(batch))] = worker, batch
 
-    def _dismiss(self, actor: _Actor) -> None:
+    def dismiss(self, worker: Any) -> None:
+        self._out = {reference: given for reference, given in self._out.items() if given[0] is not worker}
         with suppress(Exception):  # it is dead, or the cluster is
-            self.ray.kill(actor.handle)
+            self.ray.kill(worker)
 
-    def _give_out(self, source: Iterator[Batch]) -> None:
-        """First a batch for each actor that has none, then a second one. Batches are taken from the source only as there is room."""
-        for depth in range(_DEPTH):
-            for actor in self._actors:
-                if actor.ready and len(actor.batches) == depth:
-                    batch = self._again.popleft() if self._again else next(source, None)
-                    if batch is None:
-                        return
-                    actor.batches.append(batch)
-                    self._out[actor.handle.work.remote(pickle.dumps(batch))] = actor, batch
-
-    def _receive(self, reference: Any) -> Iterator[Done]:
-        """What an actor has answered, or what is to be done if it is dead."""
-        actor, batch = self._out.pop(reference)
+    def next(self) -> Ready | Answer | Lost:
+        """Raises InputError for an actor that cannot compute, or has other code: a result is kept by the hash of that."""
+        (reference,), _ = self.ray.wait(list(self._out), num_returns=1)
+        worker, batch = self._out.pop(reference)
         errors = self.ray.exceptions
         try:
             answer = self.ray.get(reference)
         except errors.RayTaskError as error:
             if batch is None:
                 raise InputError(f"Ray's workers cannot compute: {first_line(error)}.") from error
-            outcomes = [Outcome(reason=f"the worker failed: {first_line(error)}") for _ in batch.jobs]
+            return Answer(worker, batch, [Outcome(reason=f"the worker failed: {first_line(error)}") for _ in batch.jobs])
         except errors.RayError as error:
-            yield from self._replace(actor, error)
-            return
-        else:
-            if batch is None:
-                self._greet(actor, answer)
-                return
-            outcomes = pickle.loads(answer)  # our own worker's bytes
-        actor.batches = [b for b in actor.batches if b is not batch]
-        yield batch, outcomes
-
-    def _greet(self, actor: _Actor, version: str) -> None:
-        """It may compute if it has our code: a result is kept by the hash of that."""
-        if version != code_version():
+            return Lost(worker, error)
+        if batch is not None:
+            return Answer(worker, batch, pickle.loads(answer))  # our own worker's bytes
+        if answer != code_version():
             raise InputError("A worker of the Ray cluster has another version of preimage than this process: install the same on both.")
-        actor.ready = True
-        self._failed_starts = 0
-
-    def _replace(self, actor: _Actor, error: Exception) -> Iterator[Done]:
-        """Another actor for one that is lost. The batch that it was at is tried again, job by job; one that waited just waits again."""
-        self._dismiss(actor)
-        self._actors.remove(actor)
-        self._out = {reference: a for reference, a in self._out.items() if a[0] is not actor}
-        if not actor.ready:
-            self._failed_starts += 1
-            if self._failed_starts >= _STARTS:
-                raise InputError(f"Ray's workers do not start: {first_line(error)} Is this preimage on every machine?") from error
-        self._hire()
-        if not actor.batches:
-            return
-        lost, *waiting = actor.batches
-        self._again.extend(waiting)
-        for job, x in zip(lost.jobs, lost.inputs, strict=True):
-            self._deaths[job.key] = self._deaths.get(job.key, 0) + 1
-            if self._deaths[job.key] < _LIVES:
-                self._again.append(Batch([job], [x]))
-            else:
-                yield Batch([job], [x]), [Outcome(reason=f"{_LIVES} workers died with this job at hand: {first_line(error)}")]
+        return Ready(worker)
 
 
 @contextmanager
-def _connected(address: str | None, cores: int | None) -> Iterator[Any]:
-    """The module `ray`, connected. cores: of a cluster that is made for the run; None for all of the machine."""
+def connected(address: str | None, cores: int | None) -> Iterator[Any]:
+    """The module `ray`, connected. cores: of a cluster that is made for the run; None for all of the machine.
+
+    Raises MissingExtra without Ray, and InputError where no cluster answers.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when ray is imported
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     try:

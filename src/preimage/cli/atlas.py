@@ -9,7 +9,7 @@ import typer
 
 from . import app
 from .common import guard, names_in
-from .options import Address, Backend, Batch, Layers, Quiet, RunDevice, Seed, StoreOut, Threads, Weights, Workers
+from .options import Address, Backend, Batch, Layers, Mirror, Quiet, RunDevice, Seed, StoreOut, Threads, Weights, Workers
 from .study import choose_backend, run_and_tell
 
 
@@ -49,6 +49,7 @@ def atlas(
     batch: Batch = None,
     backend: Backend = "local",
     address: Address = None,
+    mirror: Mirror = None,
     quiet: Quiet = False,
 ) -> None:
     """See what many units of a whole network look for: an image of each, on a canvas of its receptive field.
@@ -74,4 +75,6 @@ def atlas(
             device=device,
         )
         chosen, experiments = plan(study, units, restarts, None if stats is None else str(stats))
-        run_and_tell(chosen, experiments, workers=workers, threads=threads, batch=batch, backend=computing, progress=not quiet)
+        run_and_tell(
+            chosen, experiments, workers=workers, threads=threads, batch=batch, backend=computing, mirror=mirror, progress=not quiet
+        )

@@ -68,3 +68,7 @@ Address = Annotated[
     str | None,
     typer.Option(metavar="HOST:PORT", help="Of the Ray cluster, or 'auto'.", show_default="RAY_ADDRESS, or a new one on this machine"),
 ]
+Mirror = Annotated[
+    str | None,
+    typer.Option("--mirror", metavar="URL", help="Also copy each result there as it comes: s3://bucket/study.", show_default=False),
+]

@@ -21,6 +21,7 @@ from .options import (
     Json,
     Layers,
     Length,
+    Mirror,
     Net,
     Out,
     Overwrite,
@@ -197,6 +198,7 @@ def _run_study(
     batch: Batch = None,
     backend: Backend = "local",
     address: Address = None,
+    mirror: Mirror = None,
     quirk: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Do this as the original does; see `preimage paper quirks`.")
     ] = None,
@@ -228,7 +230,7 @@ def _run_study(
         smoke=smoke,
     )
     experiments = {n: registry[n](**settings) for n in names}
-    run_and_tell(study, experiments, workers=workers, threads=threads, batch=batch, backend=computing, progress=not quiet)
+    run_and_tell(study, experiments, workers=workers, threads=threads, batch=batch, backend=computing, mirror=mirror, progress=not quiet)
 
 
 @paper.command()

@@ -38,7 +38,8 @@ def run_and_tell(study: Study, experiments: Mapping[str, Experiment], **how: Any
     for line in written:
         typer.echo(line)
     typer.echo(f"{found}. Saved in {study.store.path}/")
-    for reason in found.failed.values():
+    unmirrored = found.mirrored.failed if found.mirrored else {}
+    for reason in [*found.failed.values(), *(f"not in the mirror: {reason}" for reason in unmirrored.values())]:
         typer.echo(f"preimage: error: {one_line(reason)}", err=True)
-    if found.failed:
+    if found.failed or unmirrored:
         raise typer.Exit(FAILED)

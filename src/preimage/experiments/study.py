@@ -24,12 +24,13 @@ def run_study(
     threads: int = 1,
     batch: int | None = None,
     backend: str | Backend = "local",
+    mirror: str | None = None,
     progress: bool = True,
 ) -> tuple[Run, list[str]]:
     """Run the jobs of these experiments (by name), those that they share once, and write summary/NAME/ of each into the store.
 
-    workers: None is one a core on a CPU, if there are enough jobs. Gives what the run did and a line for each summary. An experiment
-    whose summary cannot be made, as none of its jobs went well, is named among the failures.
+    workers: None is one a core on a CPU, if there are enough jobs. mirror: as in `run`. Gives what the run did
+    and a line for each summary. An experiment whose summary cannot be made, as none of its jobs went well, is named among the failures.
     """
     from ..runner import run
 
@@ -39,7 +40,7 @@ def run_study(
     if workers is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = max(1, cores // threads) if study.device == "cpu" and left > _FEW else 1
-    done = run(jobs, study.store, backend=backend, workers=workers, threads=threads, batch=batch, progress=progress)
+    done = run(jobs, study.store, backend=backend, workers=workers, threads=threads, batch=batch, mirror=mirror, progress=progress)
     lines = []
     for name, experiment in experiments.items():
         found = Found(study.store, wanted[name])

@@ -1,0 +1,230 @@
+"""A copy of a store's results wherever fsspec reaches: s3://bucket/…, gs://…, sftp://…, a shared folder. It has a store's own layout."""
+
+from __future__ import annotations
+
+import json
+import re
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import images as pictures
+from .errors import InputError, MissingExtra, ResultFolderError, first_line
+from .result import TENSORS, new_folder
+from .store import FACTS, MARK, Store
+
+_UPLOADS = 4  # at a time: each waits for a network
+_WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}  # where an object is seen only when all of it is there, and moving one is a copy
+_LARGEST = 2**30  # bytes of a file that is fetched
+_FACTS_LARGEST = 2**20
+_KEY = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass
+class Copied:
+    """What was copied. done: keys; failed: why, by key; there: how many results were there already."""
+
+    done: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    there: int = 0
+
+    def __str__(self) -> str:
+        return f"{len(self.done)} results copied, {self.there} were there already, {len(self.failed)} failed"
+
+
+class Mirror:
+    """A place elsewhere. A result that has its job.json there is whole, as that comes last; so pushing may stop at any moment."""
+
+    def __init__(self, files: Any, root: str, url: str) -> None:
+        self.files, self.root, self.url = files, root.rstrip("/"), url
+        protocol = files.protocol
+        self._whole = not _WHOLE.isdisjoint((protocol,) if isinstance(protocol, str) else protocol)
+        self._inputs: set[str] = set()  # that are known to be there
+        self._guard = threading.Lock()
+
+    @staticmethod
+    def open(url: str, create: bool = True) -> Mirror:
+        """The mirror at this URL; create: begin one where there is nothing.
+
+        Raises MissingExtra without fsspec or what it needs for the URL, InputError for a kind of URL that nobody knows, and
+        ResultFolderError for a place that cannot be reached or holds other things.
+        """
+        try:
+            from fsspec.core import url_to_fs
+        except ImportError as error:
+            raise MissingExtra("A mirror needs fsspec: pip install 'preimage[mirror]'") from error
+        shown = re.sub(r"//[^/@]*@", "//", url)  # a password is not for messages
+        try:
+            files, root = url_to_fs(url)
+            mirror = Mirror(files, root, shown)
+            mirror._begin(create)
+        except ImportError as error:
+            raise MissingExtra(f"fsspec needs another package for {shown}: {first_line(error)}") from error
+        except ValueError as error:
+            raise InputError(f"{shown!r} is no place that fsspec knows, as s3://bucket/study is: {first_line(error)}.") from error
+        except ResultFolderError:
+            raise
+        except Exception as error:  # each kind of storage has its own
+            raise ResultFolderError(f"The mirror {shown} cannot be reached: {type(error).__name__}: {first_line(error)}") from error
+        return mirror
+
+    def keys(self) -> set[str]:
+        """The results that are there, whole. Raises ResultFolderError if they cannot be listed."""
+        try:
+            self.files.invalidate_cache()
+            runs = f"{self.root}/runs"
+            paths = self.files.find(runs) if self.files.exists(runs) else []
+        except Exception as error:
+            raise ResultFolderError(f"The mirror {self.url} cannot be listed: {type(error).__name__}: {first_line(error)}") from error
+        named = [path.split("/") for path in paths]
+        return {parts[-2] for parts in named if parts[-1] == FACTS and _KEY.fullmatch(parts[-2])}
+
+    def push(self, store: Store, key: str) -> None:
+        """Copy a result of the store there, with its photograph. Raises whatever the storage raises; a part of it is harmless."""
+        folder, place = store.folder(key), f"{self.root}/runs/{key[:2]}/{key}"
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        for path in _inputs(store, facts["config"]):
+            with self._guard:
+                known = path.name in self._inputs
+            if not known:
+                self._put(path, f"{self.root}/inputs/{path.name}")
+                with self._guard:
+                    self._inputs.add(path.name)
+        for name in (*facts["sizes"], FACTS):
+            self._put(folder / name, f"{place}/{name}")
+
+    def pull(self, store: Store, key: str) -> None:
+        """Copy a result from there into the store, whole or not at all. Raises ResultFolderError for one that is damaged or no result."""
+        place = f"{self.root}/runs/{key[:2]}/{key}"
+        raw = self._get(f"{place}/{FACTS}", _FACTS_LARGEST)
+        try:
+            facts = json.loads(raw)
+            sizes = {str(name): int(size) for name, size in facts["sizes"].items()}
+            config = dict(facts["config"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ResultFolderError(f"{place}/{FACTS} is no record of a result: {first_line(error)}.") from error
+        strange = [name for name in sizes if not re.fullmatch(r"\w[\w-]*\.\w+", name)]
+        if strange or facts.get("key") != key:
+            raise ResultFolderError(f"{place}/{FACTS} is of another result, or names files that none has: {strange[:3]}.")
+        for path in _inputs(store, config, there=False):
+            if not path.exists() and self.files.exists(f"{self.root}/inputs/{path.name}"):
+                found = self._get(f"{self.root}/inputs/{path.name}", _LARGEST)
+                with pictures.atomic_write(path) as file:
+                    file.write(found)
+        contents = {name: self._get(f"{place}/{name}", min(size, _LARGEST)) for name, size in sizes.items()}
+        if TENSORS not in sizes or any(len(contents[name]) != size for name, size in sizes.items()):
+            raise ResultFolderError(f"The result in {place} is not whole: its files have not the sizes in {FACTS}.")
+        with new_folder(store.folder(key), overwrite=True) as part:
+            for name, content in (contents | {FACTS: raw}).items():
+                (part / name).write_bytes(content)
+
+    def _begin(self, create: bool) -> None:
+        """See that a mirror is there, or nothing."""
+        self.files.invalidate_cache()
+        if self.files.exists(f"{self.root}/{MARK}"):
+            return
+        if not create or (self.files.exists(self.root) and self.files.ls(self.root)):
+            raise ResultFolderError(f"{self.url} is no mirror of a store. Name one, or a new or empty place to make one.")
+        self.files.makedirs(self.root, exist_ok=True)
+        self.files.pipe_file(f"{self.root}/{MARK}", json.dumps({"preimage store": 1}).encode())
+
+    def _put(self, path: Path, place: str) -> None:
+        """A file, seen there only when all of it is there."""
+        parent, name = place.rsplit("/", 1)
+        self.files.makedirs(parent, exist_ok=True)
+        if self._whole:
+            self.files.put_file(str(path), place)
+            return
+        part = f"{parent}/.{name}.{uuid.uuid4().hex}.part"
+        try:
+            self.files.put_file(str(path), part)
+            self.files.mv(part, place)
+        except BaseException:
+            with suppress(Exception):
+                self.files.rm_file(part)
+            raise
+
+    def _get(self, place: str, largest: int) -> bytes:
+        with self.files.open(place, "rb") as file:
+            found: bytes = file.read(largest + 1)
+        if len(found) > largest:
+            raise ResultFolderError(f"{place} is larger than the {largest} bytes that it should have at most.")
+        return found
+
+
+def push(store: Store, url: str) -> Copied:
+    """Copy all results of a store to a mirror that are not there. Raises the errors of `Mirror.open`; one result's are in `failed`."""
+    mirror, found = Mirror.open(url), Copied()
+    with copying(store, mirror, found) as copy:
+        for record in store.records(status="done"):
+            copy(record.key)
+    return found
+
+
+def pull(url: str, store: Store) -> Copied:
+    """Copy all results of a mirror into a store that has them not, and bring its table up to date. Errors as of `push`."""
+    mirror, found = Mirror.open(url, create=False), Copied()
+    keys = mirror.keys()
+    wanted = sorted(key for key in keys if not store.done(key))
+    found.there = len(keys) - len(wanted)
+    for key, error in _all(wanted, lambda key: mirror.pull(store, key)):
+        _note(found, key, error)
+    store.refresh()
+    return found
+
+
+@contextmanager
+def copying(store: Store, mirror: Mirror, found: Copied) -> Iterator[Callable[[str], None]]:
+    """A function that has a result copied to the mirror beside other work, unless it is there; the end of the block waits for all.
+
+    A copy that fails is in `found.failed`; the next run, or `push`, tries it again. Raises ResultFolderError where the mirror
+    cannot be listed.
+    """
+    there, asked = mirror.keys(), dict[Future[None], str]()
+    pool = ThreadPoolExecutor(_UPLOADS, "mirror")
+
+    def copy(key: str) -> None:
+        if key in there:
+            found.there += 1
+            return
+        there.add(key)
+        asked[pool.submit(mirror.push, store, key)] = key
+
+    try:
+        yield copy
+        for future, key in asked.items():
+            _note(found, key, future.exception())
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C: those that are on their way get there
+
+
+def _all(keys: Iterable[str], act: Callable[[str], None]) -> Iterator[tuple[str, BaseException | None]]:
+    with ThreadPoolExecutor(_UPLOADS, "mirror") as pool:
+        asked = {pool.submit(act, key): key for key in keys}
+        try:
+            for future, key in asked.items():
+                yield key, future.exception()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _note(found: Copied, key: str, error: BaseException | None) -> None:
+    if error is None:
+        found.done.append(key)
+    else:
+        found.failed[key] = f"result {key[:12]}: {type(error).__name__}: {first_line(error) if isinstance(error, Exception) else error}"
+
+
+def _inputs(store: Store, config: dict[str, Any], there: bool = True) -> list[Path]:
+    """The files of the photograph or template of a job. there: only those that the store has."""
+    named = str(config.get("original", "")).removeprefix("inputs/").removesuffix(".png") or str(config.get("template", ""))
+    if not _KEY.fullmatch(named):
+        return []
+    paths = [store.path / "inputs" / f"{named}{end}" for end in (".safetensors", ".png")]
+    return [path for path in paths if path.exists() or not there]
