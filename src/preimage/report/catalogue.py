@@ -17,6 +17,9 @@ from .traces import pack_trace
 from .view import StoreView
 
 SETTINGS = ("experiment", "task", "network", "weights", "image", "name", *AXES, "iterations")
+FIRST = ("error", "activation", "psnr", "ssim", "naturalness", "consistent", "energy")
+"""Metrics, in the order of a table; others come after these."""
+
 _NAMES = ("name", "image", "template", "representation")  # what a result is called, the most telling first
 _IDENTITY = 8  # hexadecimal digits of a key that name a result in a link, unless two share them
 
@@ -62,7 +65,7 @@ def encode(values: Sequence[Any], first: Sequence[Any] = ()) -> dict[str, list[A
 def columns(rows: Sequence[Row], layers: Sequence[str] = ()) -> list[Column]:
     """Settings and metrics that any of these jobs has, in the order in which a table shows them. layers: in their network's order."""
     found = {k: Column(k, [r.config.get(k) for r in rows], layers if k == "layer" else ()) for k in SETTINGS}
-    for name in dict.fromkeys(m for r in rows for m in r.metrics):
+    for name in sorted(dict.fromkeys(m for r in rows for m in r.metrics), key=lambda m: FIRST.index(m) if m in FIRST else len(FIRST)):
         found[f"{name} (metric)" if name in found else name] = Column(name, [r.metrics.get(name) for r in rows])
     found["seconds"] = Column("seconds", [r.seconds for r in rows])
     return [Column(name, c.values, c.ordered) for name, c in found.items() if any(v is not None for v in c.values)]

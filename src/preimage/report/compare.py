@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +81,7 @@ def write_comparison(
 
     views = (StoreView(first, progress), StoreView(second, progress))
     sides = [[view.rows[i] for i in view.done] for view in views]
-    pairing = pair(*([r.config for r in rows] for rows in sides), by=by)
+    pairing = pair([r.config for r in sides[0]], [r.config for r in sides[1]], by)
     if not pairing.whole:
         raise InputError(
             f"No result of {str(first.path)!r} has a partner in {str(second.path)!r} by {', '.join(pairing.settings) or 'any setting'}. "
@@ -183,7 +182,7 @@ def _names(first: Path, second: Path) -> list[str]:
     """What the two are called: their folders' names, with as much of the path before them as tells them apart."""
     a, b = first.resolve().parts, second.resolve().parts
     n = next((k for k in range(1, min(len(a), len(b)) + 1) if a[-k] != b[-k]), 1)
-    return [os.path.join(*parts[-n:]) for parts in (a, b)]
+    return ["/".join(parts[-n:]) for parts in (a, b)]
 
 
 def _tells(first: Sequence[str], second: Sequence[str]) -> bool:

@@ -63,7 +63,9 @@ class Folder:
 
     def sheets(self, shots: Sequence[Shot], tick: Callable[[int], object] = lambda count: None) -> Sheets:
         """Write the sheets of all shots, one in memory at a time; `tick` is told how many more shots are done."""
-        names, sizes, missing = [], [], {}
+        names: list[str] = []
+        sizes: list[tuple[int, int]] = []
+        missing: dict[int, str] = {}
         for start in range(0, len(shots), SIDE**2):
             part = shots[start : start + SIDE**2]
             name, own, lost = self._sheet(part)

@@ -12,7 +12,7 @@ from urllib.parse import quote
 from ..errors import ImageError
 from .archive import Archive, Row, Summary, inside
 from .boxes import Geometry, central_box
-from .catalogue import Records, captions, columns, encode, identities
+from .catalogue import FIRST, Records, captions, columns, encode, identities
 from .grids import AXES, Grid, sample
 from .numbers import number_table, show_duration, show_metric, show_value
 from .page import script_json, write_html
@@ -22,7 +22,6 @@ from .traces import short_trace
 from .view import StoreView
 
 _SHOWN = 12  # values of a setting that are listed
-_FIRST = ("error", "activation", "psnr", "ssim", "naturalness", "consistent", "energy")  # metrics, in the order of the table
 _ROWS = 200  # rows of an experiment's own table that are printed; a longer one is in its table.csv
 
 
@@ -224,7 +223,7 @@ class _Page:
         rows = self.view.rows
         keys = [k for k in ("network", "weights", "image", *AXES) if _varies(k, [r.config.get(k) for r in rows])]
         given = dict.fromkeys(m for r in rows for m in r.metrics if not m.startswith("energy."))  # the terms are in the enlarged view
-        metrics = sorted(given, key=lambda m: _FIRST.index(m) if m in _FIRST else len(_FIRST))
+        metrics = sorted(given, key=lambda m: FIRST.index(m) if m in FIRST else len(FIRST))
         lines = []
         for r in rows:
             cells = [_cell(r.experiment), *[_cell(r.config.get(k)) for k in keys]]

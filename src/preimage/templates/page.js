@@ -167,6 +167,11 @@ const viewer = (() => {
     return made;
   }
 
+  function round(value) {
+    const far = value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5);
+    return far ? value.toExponential(0) : String(Number(value.toPrecision(2)));
+  }
+
   // Energy and its terms by iteration, logarithmic where all of it is above 0.
   function drawTrace(trace) {
     const [width, height, left, bottom] = [380, 170, 46, 22];
@@ -181,7 +186,7 @@ const viewer = (() => {
     const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "energy by iteration" });
     for (const value of [Math.min(...values), Math.max(...values)]) {
       svg.append(make("line", { x1: left, x2: width - 8, y1: y(value), y2: y(value) }));
-      svg.append(make("text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" }, Number(value.toPrecision(2)).toString()));
+      svg.append(make("text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" }, round(value)));
     }
     for (const step of [1, last]) svg.append(make("text", { x: x(step), y: height - 6, "text-anchor": "middle" }, String(step)));
     if (trace.title) svg.setAttribute("aria-label", `energy by iteration: ${trace.title}`);
