@@ -54,11 +54,11 @@ class Column:
 def encode(values: Sequence[Any], first: Sequence[Any] = ()) -> dict[str, list[Any]]:
     """The different values, those of `first` in that order before the others, and the number of each entry's value among them.
 
-    >>> encode(["b", "a", "b"]), encode(["b", "a"], ["a", "b", "c"])["values"]
-    ({'values': ['b', 'a'], 'codes': [0, 1, 0]}, ['a', 'b'])
+    >>> encode(["b", "a", "b"]), encode(["b", "a"], ["a", "b", "a", "c"])
+    ({'values': ['b', 'a'], 'codes': [0, 1, 0]}, {'values': ['a', 'b'], 'codes': [1, 0]})
     """
     present = dict.fromkeys(values)
-    known = {v: k for k, v in enumerate([*(v for v in first if v in present), *(v for v in present if v not in set(first))])}
+    known = {v: k for k, v in enumerate(dict.fromkeys([*(v for v in first if v in present), *present]))}
     return {"values": list(known), "codes": [known[v] for v in values]}
 
 

@@ -12,7 +12,7 @@ import torch
 from ..errors import InputError
 from ..metrics import interval
 from .archive import Archive, Row
-from .catalogue import SETTINGS, Column, Records, captions, columns, encode, identities
+from .catalogue import FIRST, SETTINGS, Column, Records, captions, columns, encode, identities
 from .grids import AXES
 from .numbers import show_metric, show_value
 from .page import script_json, write_html
@@ -147,7 +147,7 @@ def _numbers(pairing: Pairing, first: Sequence[Row], second: Sequence[Row]) -> l
     """Each metric that both have: the means over the pairs, and the mean change with its 95% interval."""
     lines = []
     names = dict.fromkeys(m for r in (*first, *second) for m in r.metrics)
-    for name in names:
+    for name in sorted(names, key=lambda m: FIRST.index(m) if m in FIRST else len(FIRST)):
         both = [(first[a].metrics.get(name), second[b].metrics.get(name)) for a, b in pairing.whole]
         values = torch.tensor([(x, y) for x, y in both if x is not None and y is not None], dtype=torch.float64).reshape(-1, 2)
         values = values[values.isfinite().all(dim=1)]

@@ -75,7 +75,7 @@
     }
     active = 0;
     element("problem").textContent = problem;
-    element("status").textContent = shown.length === count ? `${count.toLocaleString("en")} ${paired ? "pairs" : "results"}` : `${shown.length.toLocaleString("en")} of ${count.toLocaleString("en")}`;
+    element("status").textContent = shown.length === count ? `${count.toLocaleString("en")} results` : `${shown.length.toLocaleString("en")} of ${count.toLocaleString("en")}`;
     element("none").hidden = shown.length > 0;
   };
 
@@ -129,7 +129,7 @@
     const wide = paired ? 2.04 : 1;
     const width = grid.clientWidth || 300;
     const across = Math.max(1, Math.floor((width + GAP) / (100 * wide + GAP)));
-    const cell = Math.min((width - GAP * (across - 1)) / across, 150 * wide);
+    const cell = Math.min((width - GAP * (across - 1)) / across, across > 1 ? 150 * wide : 400);
     const side = paired ? (cell - 4) / 2 : cell;
     shape = { across, cell, side, row: side + CAPTION + GAP };
     grid.style.height = `${Math.ceil(shown.length / across) * shape.row}px`;
