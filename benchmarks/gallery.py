@@ -78,23 +78,18 @@ def _name(names: list[str], k: int) -> str:
     return f"{names[k % len(names)]} ({k})"
 
 
-def measure(page: Path, rounds: int, query: str) -> dict[str, Any]:
+def measure(chromium: Any, page: Path, rounds: int, query: str) -> dict[str, Any]:
     """Open it so many times in a new Chromium each; the last one scrolls and searches. Milliseconds, except where it says otherwise."""
-    from playwright.sync_api import sync_playwright
-
     opened = []
-    with sync_playwright() as playwright:
-        for _ in range(rounds):
-            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-            tab = browser.new_page(viewport={"width": 1400, "height": 900})
-            tab.goto(page.absolute().as_uri(), wait_until="load")
-            navigation = tab.evaluate("performance.getEntriesByType('navigation')[0].toJSON()")
-            paint = tab.evaluate("performance.getEntriesByType('paint').find((p) => p.name === 'first-contentful-paint')?.startTime")
-            opened.append(
-                {"first paint": paint, "scripts done": navigation["domContentLoadedEventEnd"], "load": navigation["loadEventEnd"]}
-            )
-            found = {"opened": opened, **(_used(tab, query) if len(opened) == rounds else {})}
-            browser.close()
+    for _ in range(rounds):
+        browser = chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        tab = browser.new_page(viewport={"width": 1400, "height": 900})
+        tab.goto(page.absolute().as_uri(), wait_until="load")
+        navigation = tab.evaluate("performance.getEntriesByType('navigation')[0].toJSON()")
+        paint = tab.evaluate("performance.getEntriesByType('paint').find((p) => p.name === 'first-contentful-paint')?.startTime")
+        opened.append({"first paint": paint, "scripts done": navigation["domContentLoadedEventEnd"], "load": navigation["loadEventEnd"]})
+        found = {"opened": opened, **(_used(tab, query) if len(opened) == rounds else {})}
+        browser.close()
     return found
 
 
@@ -110,7 +105,7 @@ def _used(tab: Any, query: str) -> dict[str, Any]:
     before = metrics()
     frames = tab.evaluate(FRAMES)
     tab.evaluate("location.hash = 'sort=-energy'")
-    tab.wait_for_function("document.getElementById('gallery-sort').value === 'energy'")
+    tab.wait_for_function("() => document.getElementById('gallery-sort').value === 'energy'")
     mixed = tab.evaluate(FRAMES)
     searches = [tab.evaluate(SEARCH, text) for text in (query[: k + 1] for k in range(len(query)))]
     status = tab.locator("#gallery-status").inner_text()
@@ -133,6 +128,8 @@ def main() -> None:
     parser.add_argument("--query", default="tree frog")
     parser.add_argument("--json", type=Path, default=Path("build/gallery.json"))
     given = parser.parse_args()
+    from playwright.sync_api import sync_playwright
+
     with tempfile.TemporaryDirectory() as folder:
         store = Store.open(given.store, create=False) if given.store else build(Path(folder, "store"), given.results)
         page = Path(folder, "report.html")
@@ -142,7 +139,8 @@ def main() -> None:
             write_report(store, page)
             times.append(time.perf_counter() - began)
         sheets = [p.stat().st_size for p in Path(folder, "report_files").glob("*.webp")]
-        found = measure(page, given.rounds, given.query)
+        with sync_playwright() as playwright:
+            found = measure(playwright.chromium, page, given.rounds, given.query)
         record = {
             "benchmark": "gallery",
             "results": len(store.records(status="done")),
