@@ -38,9 +38,6 @@ def report(
     figures: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Also write the curves, grids and energies as PNG, SVG and PDF.", show_default=False)
     ] = None,
-    formats: Annotated[
-        list[str] | None, typer.Option("--format", metavar="png|svg|pdf", help="Of these files.", show_default="all")
-    ] = None,
     inline: Annotated[
         int, typer.Option("--inline", metavar="MB", help="The page carries whole pictures up to this size, beyond it thumbnails.")
     ] = 24,

@@ -28,8 +28,8 @@ _ROWS = 200  # rows of an experiment's own table that are printed; a longer one 
 GALLERY_FROM = 400
 """Pictures from which on a page shows samples of them and has them all in a gallery, whose thumbnails are in a folder beside it."""
 
-_SAMPLES = 240  # pictures on such a page above its gallery, and at least so many of each experiment:
-_AT_LEAST = 12
+_SAMPLES = 240  # pictures on such a page above its gallery, shared by its experiments, but of each at least and at most:
+_EACH = (12, 96)
 _FAILURES = 500  # that such a page lists
 
 
@@ -80,7 +80,8 @@ def _write_large(view: StoreView, path: Path, title: str, lead: str, copy: bool,
         return folder.copy(file) if copy and inside(view.store.path, str(file)) else folder.link(file)
 
     album = Album(path, (), limit=-1, link=link)
-    page = _Page(view, path, album, samples=max(_SAMPLES // max(len(view.experiments()), 1), _AT_LEAST)).values(title, lead)
+    samples = min(max(_SAMPLES // max(len(view.experiments()), 1), _EACH[0]), _EACH[1])
+    page = _Page(view, path, album, samples=samples).values(title, lead)
     data = {"catalogue": script_json(catalogue), "energies": script_json(records.energies()), "count": len(records.rows)}
     written = write_html(path, "report.html", gallery=True, **page, **data)
     folder.tidy()
