@@ -67,7 +67,7 @@ def test_a_sheet_has_every_thumbnail_in_its_place_with_its_border_around_it(tmp_
     for k, colour in enumerate(colours):
         PIL.Image.new("RGB", (20 + k % 3, 30 - k % 5), colour).save(tmp_path / f"{k}.png")
     folder = Folder(tmp_path / "page.html")
-    sheets = folder.sheets([Shot(tmp_path / f"{k}.png", str(k)) for k in range(len(colours))])
+    sheets = folder.sheets([Shot(tmp_path / f"{k}.png", str(k), tmp_path) for k in range(len(colours))])
     assert len(sheets.names) == 2 and sheets.missing == {}
     slot = THUMBNAIL + 2 * GUTTER
     for k, colour in enumerate(colours):
@@ -135,14 +135,15 @@ def test_copied_pictures_let_the_page_leave_the_store(tmp_path):
     assert full and all((moved / unquote(link)).is_file() for link in full)
 
 
-def test_a_picture_that_leads_out_of_the_store_is_neither_linked_nor_copied(tmp_path):
+def test_a_picture_that_leads_out_of_the_store_is_neither_shown_nor_copied(tmp_path):
     store = build(tmp_path / "store", 3, NAMES, size=24)
     PIL.Image.new("RGB", (8, 8)).save(tmp_path / "secret.png")
     picture = store.records(status="done")[1].picture
     picture.unlink()
     picture.symlink_to(tmp_path / "secret.png")
-    links = catalogue(write_report(store, tmp_path / "page.html", gallery_from=1, copy=True))["records"]["links"]
-    assert links[1] == "" and links[0] and links[2]
+    records = catalogue(write_report(store, tmp_path / "page.html", gallery_from=1, copy=True))["records"]
+    assert records["links"][1] == "" and records["links"][0] and records["links"][2]
+    assert "leads out of the store" in records["missing"]["1"]
 
 
 def test_a_report_can_be_written_while_the_store_is_being_written(tmp_path):

@@ -108,7 +108,8 @@ class Records:
 
     def pictures(self, folder: Folder, copy: bool, tick: Callable[[int], object]) -> dict[str, Any]:
         """Sheets of thumbnails in the folder, and where each picture itself is: in its store, or copied into the folder too."""
-        sheets = folder.sheets([Shot(r.picture, _stamp(r)) for r in self.rows], tick)
+        shots = [Shot(r.picture, f"{r.key} {r.created}", root) for r, root in zip(self.rows, self.roots, strict=True)]
+        sheets = folder.sheets(shots, tick)
         originals = [inside(root, r.config.get("original")) for r, root in zip(self.rows, self.roots, strict=True)]
         places = {p: folder.copy(p) if copy else folder.link(p) for p in dict.fromkeys(originals) if p is not None}
         links = []
@@ -135,10 +136,6 @@ class Records:
         terms = encode([tuple(p[1]) if p else () for p in packed])
         numbers = [[_short(p[2]), _short(p[3]), p[4]] if p else None for p in packed]
         return {"steps": steps, "terms": terms, "lines": numbers}
-
-
-def _stamp(row: Row) -> str:
-    return f"{row.key} {row.created}"
 
 
 def _is_number(value: Any) -> bool:

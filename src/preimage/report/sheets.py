@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from ..errors import ImageError, ResultFolderError
 from ..images import atomic_write
+from .archive import inside
 from .pictures import open_picture
 
 if TYPE_CHECKING:
@@ -34,10 +35,14 @@ _OWN = re.compile(r"[0-9a-f]{20}\.(webp|png|jpe?g)")
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture to be shown small: its file, and what changes whenever the file does (the key of its job and when it ended)."""
+    """A picture to be shown small: its file, and what changes whenever the file does (the key of its job and when it ended).
+
+    root: the folder that it has to be in, whatever links there are.
+    """
 
     path: Path
     stamp: str
+    root: Path
 
 
 @dataclass(frozen=True)
@@ -103,7 +108,7 @@ class Folder:
         name = f"{_digest(*stamps)}.webp"
         if (self.path / name).is_file() and None not in (known := [_size(s.path) for s in shots]):
             return name, [size for size in known if size], {}
-        sheet, sizes, missing = _draw([s.path for s in shots])
+        sheet, sizes, missing = _draw(shots)
         if missing:
             name = f"{_digest(*stamps, *(str(k) for k in missing))}.webp"
         try:
@@ -114,15 +119,17 @@ class Folder:
         return name, sizes, missing
 
 
-def _draw(paths: Sequence[Path]) -> tuple[PIL.Image.Image, list[tuple[int, int]], dict[int, str]]:
+def _draw(shots: Sequence[Shot]) -> tuple[PIL.Image.Image, list[tuple[int, int]], dict[int, str]]:
     import PIL.Image
 
     sheet = PIL.Image.new("RGB", (SIDE * _SLOT, SIDE * _SLOT), "#808080")
     sizes: list[tuple[int, int]] = []
-    missing = {}
-    for k, path in enumerate(paths):
+    missing: dict[int, str] = {}
+    for k, shot in enumerate(shots):
         try:
-            image = open_picture(path)
+            if shot.path.is_file() and inside(shot.root, str(shot.path.absolute())) is None:
+                raise ImageError(f"The picture {str(shot.path)!r} leads out of the store.")
+            image = open_picture(shot.path)
         except ImageError as error:
             missing[k] = str(error)
             sizes.append((0, 0))
