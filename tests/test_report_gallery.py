@@ -107,11 +107,12 @@ def test_a_missing_picture_is_said_in_its_place_and_looked_for_again(tmp_path):
     whole = lost.read_bytes()
     lost.write_bytes(b"\x89PNG broken")
     page = write_report(store, tmp_path / "page.html", gallery_from=1)
-    missing = catalogue(page)["records"]["missing"]
+    missing, sheets = (catalogue(page)["records"][k] for k in ("missing", "sheets"))
     assert list(missing) == ["2"] and "cannot be read" in missing["2"]
     assert catalogue(page)["records"]["links"][2] == ""
     lost.write_bytes(whole)
-    assert catalogue(write_report(store, page, gallery_from=1))["records"]["missing"] == {}
+    records = catalogue(write_report(store, page, gallery_from=1))["records"]
+    assert records["missing"] == {} and records["sheets"] != sheets  # drawn again, with the picture
 
 
 def test_the_links_of_the_gallery_lead_to_the_exact_pictures_wherever_the_page_is(store, tmp_path):
@@ -188,6 +189,10 @@ def test_a_column_gives_every_value_back(values):
             assert got is None
         else:
             assert got == pytest.approx(value, rel=5e-5)
+
+
+def test_numbers_have_five_digits():
+    assert Column("x", [0.1234567, None, 1e-7, 12]).packed()["numbers"] == [0.12346, None, 1e-7, 12]
 
 
 @given(st.lists(st.text("abc", min_size=64, max_size=64), min_size=1, max_size=40, unique=True))
