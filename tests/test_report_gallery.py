@@ -239,6 +239,8 @@ def test_two_solvers_are_paired_by_what_else_differs():
 def test_two_networks_are_paired_by_class_though_their_layers_have_other_names():
     a = [{"network": "x", "layer": "pool10", "unit": k, "name": f"n ({k})"} for k in range(3)]
     b = [{"network": "y", "layer": "fc", "unit": k, "name": f"n ({k})"} for k in (2, 1, 7)]
+    a.append({"network": "x", "layer": "fire9", "unit": 100, "name": "fire9 100"})
+    b.append({"network": "y", "layer": "conv5", "unit": 200, "name": "conv5 200"})
     found = pair(a, b)
     assert found.whole == [(1, 1), (2, 0)] and found.alike == 0 and "layer" not in found.settings
 
