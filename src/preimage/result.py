@@ -182,6 +182,20 @@ def load_result(folder: str | os.PathLike[str]) -> Result:
         raise ResultFolderError(f"{str(path)!r} holds no whole result of preimage ({error}).") from error
 
 
+def load_trace(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The energies by iteration, term -> (T, B), and the config of a result; its images stay on the disk. Raises as `load_result`."""
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(folder)
+    try:
+        config = json.loads((path / RECORD).read_text(encoding="utf-8"))["config"]
+        with safe_open(path / TENSORS, framework="pt") as file:
+            traces = {name.removeprefix("trace."): file.get_tensor(name) for name in file.keys() if name.startswith("trace.")}  # noqa: SIM118
+        return traces, dict(config)
+    except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
+        raise ResultFolderError(f"{str(path)!r} holds no whole result of preimage ({error}).") from error
+
+
 def check_folder(folder: str | os.PathLike[str], overwrite: bool) -> None:
     """Can a result be written there? Asked before hours of work, not after. Raises ResultFolderError."""
     with _parent_part(Path(folder), overwrite):

@@ -23,7 +23,7 @@ from . import images as pictures
 from .claims import Claims, claims_of
 from .errors import InputError, ResultFolderError
 from .jobs import Job
-from .result import TENSORS, Result, load_result, new_folder
+from .result import TENSORS, Result, load_result, load_trace, new_folder
 
 MARK, TABLE, FACTS, PICTURE = "store.json", "index.sqlite", "job.json", "image.png"
 _VERSION = 1
@@ -145,6 +145,10 @@ class Store:
         if sha is not None:
             result.originals = self._read_input(sha).get("levels")
         return result
+
+    def trace(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Of a key's result its energies by iteration, term -> (T, B), and its config. Raises ResultFolderError if there is none."""
+        return load_trace(self.folder(key))
 
     def add_input(self, x: Tensor, levels: Tensor | None = None) -> str:
         """Keep an input, float32 (1, C, H, W) as the job takes it, once; gives the sha256 of its values, which names it.

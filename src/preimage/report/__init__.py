@@ -1,7 +1,8 @@
-"""Pages that show results: one HTML file each, which opens from disk with no network; and their figures as files."""
+"""Pages that show results, which open from disk with no network: one HTML file, with a folder beside it for thousands of pictures."""
 
+from .compare import write_comparison
 from .demo_page import Section, write_page
 from .figures import save_figures
 from .store_page import write_report
 
-__all__ = ["Section", "save_figures", "write_page", "write_report"]
+__all__ = ["Section", "save_figures", "write_comparison", "write_page", "write_report"]

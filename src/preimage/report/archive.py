@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from torch import Tensor
+
 from ..errors import InputError
 from ..result import Result
 from .charts import Chart, Curve
@@ -46,6 +48,7 @@ class Archive(Protocol):
     def path(self) -> Path: ...
     def records(self) -> Sequence[Row]: ...
     def result(self, key: str) -> Result: ...
+    def trace(self, key: str) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]: ...
 
 
 @dataclass(frozen=True)

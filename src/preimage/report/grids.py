@@ -42,6 +42,25 @@ def arrange(configs: Sequence[Mapping[str, Any]], layer_order: Sequence[str] = (
     return [_grid(configs, members, several, layer_order) for members in groups.values()]
 
 
+def sample(grids: Sequence[Grid], most: int) -> list[Grid]:
+    """The first of them, whole, with at most so many pictures together; if the first alone has more, some of its rows and columns.
+
+    >>> whole = [Grid("", [], [], [], [("", k) for k in range(n)], range(n)) for n in (6, 4, 1)]
+    >>> [[len(g.gallery) for g in sample(whole, n)] for n in (10, 9, 5)]
+    [[6, 4], [6], [5]]
+    """
+    chosen: list[Grid] = []
+    for grid in grids:
+        if chosen and len(grid.records) > most:
+            break
+        across = min(len(grid.columns), max(most // max(len(grid.rows), 1), 8))
+        rows = list(zip(grid.rows, grid.cells, strict=True))[: max(most // max(across, 1), 1)]
+        cells = [row[:across] for _, row in rows]
+        chosen.append(Grid(grid.heading, grid.columns[:across], [n for n, _ in rows], cells, grid.gallery[:most], grid.records))
+        most -= len(grid.records)
+    return chosen
+
+
 def telling(configs: Sequence[Mapping[str, Any]], axes: Sequence[str] = AXES) -> list[str]:
     """The settings that tell these configs apart, without those that the ones before already fix.
 
@@ -88,10 +107,13 @@ def _grid(configs: Sequence[Mapping[str, Any]], members: Sequence[int], several:
     columns = list(dict.fromkeys(_label(across, configs[i]) for i in ordered))
     by_row = sorted(members, key=lambda i: tuple(_rank(k, configs[i].get(k), layer_order) for k in down))
     rows = list(dict.fromkeys(" · ".join(_label(k, configs[i]) for k in down) for i in by_row))
+    if len(members) < 0.5 * len(rows) * len(columns):
+        return Grid(heading, [], [], [], gallery, ordered)
+    at_row, at_column = ({name: k for k, name in enumerate(names)} for names in (rows, columns))
     cells: list[list[list[int]]] = [[[] for _ in columns] for _ in rows]
     for i in by_row:
-        row = rows.index(" · ".join(_label(k, configs[i]) for k in down))
-        cells[row][columns.index(_label(across, configs[i]))].append(i)
+        row = at_row[" · ".join(_label(k, configs[i]) for k in down)]
+        cells[row][at_column[_label(across, configs[i])]].append(i)
     filled = sum(bool(c) for row in cells for c in row)
     if filled < 0.5 * len(rows) * len(columns):
         return Grid(heading, [], [], [], gallery, ordered)
@@ -113,7 +135,7 @@ def _rank(key: str, value: Any, layer_order: Sequence[str]) -> tuple[int, float,
     if value is None:
         return (-1, 0.0, "")
     if key == "layer" and value in layer_order:
-        return (0, float(list(layer_order).index(value)), "")
+        return (0, float(layer_order.index(value)), "")
     if isinstance(value, (int, float)):
         return (0, float(value), "")
     return (1, 0.0, _key(value))

@@ -38,8 +38,8 @@ def show_metric(name: str, value: float | None) -> str:
     if value is None or value != value:
         return "–"
     if name in PERCENT:
-        return f"{value:.1%}"
-    return f"{value:.1f} dB" if name in DECIBEL else show_value(float(value))
+        return f"{value:.1%}".replace("-", "−")
+    return f"{value:.1f} dB".replace("-", "−") if name in DECIBEL else show_value(float(value))
 
 
 def show_duration(seconds: float) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ from ..images import atomic_write
 from .numbers import show_value
 
 
-def write_html(path: Path, template: str, **values: Any) -> Path:
+def write_html(path: Path, template: str, *, gallery: bool = False, **values: Any) -> Path:
     """Render a template into one file, whole or not at all. Every value is escaped: names from outside cannot put markup into it.
 
     The page's policy names the one script and the one style sheet by their hashes: even markup that got in would not run.
+    gallery: with the script and the style of a searchable grid.
     """
     environment = _environment()
-    text = environment.get_template(template).render(values | _assets())
+    text = environment.get_template(template).render(values | _assets(gallery))
     with atomic_write(path) as file:
         file.write(text.encode())
     return path
@@ -33,12 +35,27 @@ def _environment() -> Any:
     return environment
 
 
+def script_json(value: Any) -> Any:
+    """Data inside a script element of type application/json: nothing in it can end the element, and markup in it is text.
+
+    >>> print(script_json(["</script><!--", 1.5]))
+    ["\\u003c/script\\u003e\\u003c!--",1.5]
+    """
+    from markupsafe import Markup
+
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
 @cache
-def _assets() -> dict[str, Any]:
+def _assets(gallery: bool) -> dict[str, Any]:
     from markupsafe import Markup
 
     folder = Path(__file__).parent.parent / "templates"
-    style, script = ((folder / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    styles, scripts = ["page.css"], ["page.js"]
+    if gallery:
+        styles, scripts = [*styles, "gallery.css"], [*scripts, "query.js", "gallery.js"]
+    style, script = ("".join((folder / name).read_text(encoding="utf-8") for name in names) for names in (styles, scripts))
     policy = f"default-src 'none'; img-src 'self' data: file:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'"
     return {"style": Markup(style), "script": Markup(script), "policy": policy}
 

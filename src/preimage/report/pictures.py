@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,10 +35,14 @@ class Picture:
 
 
 class Album:
-    """Turns PNG files into pictures of one page. page: where the page will be; paths: all that may be asked for."""
+    """Turns PNG files into pictures of one page. page: where the page will be; paths: all that may be asked for.
 
-    def __init__(self, page: Path, paths: Iterable[Path], limit: int = INLINE_LIMIT) -> None:
+    link: from the page to the file of a thumbnail, where that is to be elsewhere than the file itself.
+    """
+
+    def __init__(self, page: Path, paths: Iterable[Path], limit: int = INLINE_LIMIT, link: Callable[[Path], str] | None = None) -> None:
         self._folder = page.absolute().parent
+        self._link = link or self._relative
         self._known: dict[Path, Picture] = {}
         files = {p.absolute() for p in paths}
         self.whole = sum(p.stat().st_size for p in files if p.is_file()) <= limit
@@ -55,8 +59,10 @@ class Album:
         width, height = image.size
         if self.whole:
             return Picture(_uri(path.read_bytes(), str(image.format).lower()), width, height)
-        link = quote(os.path.relpath(path, self._folder).replace(os.sep, "/"))
-        return Picture(_uri(_thumbnail(image), "webp"), width, height, link)
+        return Picture(_uri(_thumbnail(image), "webp"), width, height, self._link(path))
+
+    def _relative(self, path: Path) -> str:
+        return quote(os.path.relpath(path, self._folder).replace(os.sep, "/"))
 
 
 def open_picture(path: Path) -> PIL.Image.Image:

@@ -10,40 +10,92 @@ from typing import Any
 from urllib.parse import quote
 
 from ..errors import ImageError
-from .archive import Archive, Row, Summary
+from .archive import Archive, Row, Summary, inside
 from .boxes import Geometry, central_box
-from .grids import AXES, Grid
+from .catalogue import FIRST, Records, captions, columns, encode, identities
+from .grids import AXES, Grid, sample
 from .numbers import number_table, show_duration, show_metric, show_value
-from .page import write_html
+from .page import script_json, write_html
 from .pictures import INLINE_LIMIT, Album
+from .sheets import Folder
 from .traces import short_trace
 from .view import StoreView
 
 _SHOWN = 12  # values of a setting that are listed
-_FIRST = ("error", "activation", "psnr", "ssim", "naturalness", "consistent", "energy")  # metrics, in the order of the table
 _ROWS = 200  # rows of an experiment's own table that are printed; a longer one is in its table.csv
 
 
-def write_report(store: Archive, path: Path, *, title: str = "", lead: str = "", inline_limit: int = INLINE_LIMIT) -> Path:
+GALLERY_FROM = 400
+"""Pictures from which on a page shows samples of them and has them all in a gallery, whose thumbnails are in a folder beside it."""
+
+_SAMPLES = 240  # pictures on such a page above its gallery, shared by its experiments, but of each at least and at most:
+_EACH = (12, 96)
+_FAILURES = 500  # that such a page lists
+
+
+def write_report(
+    store: Archive,
+    path: Path,
+    *,
+    title: str = "",
+    lead: str = "",
+    inline_limit: int = INLINE_LIMIT,
+    gallery_from: int = GALLERY_FROM,
+    copy: bool = False,
+    progress: bool = False,
+) -> Path:
     """Write the page of a store as one HTML file, whole or not at all, and return its path.
 
     store: a `preimage.store.Store`. title, lead: heading and first paragraph, plain text. Pictures are inside the page while their
     PNGs have at most `inline_limit` bytes together; else it has thumbnails, and the files, wherever they are relative to the page,
-    are shown when one is enlarged. Raises InputError for a summary that cannot be read and ResultFolderError for a damaged result.
+    are shown when one is enlarged. From `gallery_from` pictures on it has a gallery of them all, with a search: its thumbnails are in a
+    folder, NAME_files beside NAME.html, and `copy` puts the whole pictures there too, so that the two can leave the store. progress: show
+    bars. Raises InputError for a summary that cannot be read and ResultFolderError for a damaged result or a folder that cannot be written.
     """
-    view = StoreView(store)
+    view = StoreView(store, progress)
+    if len(view.done) >= gallery_from:
+        return _write_large(view, path, title, lead, copy, progress)
     known = [*(view.rows[i].picture for i in view.done), *(p for p in view.originals if p is not None)]
     known += [p for s in view.summaries.values() for p in s.figures]
     return write_html(path, "report.html", **_Page(view, path, Album(path, known, inline_limit)).values(title, lead))
 
 
+def _write_large(view: StoreView, path: Path, title: str, lead: str, copy: bool, progress: bool) -> Path:
+    """The page with a gallery: its folder first, then the page, then what an earlier page left in the folder goes."""
+    from tqdm.auto import tqdm
+
+    folder, records = Folder(path), Records.of(view)
+    with tqdm(total=len(records.rows), desc="pictures", unit="picture", disable=not progress, dynamic_ncols=True) as bar:
+        pictures = records.pictures(folder, copy, bar.update)
+    words = captions(records.rows)
+    catalogue = {
+        "records": pictures,
+        "ids": identities([r.key for r in records.rows]),
+        "first": encode(words[0]),
+        "second": encode(words[1]),
+        "columns": [c.packed() for c in columns(records.rows, view.layers())],
+    }
+
+    def link(file: Path) -> str:
+        return folder.copy(file) if copy and inside(view.store.path, str(file)) else folder.link(file)
+
+    album = Album(path, (), limit=-1, link=link)
+    samples = min(max(_SAMPLES // max(len(view.experiments()), 1), _EACH[0]), _EACH[1])
+    page = _Page(view, path, album, samples=samples).values(title, lead)
+    data = {"catalogue": script_json(catalogue), "energies": script_json(records.energies()), "count": len(records.rows)}
+    written = write_html(path, "report.html", gallery=True, **page, **data)
+    folder.tidy()
+    return written
+
+
 @dataclass
 class _Page:
-    """The values that the template prints."""
+    """The values that the template prints. samples: of so many pictures of each experiment, as the rest is in the gallery."""
 
     view: StoreView
     path: Path
     album: Album
+    samples: int | None = None
     details: list[dict[str, Any]] = field(default_factory=list)
 
     def values(self, title: str, lead: str) -> dict[str, Any]:
@@ -58,8 +110,12 @@ class _Page:
             "fields": [f for name, known in view.geometries.items() if (f := self.fields(name, known))],
             "unknown_networks": view.unknown_networks,
             "settings": _settings(view.rows),
-            "table": self.table(),
-            "failures": [{"what": view.name(r), "reason": r.reason, "when": _when(r.created), "key": r.key} for r in view.failed],
+            "table": self.table() if self.samples is None else None,
+            "failures": [
+                {"what": view.name(r), "reason": r.reason, "when": _when(r.created), "key": r.key}
+                for r in (view.failed if self.samples is None else view.failed[:_FAILURES])
+            ],
+            "failed": len(view.failed),
             "details": {"records": self.details},
             "versions": {k: ", ".join(sorted(v)) for k, v in sorted(view.versions.items())},
             "whole": self.album.whole,
@@ -78,11 +134,15 @@ class _Page:
 
     def section(self, k: int, experiment: str) -> dict[str, Any]:
         view, found = self.view, self.view.summaries.get(experiment)
-        members = view.members(experiment)
+        members, grids = view.members(experiment), view.grids(experiment)
+        shown = grids if self.samples is None else sample(grids, self.samples)
+        drawn = [self.grid(g, members) for g in shown]
         values = {
             "id": f"experiment-{k}",
+            "name": experiment,
             "title": experiment,
-            "grids": [self.grid(g, members) for g in view.grids(experiment)],
+            "grids": drawn,
+            "shown": sum(len(g["gallery"]) + sum(len(cell) for _, row in g["rows"] for cell in row) for g in drawn),
             "energies": view.energies(experiment),
             "failed": sum(r.experiment == experiment for r in view.failed),
             "count": len(members),
@@ -164,7 +224,7 @@ class _Page:
         rows = self.view.rows
         keys = [k for k in ("network", "weights", "image", *AXES) if _varies(k, [r.config.get(k) for r in rows])]
         given = dict.fromkeys(m for r in rows for m in r.metrics if not m.startswith("energy."))  # the terms are in the enlarged view
-        metrics = sorted(given, key=lambda m: _FIRST.index(m) if m in _FIRST else len(_FIRST))
+        metrics = sorted(given, key=lambda m: FIRST.index(m) if m in FIRST else len(FIRST))
         lines = []
         for r in rows:
             cells = [_cell(r.experiment), *[_cell(r.config.get(k)) for k in keys]]

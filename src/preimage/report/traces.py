@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -58,3 +60,24 @@ def _steps(length: int, points: int = _POINTS) -> list[int]:
 
 def _short(value: float) -> float | None:
     return float(f"{value:.4g}") if value == value and abs(value) != float("inf") else None
+
+
+def pack_trace(trace: Mapping[str, Tensor], points: int = 40) -> tuple[list[int], list[str], float, float, str] | None:
+    """`short_trace` in some 200 bytes: iterations, terms, lowest and highest value, and one byte a value in base64.
+
+    A byte is the value's height between the two, 0–254, on a logarithmic scale where all are above 0: half a pixel of the drawing. 255 is
+    a value that is not finite. None where there is no trace.
+
+    >>> pack_trace({"total": torch.tensor([[100.0], [10.0], [1.0]])})
+    ([1, 2, 3], ['total'], 1.0, 100.0, '/n8A')
+    """
+    short = short_trace(trace, points)
+    values = [v for _, line in short.get("lines", []) for v in line]
+    finite = [v for v in values if v is not None]
+    if not finite:
+        return None
+    low, high = min(finite), max(finite)
+    scale = math.log10 if low > 0 else float
+    span = (scale(high) - scale(low)) or 1.0
+    heights = bytes(255 if v is None else round(254 * (scale(v) - scale(low)) / span) for v in values)
+    return short["steps"], [name for name, _ in short["lines"]], low, high, base64.b64encode(heights).decode()

@@ -20,9 +20,11 @@ _POOLED = ("layer", "representation", "unit", "restart", "seed")  # what does no
 
 
 class StoreView:
-    """A store's records, read once."""
+    """A store's records, read once. progress: show a bar while the energies are read."""
 
-    def __init__(self, store: Archive) -> None:
+    def __init__(self, store: Archive, progress: bool = False) -> None:
+        from tqdm.auto import tqdm
+
         self.store = store
         self.rows: list[Row] = list(store.records())
         self.done = [i for i, r in enumerate(self.rows) if r.status == "done"]
@@ -31,10 +33,9 @@ class StoreView:
         self.geometries, self.unknown_networks = _geometries(self.rows)
         self.traces: dict[int, Mapping[str, Tensor]] = {}
         self.versions: dict[str, set[str]] = {}
-        for i in self.done:
-            result = store.result(self.rows[i].key)
-            self.traces[i] = result.trace
-            for name, version in result.config.get("versions", {}).items():
+        for i in tqdm(self.done, desc="energies", unit="result", disable=not progress, dynamic_ncols=True):
+            self.traces[i], config = store.trace(self.rows[i].key)
+            for name, version in config.get("versions", {}).items():
                 self.versions.setdefault(str(name), set()).add(str(version))
         self.summaries = summaries(store.path)
 
@@ -98,6 +99,10 @@ class StoreView:
                 shown = show_metric(name, row.metrics[name])
                 return shown if name == "error" else f"{name} {shown}"
         return ""
+
+    def layers(self) -> list[str]:
+        """Of all results, in the order in which the networks run them."""
+        return self._layer_order([r.config for r in self.rows])
 
     def _layer_order(self, configs: Sequence[Mapping[str, Any]]) -> list[str]:
         """As the networks run them; where a network is not known, as they come in the store."""

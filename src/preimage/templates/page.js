@@ -52,7 +52,7 @@
 })();
 
 // Sortable tables, and a filter over the words of a row.
-for (const table of document.querySelectorAll("table.sortable")) {
+for (const table of document.querySelectorAll("table.sortable[id]")) {
   const body = table.tBodies[0];
   const original = [...body.rows];
   const heads = [...table.tHead.rows[0].querySelectorAll("th")];
@@ -82,62 +82,94 @@ for (const table of document.querySelectorAll("table.sortable")) {
   });
 }
 
-// The enlarged view: a modal dialog, which keeps the focus inside and gives it back.
-(() => {
-  const viewer = document.getElementById("viewer");
+// The enlarged view: a modal dialog, which keeps the focus inside and gives it back. It shows a row of pictures: their number, item(k) with
+// the title, the figures (pictures by the side of each other), the facts and traces of each, and what to do as one comes and at the end.
+const viewer = (() => {
+  const dialog = document.getElementById("viewer");
   const element = (name) => document.getElementById(`viewer-${name}`);
-  const data = document.getElementById("details");
-  const records = data ? JSON.parse(data.textContent).records : [];
-  const buttons = [...document.querySelectorAll("button.picture")];
+  let row = { length: 0 };
   let at = 0;
 
   const show = (index) => {
-    at = (index + buttons.length) % buttons.length;
-    const button = buttons[at];
-    const image = button.querySelector("img");
-    const record = records[Number(button.dataset.index ?? -1)];
-    element("title").textContent = record ? record.title : image.alt;
-    element("place").textContent = `${at + 1} of ${buttons.length}`;
-    fill(element("picture").querySelector("img"), image, button.dataset.full);
-    element("picture").querySelector("figcaption").textContent = record ? "pre-image" : "";
-    const original = record && record.original ? document.getElementById(record.original) : null;
-    element("original").hidden = !original;
-    if (original) fill(element("original").querySelector("img"), original, original.parentElement.dataset.full);
-    element("file").hidden = !button.dataset.full;
-    if (button.dataset.full) element("file").href = button.dataset.full;
-    element("facts").replaceChildren(...(record ? record.facts : []).flatMap(([name, value]) => [text("dt", name), text("dd", value)]));
-    element("trace").replaceChildren(...(record && record.trace.steps ? drawTrace(record.trace) : []));
+    at = (index + row.length) % row.length;
+    const item = row.item(at);
+    element("title").textContent = item.title;
+    element("place").textContent = `${(at + 1).toLocaleString("en")} of ${row.length.toLocaleString("en")}`;
+    for (const name of ["original", "picture", "other"]) fill(element(name), item[name]);
+    element("file").hidden = !item.picture?.full;
+    if (item.picture?.full) element("file").href = item.picture.full;
+    element("link").hidden = !item.link;
+    if (item.link) element("link").href = item.link;
+    element("facts").replaceChildren(...item.facts.flatMap(([name, value]) => [text("dt", name), text("dd", value)]));
+    element("trace").replaceChildren(...item.traces.flatMap((t) => (t && t.steps ? drawTrace(t) : [])));
+    row.came?.(at);
   };
 
-  const fill = (target, image, full) => {
-    target.alt = image.alt;
-    target.onerror = () => { target.onerror = null; target.src = image.src; };
-    target.src = full || image.src;
+  const fill = (figure, picture) => {
+    figure.hidden = !picture;
+    if (!picture) return;
+    const [image, caption] = [figure.querySelector("img"), figure.querySelector("figcaption")];
+    image.alt = picture.alt;
+    caption.textContent = picture.caption;
+    image.hidden = !(picture.full || picture.src);
+    image.onerror = () => {
+      image.onerror = null;
+      if (picture.src) image.src = picture.src;
+      else { image.hidden = true; caption.textContent = "The file of this picture is not where it was when the page was made."; }
+    };
+    if (!image.hidden) image.src = picture.full || picture.src;
   };
 
-  const open = (index) => {
-    show(index);
-    if (!viewer.open) viewer.showModal();
-    element("title").focus();
-  };
-
-  buttons.forEach((button, index) => button.addEventListener("click", () => open(index)));
   element("previous").addEventListener("click", () => show(at - 1));
   element("next").addEventListener("click", () => show(at + 1));
-  element("close").addEventListener("click", () => viewer.close());
-  viewer.addEventListener("click", (event) => { if (event.target === viewer) viewer.close(); });
-  viewer.addEventListener("close", () => buttons[at].focus());
-  viewer.addEventListener("keydown", (event) => {
+  element("close").addEventListener("click", () => dialog.close());
+  dialog.addEventListener("click", (event) => { if (event.target === dialog) dialog.close(); });
+  dialog.addEventListener("close", () => row.left(at));
+  dialog.addEventListener("keydown", (event) => {
     const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (step) { event.preventDefault(); show(at + step); }
     if (event.key === "Home") { event.preventDefault(); show(0); }
-    if (event.key === "End") { event.preventDefault(); show(buttons.length - 1); }
+    if (event.key === "End") { event.preventDefault(); show(row.length - 1); }
   });
+
+  // The pictures that stand on the page itself.
+  const data = document.getElementById("details");
+  const records = data ? JSON.parse(data.textContent).records : [];
+  const buttons = [...document.querySelectorAll("button.picture")];
+  const printed = {
+    length: buttons.length,
+    item: (k) => {
+      const image = buttons[k].querySelector("img");
+      const record = records[Number(buttons[k].dataset.index ?? -1)];
+      const original = record && record.original ? document.getElementById(record.original) : null;
+      return {
+        title: record ? record.title : image.alt,
+        picture: { src: image.src, full: buttons[k].dataset.full, alt: image.alt, caption: record ? "pre-image" : "" },
+        original: original && { src: original.src, full: original.parentElement.dataset.full, alt: original.alt, caption: "original" },
+        facts: record ? record.facts : [],
+        traces: record ? [record.trace] : [],
+      };
+    },
+    left: (k) => buttons[k].focus(),
+  };
+  const open = (pictures, index) => {
+    row = pictures;
+    show(index);
+    if (!dialog.open) dialog.showModal();
+    element("title").focus();
+  };
+  buttons.forEach((button, index) => button.addEventListener("click", () => open(printed, index)));
+  return { open, close: () => dialog.close(), get shown() { return dialog.open; } };
 
   function text(name, value) {
     const made = document.createElement(name);
     made.textContent = value;
     return made;
+  }
+
+  function round(value) {
+    const far = value !== 0 && (Math.abs(value) < 1e-3 || Math.abs(value) >= 1e5);
+    return far ? value.toExponential(0) : String(Number(value.toPrecision(2)));
   }
 
   // Energy and its terms by iteration, logarithmic where all of it is above 0.
@@ -154,9 +186,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
     const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": "energy by iteration" });
     for (const value of [Math.min(...values), Math.max(...values)]) {
       svg.append(make("line", { x1: left, x2: width - 8, y1: y(value), y2: y(value) }));
-      svg.append(make("text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" }, Number(value.toPrecision(2)).toString()));
+      svg.append(make("text", { x: left - 5, y: y(value) + 4, "text-anchor": "end" }, round(value)));
     }
     for (const step of [1, last]) svg.append(make("text", { x: x(step), y: height - 6, "text-anchor": "middle" }, String(step)));
+    if (trace.title) svg.setAttribute("aria-label", `energy by iteration: ${trace.title}`);
     const legend = document.createElement("div");
     legend.className = "legend";
     trace.lines.forEach(([name, line], k) => {
@@ -174,6 +207,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
     });
     const figure = document.createElement("figure");
     figure.className = "chart mini";
+    if (trace.title) figure.append(Object.assign(text("div", trace.title), { className: "chart-title" }));
     const plot = document.createElement("div");
     plot.className = "plot";
     plot.append(svg);
