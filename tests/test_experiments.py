@@ -178,6 +178,16 @@ def test_repeated_seeds_repeat_every_fourth_restart(study):
     assert [j.key for j in Spread(C=(1.0,), restarts=6).jobs(study)] == [*keys[:4], *keys[:2]]
 
 
+def test_the_control_is_the_loss_alone_in_pixels_and_its_roughness_a_curve_beside_the_others(folder, store):
+    records = store.records(experiment="no-regularizer", layer="fire2")
+    assert records and {(r.config["solver"], r.config["regularized"], r.config["jitter"]) for r in records} == {("paper", False, 1)}
+    summary = json.loads((folder / "summary" / "roughness" / "summary.json").read_text())
+    assert [c["label"] for c in summary["curves"]] == ["C=1", "C=100", "no regularizers"]
+    control = summary["curves"][-1]
+    expected = statistics.fmean(r.metrics["roughness"] for r in records)
+    assert control["y"][control["x_names"].index("fire2")] == pytest.approx(expected)
+
+
 def test_stretched_png_takes_the_numbers_of_the_stretched_picture(folder, store):
     command("paper", "naturalness", "--smoke", "--iterations", 2, "-q", "-o", folder, "--quirk", "stretched-png")
     summary = json.loads((folder / "summary" / "naturalness" / "summary.json").read_text())

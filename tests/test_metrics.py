@@ -141,6 +141,20 @@ def test_a_ramp_has_its_one_direction_and_turns_with_the_image():
     assert metrics.naturalness(torch.full((1, 3, 8, 8), 7.0), ramp).item() == 0.0
 
 
+def test_roughness_is_the_ratio_of_total_variations_on_a_screen_and_grows_with_noise(photo):
+    rng = np.random.default_rng(0)
+    x, y = (torch.from_numpy(rng.uniform(-40, 300, (1, 2, 7, 9))) for _ in range(2))
+
+    def variation(image):
+        z = image[0].clamp(0, 255).numpy()
+        return sum(np.hypot(c[u + 1, v] - c[u, v], c[u, v + 1] - c[u, v]) for c in z for u in range(6) for v in range(8))
+
+    assert metrics.roughness(x, y).item() == pytest.approx(variation(x) / variation(y), rel=1e-6)
+    little, much = metrics.roughness(noisy(photo, 5), photo), metrics.roughness(noisy(photo, 40), photo)
+    assert bool((little > 1).all()) and bool((much > little).all())
+    torch.testing.assert_close(metrics.roughness(photo / 2, photo), torch.full((3,), 0.5))
+
+
 @settings(deadline=None, max_examples=25)
 @given(st.floats(0.1, 10), st.floats(-100, 100))
 def test_naturalness_sees_neither_contrast_nor_brightness(gain, offset):

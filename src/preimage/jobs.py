@@ -164,8 +164,8 @@ def _outcome(part: Result, numbers: dict[str, float], seconds: float) -> Outcome
 def measure(result: Result, x0: Tensor | None, phi: Representation) -> dict[str, float]:
     """The numbers of one image, on the float image. x0: its photograph, canonical (1, C, H, W), or None.
 
-    error, activation, energy and energy.TERM at the image; evaluations; ok (0 or 1); and beside a photograph psnr, ssim, naturalness
-    and, where the network has classes, consistent: 1 if its most likely class is the photograph's.
+    error, activation, energy and energy.TERM at the image; evaluations; ok (0 or 1); and beside a photograph psnr, ssim,
+    naturalness, roughness and, where the network has classes, consistent: 1 if its most likely class is the photograph's.
     """
     found = {"evaluations": float(result.evaluations), "ok": float(result.status[0] == "ok")}
     found |= {"energy" if k == "total" else f"energy.{k}": v.item() for k, v in result.energy.items()}
@@ -177,6 +177,7 @@ def measure(result: Result, x0: Tensor | None, phi: Representation) -> dict[str,
     if min(original.shape[2:]) >= 11 and original.shape[1] in (1, 3):  # what these are defined for
         found["ssim"] = metrics.ssim(result.images, original).item()
         found["naturalness"] = metrics.naturalness(result.images, original).item()
+        found["roughness"] = metrics.roughness(result.images, original).item()
     network: Network | None = getattr(phi, "network", None)
     if network is not None and network.classes:
         found["consistent"] = float(metrics.top1_agreement(network, result.images, original))

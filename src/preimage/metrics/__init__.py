@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from .features import normalised_error, top1_agreement
 from .perceptual import LPIPS
-from .pictures import gradient_histogram, ms_ssim, naturalness, psnr, ssim, through_png
+from .pictures import gradient_histogram, ms_ssim, naturalness, psnr, roughness, ssim, through_png
 from .sets import Interval, interval, pairwise_distance, reidentified, rms, spread
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "psnr",
     "reidentified",
     "rms",
+    "roughness",
     "spread",
     "ssim",
     "through_png",

@@ -106,6 +106,26 @@ def gradient_histogram(images: Tensor) -> Tensor:
     return histogram / histogram.sum(dim=1, keepdim=True).clamp(min=1e-12)
 
 
+def roughness(images: Tensor, originals: Tensor) -> Tensor:
+    """Total variation of an image over that of its original: the ratio of the mean steps from pixel to pixel, (B,), 1 for the same.
+
+    images, originals: (B, C, H, W) levels 0–255, clipped to that range as a screen would, of equal or different sizes; a step is
+    √(Δv² + Δh²) to the next pixel below and to the right, in each channel, as in R_TV with β = 1. What is rougher than a photograph
+    has a value above 1, what is smoother one below. An original that is flat gives infinity.
+
+    >>> x = torch.rand(2, 3, 16, 16) * 255
+    >>> roughness(x, x), roughness(x / 2, x)
+    (tensor([1., 1.]), tensor([0.5000, 0.5000]))
+    """
+    strength, reference = (_mean_step(i.double().clamp(0, 255)) for i in (images, originals))
+    return (strength / reference).float()
+
+
+def _mean_step(x: Tensor) -> Tensor:
+    here = x[..., :-1, :-1]
+    return torch.hypot(x[..., 1:, :-1] - here, x[..., :-1, 1:] - here).mean(dim=(1, 2, 3))
+
+
 def _screen(images: Tensor, reference: Tensor, least: int, name: str) -> tuple[Tensor, Tensor]:
     """Both as a screen shows them, in float64: the variances are small differences of large squares."""
     if images.shape != reference.shape or images.ndim != 4:

@@ -17,7 +17,7 @@ from .traces import pack_trace
 from .view import StoreView
 
 SETTINGS = ("experiment", "task", "network", "weights", "image", "name", *AXES, "iterations")
-FIRST = ("error", "activation", "psnr", "ssim", "naturalness", "consistent", "energy")
+FIRST = ("error", "activation", "psnr", "ssim", "naturalness", "roughness", "consistent", "energy")
 """Metrics, in the order of a table; others come after these."""
 
 _NAMES = ("name", "image", "template", "representation")  # what a result is called, the most telling first
