@@ -85,8 +85,9 @@ def measure(chromium: Any, page: Path, rounds: int, query: str) -> dict[str, Any
         browser = chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1400, "height": 900})
         tab.goto(page.absolute().as_uri(), wait_until="load")
+        tab.wait_for_function("() => performance.getEntriesByName('first-contentful-paint').length")  # it may come after the load
         navigation = tab.evaluate("performance.getEntriesByType('navigation')[0].toJSON()")
-        paint = tab.evaluate("performance.getEntriesByType('paint').find((p) => p.name === 'first-contentful-paint')?.startTime")
+        paint = tab.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
         opened.append({"first paint": paint, "scripts done": navigation["domContentLoadedEventEnd"], "load": navigation["loadEventEnd"]})
         found = {"opened": opened, **(_used(tab, query) if len(opened) == rounds else {})}
         browser.close()
