@@ -123,7 +123,8 @@ def plot(cases: dict[str, list[dict[str, Any]]], path: Path) -> None:
             loop = rounds[0]["plain"]
             axes.plot([loop["seconds"]], [loop["energy"] / paper["energy"]], "^", label="the paper's loop, plain PyTorch")
         axes.axhline(1.0, color="black", linewidth=0.6)
-        axes.set(title=case, xlabel="seconds", ylabel="energy / paper's at its end", xscale="log")
+        axes.set(title=case, xlabel="seconds", ylabel="energy / paper's at its end")
+        axes.set_xlim(left=0.0)
         axes.legend(frameon=False, fontsize="small")
     save(drawing, path)
 
