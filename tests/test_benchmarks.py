@@ -57,13 +57,16 @@ def test_a_study_sets_each_solver_against_the_papers_end(monkeypatch: pytest.Mon
 
 
 def test_an_evaluation_takes_at_least_about_the_bare_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    phi = preimage.HOG(cell=4, bilinear=True)
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3, padding=1))
+    phi = preimage.Layer(net, "2", space=preimage.PixelSpace(64))
     monkeypatch.setattr(overhead, "representation", lambda case: phi)
     monkeypatch.setattr(overhead, "photographs", lambda: [""])
-    monkeypatch.setattr(overhead, "encoded", lambda phi, paths: 60 * torch.randn(1, 1, 16, 16, generator=torch.Generator().manual_seed(0)))
-    found = overhead.measure("hogb", 2)
-    assert set(found) == {"evaluation", "paper", "fourier-adam", "fast"}
+    monkeypatch.setattr(overhead, "encoded", lambda phi, paths: 60 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
+    found = overhead.measure("fire2", 2)
+    assert set(found) == {"evaluation", "paper", "fourier-adam", "fast", "float32", "bfloat16"}
     assert found["evaluation"][1] > 0.3
+    assert all(found[name][1] > 0 for name in overhead.TYPES)
 
 
 @pytest.mark.parametrize("program", [convergence, overhead, throughput, memory, wall])

@@ -152,7 +152,8 @@ def test_flat_and_broken_images_do_not_crash(words: Vocabulary, mixture: Vocabul
 @pytest.mark.parametrize(("name", "reached"), [("bow", 0.1), ("vlad", 0.3), ("fisher", 0.55)])
 def test_each_inverts_by_the_same_call(words: Vocabulary, mixture: Vocabulary, cat_levels: np.ndarray, name: str, reached: float) -> None:
     phi = {"bow": BagOfWords(words), "vlad": VLAD(words, (2,)), "fisher": FisherVector(mixture)}[name]
-    result = preimage.invert(phi, cat_levels, iterations=80, progress=False)
+    # the path from noise is chaotic: at 160 iterations the Fisher vector's error is 0.36 to 0.50 over six seeds, at 80 it is 0.51 to 0.62
+    result = preimage.invert(phi, cat_levels, iterations=160, progress=False)
     assert result.status == ["ok"]
     assert result.images.shape == (1, 1, 64, 64)
     assert result.error is not None
