@@ -286,13 +286,26 @@ def test_too_few_jobs_to_compute_side_by_side_are_refused() -> None:
         scaling.throughput([(0, 1), (0.99, 2), (2, 3)], 2)
 
 
-def test_scaling_is_the_ratio_within_a_round_and_alternates() -> None:
+def test_scaling_is_the_ratio_within_a_round_and_alternates(monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = iter([10.0, 19.0, 22.0, 11.0])  # 1, 2 workers; then in the opposite order
+
+    def measured(backend: str, workers: int, jobs: int, iterations: int) -> dict[str, float]:
+        assert (backend, jobs, iterations) == ("local", 3, 1)
+        return {"a minute": next(speeds), "seconds": 1.0, "keeping": 0.01 * workers}
+
+    monkeypatch.setattr(scaling, "measure", measured)
     lines: list[str] = []
-    found = scaling.scaling(["local"], 1, 60.0, 3, 1, lines.append)["local"]
-    (one,), (two,) = found["rounds"]["1"], found["rounds"]["2"]
-    assert found["ratio"][1] == two / one and [line.split(":")[1] for line in lines] == [" local, 1 workers", " local, 2 workers"]
-    assert 0 < found["seconds to keep one"]["1"] < 1
-    assert scaling.table({"local": found}).splitlines()[-1].startswith(f"| local | {one:.1f} [{one:.1f}, {one:.1f}] | {two:.1f}")
+    found = scaling.scaling(["local"], 2, 60.0, 3, 1, lines.append)["local"]
+    assert found["rounds"] == {"1": [10.0, 11.0], "2": [19.0, 22.0]} and found["ratio"][1] == pytest.approx(1.95)
+    assert [line.split(":")[1] for line in lines] == [f" local, {n} workers" for n in (1, 2, 2, 1)]
+    assert found["seconds to keep one"] == {"1": 0.01, "2": 0.02}
+    assert scaling.table({"local": found}).splitlines()[-1].startswith("| local | 10.5 [10.2, 10.8] | 20.5 [19.8, 21.2] | 1.95")
+
+
+@pytest.mark.slow
+def test_scaling_measures_real_processes() -> None:
+    found = scaling.measure("local", 1, 6, 5)
+    assert found["a minute"] > 0 and 0 < found["keeping"] < 1 and found["seconds"] > 0
 
 
 @settings(max_examples=25, deadline=None)
