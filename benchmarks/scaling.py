@@ -38,21 +38,23 @@ class Watched:
     """A backend that notes when each job was computed, as the driver sees it, and what the driver does for each batch.
 
     spans: when jobs began and ended. keeping: seconds until a batch was kept. processor: what this thread had computed, in seconds, when
-    a batch came and when it was kept.
+    a batch came and when it was kept. failed: the reasons of the jobs without a result, as of a dead unit.
     """
 
     backend: Backend
     spans: list[Span] = field(default_factory=list)
     keeping: list[float] = field(default_factory=list)
     processor: list[Span] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
     def __call__(self, batches: Iterable[Batch], workers: int, threads: int) -> Iterator[tuple[Batch, list[Outcome]]]:
         for batch, outcomes in self.backend(batches, workers, threads):
             now, computed = time.perf_counter(), time.thread_time()
             for outcome in outcomes:
                 if outcome.result is None:
-                    raise SystemExit(f"A job failed: {outcome.reason}")
-                self.spans.append((now - outcome.seconds, now))
+                    self.failed.append(outcome.reason)
+                else:
+                    self.spans.append((now - outcome.seconds, now))
             yield batch, outcomes
             self.keeping.append(time.perf_counter() - now)
             self.processor.append((computed, time.thread_time()))
@@ -94,6 +96,8 @@ def measure(backend: str, workers: int, jobs: int, iterations: int) -> dict[str,
         store = Store.open(folder)
         watched = Watched(known_backends()[backend])
         run(_jobs(store, jobs, iterations), store, backend=watched, workers=workers, progress=False)
+    if watched.failed:
+        raise SystemExit(f"A job failed: {watched.failed[0]}")
     seconds = [end - begin for begin, end in watched.spans]
     return {
         "a minute": 60 * throughput(watched.spans, workers),

@@ -307,7 +307,7 @@ def test_the_command_writes_the_page_and_says_where(store, tmp_path):
     assert (tmp_path / "p.html").is_file() and (tmp_path / "p.html").as_uri() in done.output
     assert {p.suffix for p in (tmp_path / "f").iterdir()} == {".png", ".svg", ".pdf"}
     absent = CliRunner().invoke(app, ["report", str(tmp_path / "f")])
-    assert absent.exit_code == 1 and "is no store of results" in absent.output
+    assert absent.exit_code == 1 and "is no store of results. `preimage paper` and `preimage atlas` make them." in absent.output
 
 
 def test_only_what_is_finite_is_drawn():

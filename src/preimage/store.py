@@ -85,7 +85,10 @@ class Store:
         try:
             if not (folder / MARK).is_file():
                 if not create or (folder.exists() and not folder.is_dir()) or _foreign(folder):
-                    raise ResultFolderError(f"{str(folder)!r} is no store of results. Name one, or a new or empty folder to make one.")
+                    wanted = (
+                        "Name one, or a new or empty folder to make one." if create else "`preimage paper` and `preimage atlas` make them."
+                    )
+                    raise ResultFolderError(f"{str(folder)!r} is no store of results. {wanted}")
                 for part in _PARTS:
                     (folder / part).mkdir(parents=True, exist_ok=True)
                 _write_json(folder / MARK, {"preimage store": _VERSION})
