@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -79,3 +81,41 @@ def digit() -> np.ndarray:
     for r in range(8, 25):
         out[r, 21 - (r - 8) // 2 : 24 - (r - 8) // 2] = 255
     return out
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real Chromium; tests that ask for it are left out where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="the pages are tested with playwright: pip install playwright")
+    chromium = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
+    if chromium is None:
+        pytest.skip("there is no Chromium on the PATH: apt-get install chromium")
+    root = getattr(os, "geteuid", lambda: 1)() == 0  # Chromium's sandbox does not run as root
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"] if root else [])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """A function that opens a page; at the end nothing may have been said in the console or asked of the network."""
+    contexts, heard, asked = [], [], []
+
+    def go(path, hash="", width=1400, scheme="light"):
+        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        contexts.append(context)
+        tab = context.new_page()
+        tab.on("console", lambda message: heard.append(message.text))
+        tab.on("pageerror", lambda error: heard.append(str(error)))
+        tab.on("dialog", lambda dialog: (heard.append(dialog.message), dialog.dismiss()))
+        tab.on("requestfailed", lambda request: heard.append(request.url))
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(path.as_uri() + hash)
+        return tab
+
+    yield go
+    for context in contexts:
+        context.close()
+    assert heard == []
+    assert asked and all(url.startswith(("file://", "data:")) for url in asked)

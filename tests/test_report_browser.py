@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -13,19 +11,6 @@ from preimage.report import write_report
 
 from .report_store import build_store
 from .test_report import BREAKOUT, HOSTILE
-
-sync_api = pytest.importorskip("playwright.sync_api", reason="the pages are tested with playwright: pip install playwright")
-CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    root = getattr(os, "geteuid", lambda: 1)() == 0  # Chromium's sandbox does not run as root
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if root else [])
-        yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
@@ -37,29 +22,6 @@ def store(tmp_path_factory):
 def path(request, store):
     limit = 2**30 if request.param == "inline" else 0
     return write_report(store, store.path / f"{request.param}.html", inline_limit=limit)
-
-
-@pytest.fixture
-def visit(browser):
-    """A function that opens a page; at the end nothing may have been said in the console or asked of the network."""
-    open_contexts, heard, asked = [], [], []
-
-    def go(path, width=1400, scheme="light"):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        open_contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: heard.append(message.text))
-        page.on("pageerror", lambda error: heard.append(str(error)))
-        page.on("dialog", lambda dialog: (heard.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
-        return page
-
-    yield go
-    for context in open_contexts:
-        context.close()
-    assert heard == []
-    assert asked and all(url.startswith(("file://", "data:")) for url in asked)
 
 
 def focused(page):

@@ -7,7 +7,6 @@ import functools
 import http.server
 import io
 import json
-import os
 import re
 import shutil
 import threading
@@ -35,7 +34,6 @@ from preimage.store import Store
 from .report_store import _result
 from .test_report import BREAKOUT, HOSTILE, Page
 
-CHROMIUM = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
 COUNT = 300
 NAMES = [HOSTILE + BREAKOUT, "tree frog", *(f"thing {k}" for k in range(998))]
 
@@ -312,43 +310,6 @@ def test_the_command_compares_and_copies(tmp_path):
 
 
 # In a real Chromium.
-sync_api = pytest.importorskip("playwright.sync_api", reason="the pages are tested with playwright: pip install playwright")
-chromium = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on the PATH: apt-get install chromium")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    root = getattr(os, "geteuid", lambda: 1)() == 0  # Chromium's sandbox does not run as root
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"] if root else [])
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """A function that opens a page; at the end nothing may have been said in the console or asked of the network."""
-    contexts, heard, asked = [], [], []
-
-    def go(path, hash="", width=1400, scheme="light"):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.on("console", lambda message: heard.append(message.text))
-        tab.on("pageerror", lambda error: heard.append(str(error)))
-        tab.on("dialog", lambda dialog: (heard.append(dialog.message), dialog.dismiss()))
-        tab.on("requestfailed", lambda request: heard.append(request.url))
-        tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(path.as_uri() + hash)
-        return tab
-
-    yield go
-    for context in contexts:
-        context.close()
-    assert heard == []
-    assert asked and all(url.startswith(("file://", "data:")) for url in asked)
-
-
 def status(tab):
     return tab.locator("#gallery-status").inner_text()
 
@@ -357,7 +318,6 @@ def cells(tab):
     return tab.locator("#gallery-grid .cell")
 
 
-@chromium
 def test_the_search_finds_a_class_by_its_name(visit, page):
     tab = visit(page)
     tab.locator("#jump").press_sequentially("tree frog")
@@ -383,7 +343,6 @@ QUERIES = [
 ]
 
 
-@chromium
 @pytest.mark.parametrize("text,fits", QUERIES)
 def test_a_search_finds_what_a_plain_filter_finds(visit, store, page, text, fits):
     rows = [r.config | r.metrics for r in store.records(status="done")]
@@ -394,7 +353,6 @@ def test_a_search_finds_what_a_plain_filter_finds(visit, store, page, text, fits
     assert tab.locator("#gallery-problem").inner_text() == ""
 
 
-@chromium
 @pytest.mark.parametrize(
     "text,said", [("lair:fire2", "nothing named “lair”"), ("error<x", "“x” is none"), ("layer<3", "has words, not numbers")]
 )
@@ -405,7 +363,6 @@ def test_a_search_that_makes_no_sense_says_so_and_finds_nothing(visit, page, tex
     assert tab.locator("#gallery-none").is_visible()
 
 
-@chromium
 def test_a_link_restores_query_order_and_view(visit, page):
     tab = visit(page, "#results")
     tab.locator("#gallery-query").fill("layer:pool10")
@@ -422,7 +379,6 @@ def test_a_link_restores_query_order_and_view(visit, page):
     assert again.locator("#gallery-query").input_value() == "layer:pool10"
 
 
-@chromium
 def test_a_link_to_one_result_enlarges_it_and_one_to_none_says_so(visit, store, page):
     row = next(r for r in store.records(status="done") if r.config.get("name", "").startswith("tree frog"))
     tab = visit(page, f"#show={row.key[:8]}")
@@ -439,7 +395,6 @@ def test_a_link_to_one_result_enlarges_it_and_one_to_none_says_so(visit, store, 
     assert "no result “00000000”" in visit(page, "#show=00000000").locator("#gallery-problem").inner_text()
 
 
-@chromium
 def test_only_what_is_in_view_is_in_the_document(visit, page):
     tab = visit(page, "#results", width=700)
     seen, most = set(), 0
@@ -457,7 +412,6 @@ def test_only_what_is_in_view_is_in_the_document(visit, page):
     assert tab.locator("#gallery-rows table").get_attribute("aria-rowcount") == str(COUNT + 1)
 
 
-@chromium
 def test_a_thumbnail_shows_its_own_picture(visit, store, page):
     """The mean colours of a cell on the screen against those of its file."""
     tab = visit(page, "#sort=-error")
@@ -470,7 +424,6 @@ def test_a_thumbnail_shows_its_own_picture(visit, store, page):
         assert max(abs(x - y) for x, y in zip(a, b, strict=True)) < 12, place
 
 
-@chromium
 def test_the_gallery_works_by_keyboard_alone(visit, page):
     tab = visit(page)
     tab.keyboard.press("/")
@@ -499,7 +452,6 @@ def test_the_gallery_works_by_keyboard_alone(visit, page):
     assert tab.locator("#gallery-grid [tabindex='0']").count() == 1  # one stop in the order of tabs
 
 
-@chromium
 def test_a_hostile_name_is_text_wherever_it_is_shown(visit, page):
     tab = visit(page, "#q=alert(1)")
     assert HOSTILE in cells(tab).first.locator(".one").inner_text()
@@ -511,7 +463,6 @@ def test_a_hostile_name_is_text_wherever_it_is_shown(visit, page):
     assert tab.locator("img[src='x']").count() == 0 and tab.locator("#gallery-grid script").count() == 0
 
 
-@chromium
 @pytest.mark.parametrize("width", [360, 820, 1400])
 def test_the_gallery_never_scrolls_sideways(visit, page, compared, width):
     for path in (page, compared):
@@ -521,7 +472,6 @@ def test_the_gallery_never_scrolls_sideways(visit, page, compared, width):
         assert tab.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@chromium
 def test_the_lists_beside_the_search_write_the_query(visit, page):
     tab = visit(page, "#results")
     tab.locator("[data-facet=layer]").select_option("fire3")
@@ -532,7 +482,6 @@ def test_the_lists_beside_the_search_write_the_query(visit, page):
     assert tab.locator("#gallery-query").input_value() == "unit:3"
 
 
-@chromium
 def test_an_experiments_sample_leads_to_all_of_it_in_the_gallery(visit, page):
     tab = visit(page)
     tab.locator("section.part a[href^='#q=']").first.click()
@@ -540,7 +489,6 @@ def test_an_experiments_sample_leads_to_all_of_it_in_the_gallery(visit, page):
     assert tab.locator("#gallery-query").is_visible()
 
 
-@chromium
 def test_a_comparison_shows_pairs_side_by_side_and_sorts_by_the_change(visit, compared):
     tab = visit(compared, "#q=in%3Aboth&sort=error.B")
     assert status(tab) == "36 of 40"
@@ -561,7 +509,6 @@ def test_a_comparison_shows_pairs_side_by_side_and_sorts_by_the_change(visit, co
     assert status(tab) == "4 of 40" and cells(tab).first.locator(".lost").inner_text() == "no partner"
 
 
-@chromium
 def test_paper_has_no_more_than_the_first_of_many(visit, tmp_path):
     store = build(tmp_path / "store", 510, NAMES, size=16)
     tab = visit(write_report(store, tmp_path / "page.html"))
@@ -573,7 +520,6 @@ def test_paper_has_no_more_than_the_first_of_many(visit, tmp_path):
     assert cells(tab).count() < 200 and not tab.locator("#gallery-printed").is_visible()
 
 
-@chromium
 def test_it_all_has_names_for_a_screen_reader(visit, page, compared):
     for path in (page, compared):
         tab = visit(path, "#results")
@@ -585,7 +531,6 @@ def test_it_all_has_names_for_a_screen_reader(visit, page, compared):
         assert len(ids) == len(set(ids))
 
 
-@chromium
 def test_a_page_with_copied_pictures_works_from_a_web_host(browser, tmp_path):
     store = build(tmp_path / "store", 40, NAMES, size=24)
     (tmp_path / "site").mkdir()
@@ -606,7 +551,6 @@ def test_a_page_with_copied_pictures_works_from_a_web_host(browser, tmp_path):
     assert sum(name.endswith(".webp") for name, _ in answers) >= 1 and sum(name.endswith(".png") for name, _ in answers) == 1
 
 
-@chromium
 def test_the_benchmark_measures_what_it_says(browser, page):
     found = measure(browser.browser_type, page, 1, "tree frog")
     assert found["status"] == "1 of 300" and len(found["frames"]) == 240 and len(found["found"]) == len("tree frog")
