@@ -243,7 +243,7 @@ def _alive(group: int) -> bool:
 
 @pytest.mark.slow
 def test_ctrl_c_on_the_command_line_ends_the_workers_too(tmp_path):
-    command = [sys.executable, "-m", "preimage", "paper", "inversion", "--layers", "conv1,pool1", "--iterations", "40", "--workers", "2"]
+    command = [sys.executable, "-m", "preimage", "paper", "inversion", "--layers", "conv1,pool1", "--iterations", "300", "--workers", "2"]
     process = subprocess.Popen([*command, "-q", "-o", tmp_path / "s"], stderr=subprocess.PIPE, text=True, start_new_session=True)
     while not list((tmp_path / "s").glob("runs/??/*/job.json")):
         assert process.poll() is None
