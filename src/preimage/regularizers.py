@@ -114,13 +114,12 @@ class TVBeta:
         dv, dh = self._differences(x)
         if self.beta == 2:
             values = (dv.square().sum(dim=(1, 2, 3)) + dh.square().sum(dim=(1, 2, 3))) / _pixels(x)
-            slope_v = slope_h = torch.ones((), dtype=x.dtype, device=x.device)
         else:
             square = _joined(dv, dh)
             values = _power(square, self.beta / 2, self._floor).sum(dim=(1, 2, 3)) / _pixels(x)
             slope = _slope(square, self.beta / 2, self._floor)
-            slope_v, slope_h = slope[..., :-1, :], slope[..., :-1]
-        dv, dh = (d.mul_(s).mul_(2 / (self.V * _pixels(x))) for d, s in ((dv, slope_v), (dh, slope_h)))
+            dv, dh = dv.mul_(slope[..., :-1, :]), dh.mul_(slope[..., :-1])
+        dv, dh = (d.mul_(2 / (self.V * _pixels(x))) for d in (dv, dh))
         gradient = torch.zeros_like(x)
         gradient[..., 1:, :] += dv
         gradient[..., :-1, :] -= dv
@@ -194,9 +193,7 @@ class Jitter:
 
     def add(self, canvas: Tensor, window: Tensor, offsets: Sequence[tuple[int, int]]) -> None:
         """Add to each sample of a canvas (B, C, H+j-1, W+j-1), in place, what belongs to its window (B, C, H, W)."""
-        height, width = window.shape[-2:]
-        for sample, (top, left) in enumerate(offsets):
-            canvas[sample, :, top : top + height, left : left + width] += window[sample]
+        _add_windows(canvas, window, offsets)
 
     def _inner(self, x: Tensor) -> tuple[int, int]:
         return x.shape[-2] - self.amount + 1, x.shape[-1] - self.amount + 1
@@ -237,9 +234,14 @@ class _Windows(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         out = grad.new_zeros(ctx.shape)
-        for sample, (top, left) in enumerate(ctx.offsets):
-            out[sample, :, top : top + grad.shape[2], left : left + grad.shape[3]] = grad[sample]
+        _add_windows(out, grad, ctx.offsets)
         return out, None, None
+
+
+def _add_windows(canvas: Tensor, window: Tensor, offsets: Sequence[tuple[int, int]]) -> None:
+    height, width = window.shape[-2:]
+    for sample, (top, left) in enumerate(offsets):
+        canvas[sample, :, top : top + height, left : left + width] += window[sample]
 
 
 def squared_norm(x: Tensor) -> Tensor:
