@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import io
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,11 +23,8 @@ import pytest
 import preimage
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
-sync_api = pytest.importorskip("playwright.sync_api", reason="the tests of the page need playwright")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
 pytestmark = [
-    pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine"),
     pytest.mark.filterwarnings("ignore::preimage.PreimageWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Gradio's server against its own libraries
     pytest.mark.xdist_group("browser"),
@@ -58,14 +54,6 @@ def site() -> Iterator[SimpleNamespace]:
         thread.join(20)
         desk.close()
         bound.close()
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 class Visitor:
