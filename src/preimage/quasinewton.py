@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Protocol
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .regularizers import squared_norm
+
 MEMORY = 20  # pairs of steps and changes of the gradient
+HALF = {torch.float64: torch.float32, torch.float32: torch.bfloat16}  # in which type they are kept
 BANDS = 10  # bands of frequency for each colour component
 FADE = 0.8  # what an estimate keeps of its past at each step
 PRIOR = 0.05  # weight of the first guess in a band, in mean weights of a band
@@ -17,22 +22,31 @@ NEIGHBOURHOOD = 5  # pixels over which the estimate in place is averaged
 FIRST_STEP = 5.0  # root mean square of the first step, in grey levels
 
 
+class Inverse(Protocol):
+    """An estimate of each sample's inverse Hessian that learns on the way; images, steps and gradients are (B, C, H, W)."""
+
+    def __call__(self, gradient: Tensor) -> Tensor: ...
+
+    def learn(self, s: Tensor, y: Tensor) -> None:
+        """From a step s and the change of the gradient y."""
+
+
 class Descent:
     """Where to look next, for some samples: `ask` gives a trial image, `tell` its energy and gradient.
 
     A trial that does not lower the energy is not taken, but what it says about curvature is: no line search, one evaluation a step,
-    and the energy of the image kept never rises. x: (B, C, H, W); samples do not influence each other.
+    and the energy of the image kept never rises. x: (B, C, H, W); samples do not influence each other. inverse: what the pairs
+    correct, `Curvature` or `Level`. memory: pairs kept.
     """
 
-    def __init__(self, x: Tensor, energy: Tensor, gradient: Tensor) -> None:
+    def __init__(self, x: Tensor, energy: Tensor, gradient: Tensor, inverse: Inverse, memory: int = MEMORY) -> None:
         self.x, self.energy, self.gradient = x, energy, gradient
-        self._curvature = Curvature(x)
-        self._pairs = Pairs()
+        self._inverse, self._pairs = inverse, Pairs(memory)
         self._shorter = torch.ones_like(energy)
 
     def ask(self) -> Tensor:
         """The next image to evaluate (before any bound)."""
-        step = -self._pairs.solve(self.gradient, self._curvature)
+        step = -self._pairs.solve(self.gradient, self._inverse)
         if not len(self._pairs):
             size = step.square().mean(dim=(1, 2, 3)).sqrt()
             step = step * column(FIRST_STEP / size.clamp(min=1e-30))
@@ -42,7 +56,7 @@ class Descent:
         """What was found at the trial image x."""
         s, y = x - self.x, gradient - self.gradient
         convex = self._pairs.add(s, y)
-        self._curvature.learn(s, y)
+        self._inverse.learn(s, y)
         better = energy < self.energy
         self._shorter = torch.where(better, 1.0, self._shorter * torch.where(convex, 0.7, 0.3))
         self.x = torch.where(column(better), x, self.x)
@@ -50,39 +64,52 @@ class Descent:
         self.energy = torch.where(better, energy, self.energy)
 
 
+class Level:
+    """One number: ⟨s, y⟩/⟨y, y⟩ of the last step along which the gradient rose (Nocedal & Wright, Eq. 7.20), as L-BFGS has it."""
+
+    def __init__(self, like: Tensor) -> None:
+        self._scale = like.new_ones(len(like))
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        return column(self._scale) * gradient
+
+    def learn(self, s: Tensor, y: Tensor) -> None:
+        along = dot(s, y)
+        self._scale = torch.where(along > 0, along / dot(y, y).clamp(min=1e-38), self._scale)
+
+
 class Curvature:
     """A diagonal estimate of the inverse Hessian, P·T'·diag(1/D)·T·P, T: cosine transform of decorrelated colours.
 
     D is the curvature in each band of frequency and colour component, √(Σ|Ty|²/Σ|Ts|²) over recent steps s and their changes of
     gradient y; P² the same in each place for what D leaves. The first guess is D ~ f^1.5, between the data term's and TV's f².
+    like: (B, C, H, W). waves: those of this size, where they are there already.
     """
 
-    def __init__(self, like: Tensor) -> None:
-        channels, height, width = like.shape[1:]
-        self._rows, self._columns = cosines(height).to(like), cosines(width).to(like)
-        self._colours = opponents(channels).to(like)
-        self._bands, centres = (t.to(like) for t in bands(height, width))
-        self._guess = centres.pow(1.5).expand(len(like), channels, -1)
+    def __init__(self, like: Tensor, waves: Waves | None = None) -> None:
+        self._waves = waves or Waves(like)
+        self._guess = self._waves.centres.pow(1.5).expand(*like.shape[:2], -1)
         self._steps = self._changes = torch.zeros_like(self._guess)
         self._places = torch.ones_like(like[:, :1])
         self._step_places = self._change_places = torch.zeros_like(self._places)
-        self._scale = self._spread(self._guess)
+        self._scale = self._waves.spread(self._guess)
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """The estimate of the inverse Hessian times a gradient."""
-        return self._back(self._forth(gradient * self._places) * self._scale) * self._places
+        return self._waves.back(self._waves.forth(gradient * self._places).mul_(self._scale)).mul_(self._places)
 
     def learn(self, s: Tensor, y: Tensor) -> None:
         """From a step s and the change of the gradient y; each pair counts the same however long it is."""
+        waves = self._waves
         weight = column(1.0 / dot(s, s).clamp(min=1e-30))
-        s_waves, y_waves = self._forth(s), self._forth(y)
-        self._steps = FADE * self._steps + weight[..., 0] * self._power(s_waves)
-        self._changes = FADE * self._changes + weight[..., 0] * self._power(y_waves)
-        self._scale = self._spread(self._curvatures())
+        s_waves, y_waves = waves.forth(s), waves.forth(y)
+        self._steps = FADE * self._steps + weight[..., 0] * waves.power(s_waves)
+        self._changes = FADE * self._changes + weight[..., 0] * waves.power(y_waves)
+        self._scale = waves.spread(self._curvatures())
         root = self._scale.sqrt()
-        s_flat, y_flat = self._back(s_waves / root), self._back(y_waves * root)
-        self._step_places = FADE * self._step_places + weight * s_flat.square().sum(dim=1, keepdim=True)
-        self._change_places = FADE * self._change_places + weight * y_flat.square().sum(dim=1, keepdim=True)
+        s_flat, y_flat = waves.back(s_waves.div_(root)), waves.back(y_waves.mul_(root))
+        self._step_places = FADE * self._step_places + weight * squared_norm(s_flat)
+        self._change_places = FADE * self._change_places + weight * squared_norm(y_flat)
         a, b = _blur(self._step_places), _blur(self._change_places)
         uniform = (FLOOR * a.mean(dim=(1, 2, 3), keepdim=True)).clamp(min=1e-30)
         self._places = ((a + uniform) / (b + uniform)).sqrt().sqrt()
@@ -97,25 +124,15 @@ class Curvature:
         weight = PRIOR * self._steps.mean(dim=(1, 2), keepdim=True).clamp(min=tiny)
         return ((found * self._steps + guess * weight) / (self._steps + weight)).exp()
 
-    def _forth(self, x: Tensor) -> Tensor:
-        return (self._rows @ (self._colours @ x.flatten(2)).view_as(x)) @ self._columns.T
-
-    def _back(self, waves: Tensor) -> Tensor:
-        x = (self._rows.T @ waves) @ self._columns
-        return (self._colours.T @ x.flatten(2)).view_as(x)
-
-    def _power(self, waves: Tensor) -> Tensor:
-        return waves.square().flatten(2) @ self._bands
-
-    def _spread(self, curvatures: Tensor) -> Tensor:
-        inverse: Tensor = (-curvatures.log() @ self._bands.T).exp()
-        return inverse.view(*inverse.shape[:2], len(self._rows), len(self._columns))
-
 
 class Pairs:
-    """Recent steps s and changes of gradient y, and the two-loop recursion over them (Nocedal & Wright, Algorithm 7.4)."""
+    """Recent steps s and changes of gradient y, and the two-loop recursion over them (Nocedal & Wright, Algorithm 7.4).
 
-    def __init__(self) -> None:
+    memory: pairs kept, in a type of half the width, which docs/solvers.md finds to change nothing else.
+    """
+
+    def __init__(self, memory: int = MEMORY) -> None:
+        self._memory = memory
         self._pairs: list[tuple[Tensor, Tensor, Tensor]] = []
 
     def __len__(self) -> int:
@@ -123,22 +140,85 @@ class Pairs:
 
     def add(self, s: Tensor, y: Tensor) -> Tensor:
         """Remember a pair; (B,) where its curvature is clearly positive. Elsewhere it counts nothing."""
+        kept = [t.to(HALF[t.dtype]) for t in (s, y)]
+        s, y = (t.to(s.dtype) for t in kept)
         along = dot(s, y)
         convex = along > 1e-10 * (dot(s, s) * dot(y, y)).sqrt()
-        self._pairs.append((s, y, torch.where(convex, 1.0 / along.clamp(min=1e-38), 0.0)))
-        del self._pairs[:-MEMORY]
+        self._pairs.append((kept[0], kept[1], torch.where(convex, 1.0 / along.clamp(min=1e-38), 0.0)))
+        del self._pairs[: -self._memory]
         return convex
 
-    def solve(self, gradient: Tensor, inverse: Curvature) -> Tensor:
+    def solve(self, gradient: Tensor, inverse: Callable[[Tensor], Tensor]) -> Tensor:
         """The estimate of the inverse Hessian times a gradient."""
-        q, factors = gradient, []
+        q, factors = gradient.clone(), []
         for s, y, rho in reversed(self._pairs):
-            factors.append(rho * dot(s, q))
-            q = torch.addcmul(q, column(factors[-1]), y, value=-1)
+            factors.append(rho * dot(s.to(q.dtype), q))
+            q.addcmul_(column(factors[-1]), y.to(q.dtype), value=-1)
         q = inverse(q)
         for (s, y, rho), factor in zip(self._pairs, reversed(factors), strict=True):
-            q = torch.addcmul(q, column(factor - rho * dot(y, q)), s)
+            q.addcmul_(column(factor - rho * dot(y.to(q.dtype), q)), s.to(q.dtype))
         return q
+
+
+class Waves:
+    """The cosine transform of decorrelated colours for images of one size, and how its coefficients belong to bands of frequency.
+
+    like: (B, C, H, W). Coefficients are (B, C, W, H), along each side the even waves before the odd ones. One object serves all samples.
+    """
+
+    def __init__(self, like: Tensor) -> None:
+        channels, height, width = like.shape[1:]
+        self._rows, self._columns = _Side(like, height), _Side(like, width)
+        self._colours = opponents(channels).to(like)
+        weights, centres = bands(height, width)
+        weights = weights.view(height, width, -1)[_evens_first(height)][:, _evens_first(width)].transpose(0, 1)
+        self._bands, self.centres = weights.flatten(0, 1).to(like), centres.to(like)
+        self._shape = width, height
+
+    def forth(self, x: Tensor) -> Tensor:
+        """Images -> coefficients; a rotation."""
+        x = (self._colours @ x.flatten(2)).view_as(x)
+        return self._rows.forth(self._columns.forth(x).mT)
+
+    def back(self, waves: Tensor) -> Tensor:
+        """Its inverse."""
+        x = self._columns.back(self._rows.back(waves).mT)
+        return (self._colours.T @ x.flatten(2)).view_as(x)
+
+    def power(self, waves: Tensor) -> Tensor:
+        """Coefficients -> the sum of their squares in each band, (B, C, bands)."""
+        return waves.square().flatten(2) @ self._bands
+
+    def spread(self, curvatures: Tensor) -> Tensor:
+        """(B, C, bands) -> one over the curvature of each coefficient."""
+        inverse: Tensor = (-curvatures.log() @ self._bands.T).exp()
+        return inverse.view(*inverse.shape[:2], *self._shape)
+
+
+class _Side:
+    """The cosine transform along the last dimension, of n pixels: even waves of its even part, odd waves of its odd part."""
+
+    def __init__(self, like: Tensor, n: int) -> None:
+        self._n, self._half = n, (n + 1) // 2
+        waves = cosines(n)[:, : self._half].to(like)
+        self._even, self._odd = waves[0::2].contiguous(), waves[1::2, : n // 2].contiguous()
+
+    def forth(self, x: Tensor) -> Tensor:
+        mirrored = x.flip(-1)
+        even = x[..., : self._half] + mirrored[..., : self._half]
+        odd = x[..., : self._n // 2] - mirrored[..., : self._n // 2]
+        if self._n % 2:
+            even[..., -1] /= 2  # the middle is its own mirror image
+        return torch.cat([even @ self._even.T, odd @ self._odd.T], dim=-1)
+
+    def back(self, waves: Tensor) -> Tensor:
+        even, odd = waves[..., : self._half] @ self._even, waves[..., self._half :] @ self._odd
+        left = even[..., : self._n // 2]
+        return torch.cat([left + odd, even[..., self._n // 2 :], (left - odd).flip(-1)], dim=-1)
+
+
+def _evens_first(n: int) -> list[int]:
+    return [*range(0, n, 2), *range(1, n, 2)]
 
 
 def cosines(n: int) -> Tensor:

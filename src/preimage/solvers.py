@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
 from .optimize import SOLVERS, Offsets, Run, Stage
-from .quasinewton import Descent, column, dot
+from .quasinewton import MEMORY, Curvature, Descent, Inverse, Level, Waves
 
 WARM_UP = 0.1  # of the run: full first steps would close the units that the start has open
 
@@ -35,12 +36,9 @@ class Paper:
             x = x if stage.jitter else run.crop(x)
             size = run.crop(x).shape[-2:]
             floor = 1.0 / (self.rate * stage.rate * size[0] * size[1])
-            accumulator, momentum = torch.zeros_like(x), torch.zeros_like(x)
+            step = _adagrad(x, self.rho, floor)
             for offsets in run.offsets(stage):
-                g = run.gradient(x, offsets if stage.jitter else None)
-                accumulator = self.rho * accumulator + g * g
-                momentum = self.rho * momentum - g / (floor + accumulator.sqrt())
-                x = run.ball(x + momentum)
+                x = run.ball(x + step(run.gradient(x, offsets if stage.jitter else None)))
         return x
 
 
@@ -77,7 +75,11 @@ class Fast:
     def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
         for jitter, group in groupby(stages, key=lambda s: s.jitter):
             part = list(group)
-            x = FourierAdam(self.rate)(run, x, part) if jitter else _descend(run, run.crop(x), sum(s.iterations for s in part))
+            if jitter:
+                x = FourierAdam(self.rate)(run, x, part)
+            else:
+                x = run.crop(x)
+                x = _descend(run, x, sum(s.iterations for s in part), partial(Curvature, waves=Waves(x)))
         return x
 
 
@@ -96,73 +98,49 @@ class FourierAdam:
 
     def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
         scale = spectrum(x.shape[-2], x.shape[-1]).to(x)
-        step = _adam(torch.view_as_real(torch.fft.rfft2(x)), self.betas)
-        for offsets, rate in _schedule(run, stages):
+        adam = _adam(torch.view_as_real(torch.fft.rfft2(x)), self.betas)
+
+        def step(gradient: Tensor) -> Tensor:
             # the adjoint of irfft2 up to a factor 2 off the real columns, which Adam's own scaling takes away
-            g = torch.fft.rfft2(run.gradient(x, offsets), norm="ortho").mul_(scale)
-            z = torch.view_as_complex(step(torch.view_as_real(g))).mul_(scale)
-            x = run.ball(x - torch.fft.irfft2(z, s=x.shape[-2:], norm="ortho").mul_(self.rate * rate))
+            g = torch.fft.rfft2(gradient, norm="ortho").mul_(scale)
+            z = torch.view_as_complex(adam(torch.view_as_real(g))).mul_(scale)
+            x_step: Tensor = torch.fft.irfft2(z, s=gradient.shape[-2:], norm="ortho")
+            return x_step
+
+        for offsets, rate in _schedule(run, stages):
+            x = run.ball(x - step(run.gradient(x, offsets)).mul_(self.rate * rate))
         return x
 
 
 @SOLVERS.register("lbfgs")
 @dataclass(frozen=True)
 class LBFGS:
-    """Limited-memory BFGS on pixels with a backtracking line search, each sample with its own curvature and step length.
+    """Limited-memory BFGS on pixels: the descent of `Fast` with one number in place of its estimate of the curvature.
 
-    The energy must not change between steps, so the view stays at the centre of the canvas. Each iteration takes one
-    evaluation, and more where the line search backs off. memory: pairs kept.
+    One evaluation an iteration, and each sample its own pairs and step length. The energy must not change between steps, so the view
+    stays at the centre of the canvas. memory: pairs kept.
     """
 
     memory: int = 10
-    trials: int = 10
 
     def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
-        x = run.crop(x)
-        energy, g = run.evaluate(x)
-        pairs: list[tuple[Tensor, Tensor, Tensor]] = []
-        for _ in range(sum(s.iterations for s in stages) - 1):
-            d = -_two_loops(g, pairs)
-            slope = dot(g, d)
-            downhill = slope < 0
-            d = torch.where(column(downhill), d, -g)
-            slope = torch.where(downhill, slope, -dot(g, g))
-            first = 1.0 / d.abs().amax(dim=(1, 2, 3)).clamp(min=1e-30)  # one grey level, while nothing is known of the curvature
-            length = torch.ones_like(energy) if pairs else first
-            x_new, energy_new, g_new, moved = self._search(run, x, energy, d, slope, length)
-            if not moved:
-                break  # no sample can go lower in this precision
-            pairs.append(_pair(x_new - x, g_new - g))
-            pairs = pairs[-self.memory :]
-            x, energy, g = x_new, energy_new, g_new
-        return x
-
-    def _search(self, run: Run, x: Tensor, energy: Tensor, d: Tensor, slope: Tensor, length: Tensor) -> tuple[Tensor, Tensor, Tensor, bool]:
-        """Halve the step of every sample whose energy has not fallen enough; one that never does stays where it is."""
-        for _ in range(self.trials):
-            trial = run.ball(x + column(length) * d)
-            energy_new, g_new = run.evaluate(trial)
-            enough = energy_new <= energy + 1e-4 * length * slope
-            if bool(enough.all()):
-                return trial, energy_new, g_new, True
-            curve = energy_new - energy - length * slope
-            best = torch.where(curve > 0, -slope * length**2 / (2 * curve), length / 2)
-            length = torch.where(enough, length, torch.clamp(best, 0.1 * length, 0.5 * length))
-        keep = column(enough)
-        energy_old, g_old = run.evaluate(x)
-        energy_kept = torch.where(enough, energy_new, energy_old)
-        return torch.where(keep, trial, x), energy_kept, torch.where(keep, g_new, g_old), bool(enough.any())
+        return _descend(run, run.crop(x), sum(s.iterations for s in stages), Level, self.memory)
 
 
-def _descend(run: Run, x: Tensor, iterations: int) -> Tensor:
+def _descend(run: Run, x: Tensor, iterations: int, inverse: Callable[[Tensor], Inverse], memory: int = MEMORY) -> Tensor:
     """Each part of the batch by itself, so that where samples are evaluated one by one no bit of one depends on the others."""
     energy, gradient = run.evaluate(x)
-    searches = [Descent(x[part].clone(), energy[part], gradient[part].clone()) for part in run.parts]
-    for _ in range(iterations - 1):
-        x = run.ball(torch.cat([search.ask() for search in searches]))
-        energy, gradient = run.evaluate(x)
+    searches = [Descent(x[part], energy[part], gradient[part], inverse(x[part]), memory) for part in run.parts]
+    del gradient
+
+    def step() -> None:  # a function, so that nothing of a step is held while the next is evaluated
+        trial = run.ball(torch.cat([search.ask() for search in searches]))
+        energy, gradient = run.evaluate(trial)
         for part, search in zip(run.parts, searches, strict=True):
-            search.tell(x[part], energy[part], gradient[part])
+            search.tell(trial[part], energy[part], gradient[part])
+
+    for _ in range(iterations - 1):
+        step()
     return torch.cat([search.x for search in searches])
 
 
@@ -188,6 +166,17 @@ def _schedule(run: Run, stages: Sequence[Stage]) -> Iterator[tuple[Offsets, floa
             t += 1
 
 
+def _adagrad(like: Tensor, rho: float, floor: float) -> Callable[[Tensor], Tensor]:
+    """The step of `Paper`, a function with its sums inside; what it gives is its own, not to be written to."""
+    accumulator, momentum = torch.zeros_like(like), torch.zeros_like(like)
+
+    def step(g: Tensor) -> Tensor:
+        accumulator.mul_(rho).addcmul_(g, g)
+        return momentum.mul_(rho).sub_(g / accumulator.sqrt().add_(floor))
+
+    return step
+
+
 def _adam(like: Tensor, betas: tuple[float, float]) -> Callable[[Tensor], Tensor]:
     """Adam's direction (Kingma & Ba 2015, Algorithm 1), a function with the averages inside."""
     state = [torch.zeros_like(like), torch.zeros_like(like)]
@@ -201,25 +190,3 @@ def _adam(like: Tensor, betas: tuple[float, float]) -> Callable[[Tensor], Tensor
         return torch.div(state[0], root, out=root).mul_(1 / (1 - betas[0] ** count[0]))
 
     return step
-
-
-def _pair(s: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """A step, its change of gradient, and 1/⟨s, y⟩, or 0 where the curvature is not clearly positive: the pair then counts nothing."""
-    sy = dot(s, y)
-    useful = sy > 1e-10 * (dot(s, s) * dot(y, y)).sqrt()
-    return s, y, torch.where(useful, 1.0 / sy.clamp(min=1e-38), 0.0)
-
-
-def _two_loops(g: Tensor, pairs: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
-    """The inverse Hessian's estimate times g (Nocedal & Wright, Algorithm 7.4), sample by sample."""
-    q, alphas = g, []
-    for s, y, rho in reversed(pairs):
-        alphas.append(rho * dot(s, q))
-        q = q - column(alphas[-1]) * y
-    scale = torch.ones_like(dot(g, g))
-    for s, y, rho in pairs:
-        scale = torch.where(rho > 0, dot(s, y) / dot(y, y).clamp(min=1e-38), scale)
-    q = column(scale) * q
-    for (s, y, rho), alpha in zip(pairs, reversed(alphas), strict=True):
-        q = q + column(alpha - rho * dot(y, q)) * s
-    return q

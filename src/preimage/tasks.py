@@ -120,7 +120,7 @@ def invert(
         amount = _jitter(phi, jitter)
         seeds, generators = sample_seeds(seed, keys, restarts)
         start = setup.quiet * noise(generators, (x0.shape[1], *amount.canvas(_size(x0))), setup.like)
-        target = phi0.repeat_interleave(restarts, dim=0)
+        target = phi0 if len(x0) == 1 else phi0.repeat_interleave(restarts, dim=0)
         found, took = setup.minimize(Euclidean(None if weights is None else weights.to(phi0)), target, C, start, amount, seeds)
     return setup.result(
         found,
