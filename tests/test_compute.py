@@ -57,6 +57,31 @@ def test_in_bfloat16_products_are_rounded_and_features_keep_the_type_of_the_imag
     assert 1e-5 < apart < 0.02
 
 
+def test_large_weights_are_rounded_once_to_the_same_features_and_gradients(monkeypatch):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 400), nn.ReLU(), nn.Linear(400, 10))
+    phi = preimage.Layer(module, "", space=SPACE)
+    x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 50
+
+    def found():
+        leaf = x.clone().requires_grad_()
+        with phi.session():
+            features = quick(leaf)
+            return features, *torch.autograd.grad(features.square().sum(), leaf)
+
+    rounded, to = [], torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *a, **k: (rounded.append(self.numel()), to(self, *a, **k))[1])
+    quick = in_bfloat16(phi)
+    first, again = found(), found()
+    assert rounded.count(3 * 32 * 32 * 400) == 1
+    monkeypatch.setattr("preimage.compute._LARGE", 10**9)
+    quick = in_bfloat16(phi)
+    each_time = found()
+    for a, b, c in zip(first, again, each_time, strict=True):
+        assert torch.equal(a, b) and torch.equal(a, c)
+    assert module[1].weight.dtype == torch.float32
+
+
 @pytest.mark.parametrize(
     ("trial", "pays"), [((1, 0.5, 0.99), True), ((1, 0.95, 0.99), False), ((1, 0.5, 0.5), False), ((1, 0.5, float("nan")), False)]
 )

@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
+from torch.nn import Parameter
+from torch.overrides import TorchFunctionMode
 
 from .energy import Energy
 from .errors import InputError
@@ -20,6 +23,7 @@ from .representations.base import Representation, module_of
 PRECISIONS = ("float32", "bfloat16", "auto")
 FASTER, ALIKE = 1.15, 0.9  # bfloat16 is taken if it is that much faster and its gradient has that cosine with float32's
 STATE = 36  # canvases that a solver may keep of a sample; the descent keeps 20 pairs in half the width and some ten more
+_LARGE = 2**20  # numbers in a matrix of weights that it is worth to keep rounded
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
@@ -44,17 +48,45 @@ class Trial:
 def in_bfloat16(phi: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """Φ with its convolutions and matrix products in bfloat16, as `torch.autocast` chooses them; the features come in x's own type.
 
+    Large weights are rounded once, at their first use: the function is for a while in which they do not change.
+
     >>> from torch import nn
     >>> in_bfloat16(nn.Conv2d(1, 1, 1))(torch.zeros(1, 1, 2, 2)).dtype
     torch.float32
     """
+    module = module_of(phi)
+    large = module is not None and any(_is_large(p) for p in module.parameters())
 
     def rounded(x: Tensor) -> Tensor:
-        with torch.autocast(x.device.type, dtype=torch.bfloat16):
+        with torch.autocast(x.device.type, dtype=torch.bfloat16), weights:
             features = phi(x)
         return features.to(x.dtype)
 
+    weights: AbstractContextManager[object] = _RoundedWeights() if large else nullcontext()
     return rounded
+
+
+class _RoundedWeights(TorchFunctionMode):
+    """Gives linear layers their large frozen weights in bfloat16, which autocast would round anew in each pass.
+
+    Not convolutions: they do enough with each weight for the rounding not to be seen.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._known: dict[int, tuple[Tensor, Tensor]] = {}  # by id; the weight is held, so that its id stays its own
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is F.linear and len(args) > 1 and _is_large(args[1]) and not args[1].requires_grad:
+            weight = args[1]
+            if id(weight) not in self._known:
+                self._known[id(weight)] = weight, weight.detach().to(torch.bfloat16)
+            args = (args[0], self._known[id(weight)][1], *args[2:])
+        return func(*args, **(kwargs or {}))
+
+
+def _is_large(weight: Any) -> bool:
+    return isinstance(weight, Parameter) and weight.dtype == torch.float32 and weight.dim() == 2 and weight.numel() >= _LARGE
 
 
 def try_bfloat16(energy: Energy, x: Tensor, rounds: int = 3) -> Trial:
@@ -70,7 +102,7 @@ def try_bfloat16(energy: Energy, x: Tensor, rounds: int = 3) -> Trial:
             _wait(x.device)
             taken.append(time.perf_counter() - began)
             slopes.append(slope)
-    cosine = cosine_similarity(slopes[-2].flatten(), slopes[-1].flatten(), dim=0).item()
+    cosine = F.cosine_similarity(slopes[-2].flatten(), slopes[-1].flatten(), dim=0).item()
     return Trial(min(times[0][1:]), min(times[1][1:]), cosine)
 
 
