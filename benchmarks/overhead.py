@@ -1,24 +1,24 @@
 """Time of one evaluation against a bare forward and backward pass of the truncated network, interleaved in one run.
 
-python -m benchmarks.overhead [--cases fire2 …] [--rounds 40] [--json FILE] [--plot FILE]
+python -m benchmarks.overhead [--cases fire2 …] [--rounds 40] [--compiled] [--json FILE] [--plot FILE]
 
 bare: features and the gradient of their sum of squares in the image, batch 1, float32, in the memory format of the loop. evaluation: all
 that the loop does for a gradient (energy, regularizers, checks, record). step: a whole iteration of each solver, by the difference of a
 long and a short run. float32, bfloat16: how many times as fast an evaluation in this type is as the network as it comes, in float32 with
-channels first. VGG-16 (conv3_3) has random weights.
+channels first; --compiled adds both through torch.compile, its own time not counted. VGG-16 (conv3_3) has random weights.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from preimage.compute import in_bfloat16
+from preimage.compute import compiled, in_bfloat16
 from preimage.energy import Energy, Euclidean
 from preimage.optimize import Run, Stage, minimize
 from preimage.regularizers import Jitter, PixelBall
@@ -27,11 +27,16 @@ from preimage.representations.cnn import likes_channels_last
 from .common import figure, parser, photographs, quartiles, save, seconds, show_machine, write
 from .convergence import CASES, encoded, representation
 
-TYPES = {"float32": False, "bfloat16": True}  # whether Φ is rounded under the gradients
+Way = Callable[[Any], Any]
+TYPES: dict[str, Way] = {"float32": lambda phi: None, "bfloat16": in_bfloat16}  # what gradients are taken of
+COMPILED: dict[str, Way] = {
+    "float32 compiled": lambda phi: compiled(phi, torch.device("cpu")),
+    "bfloat16 compiled": lambda phi: compiled(in_bfloat16(phi), torch.device("cpu")),
+}
 SOLVERS = {"paper": Stage(1), "fourier-adam": Stage(1), "fast": Stage(1, jitter=False)}
 
 
-def measure(case: str, rounds: int, lengths: tuple[int, int] = (25, 35)) -> dict[str, Any]:
+def measure(case: str, rounds: int, types: dict[str, Way], lengths: tuple[int, int] = (25, 35)) -> dict[str, Any]:
     """Ratios to bare. lengths: iterations of the short and the long run whose difference gives a step's time."""
     phi = representation(case)
     x = encoded(phi, photographs()[:1])
@@ -42,13 +47,13 @@ def measure(case: str, rounds: int, lengths: tuple[int, int] = (25, 35)) -> dict
         leaf = x.detach().clone().requires_grad_()
         torch.autograd.grad(phi(leaf).square().sum(), leaf)
 
-    def prepared(quick: bool) -> tuple[Energy, Run]:
-        energy = Energy(Euclidean(), phi, phi(x).detach() * 0.9, quick=in_bfloat16(phi) if quick else None)
+    def prepared(quick: Any) -> tuple[Energy, Run]:
+        energy = Energy(Euclidean(), phi, phi(x).detach() * 0.9, quick=quick)
         return energy, Run(energy, x, Jitter(1), PixelBall(), [torch.Generator()], lambda count, energy: False, 0, 1)
 
-    ratios: dict[str, list[float]] = {"evaluation": [], **{s: [] for s in SOLVERS}, **{t: [] for t in TYPES}}
+    ratios: dict[str, list[float]] = {"evaluation": [], **{s: [] for s in SOLVERS}, **{t: [] for t in types}}
     with phi.session(channels_last=last):
-        energy, run = prepared(False)
+        energy, run = prepared(None)
 
         def solve(solver: str, count: int) -> float:
             stages = [Stage(count, jitter=SOLVERS[solver].jitter)]
@@ -65,8 +70,10 @@ def measure(case: str, rounds: int, lengths: tuple[int, int] = (25, 35)) -> dict
                     ours = (solve(solver, long) - solve(solver, short)) / (long - short)
                     ended = [seconds(bare) for _ in range(5)]
                     ratios[solver].append(10 * ours / sum(begun + ended))
+    with phi.session(channels_last=last):
+        ways = {name: way(phi) for name, way in types.items()}
     for _ in range(max(1, rounds // 8)):
-        for name, quick in TYPES.items():
+        for name, quick in ways.items():
             with phi.session():
                 bare()
                 begun = [seconds(bare) for _ in range(5)]
@@ -84,7 +91,7 @@ def plot(cases: dict[str, dict[str, tuple[float, float, float]]], path: Path) ->
     """Ratios as bars from the first to the third quartile, a group for each case."""
     drawing = figure(max(5.0, 1.7 * len(cases)), 3.2)
     axes = drawing.add_subplot()
-    names = [n for n in next(iter(cases.values())) if n not in TYPES]
+    names = ["evaluation", *SOLVERS]
     for k, name in enumerate(names):
         at = [g + 0.2 * (k - (len(names) - 1) / 2) for g in range(len(cases))]
         low, median, high = zip(*(found[name] for found in cases.values()), strict=True)
@@ -103,6 +110,7 @@ def options() -> argparse.ArgumentParser:
         "--cases", nargs="+", default=["fire2", "fire4", "fire9", "conv3_3"], choices=[c for c in CASES if c not in ("hogb", "dsift")]
     )
     found.add_argument("--rounds", type=int, default=40)
+    found.add_argument("--compiled", action="store_true", help="also through torch.compile, which takes a C++ compiler and a minute")
     return found
 
 
@@ -113,11 +121,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         given.cases, given.rounds, lengths = ["fire2"], 1, (10, 20)
     torch.set_num_threads(given.threads)
     show_machine()
-    names = ["case", "evaluation", *(f"step of {s}" for s in SOLVERS), *(f"{t}, times as fast" for t in TYPES)]
+    types = TYPES | (COMPILED if given.compiled else {})
+    names = ["case", "evaluation", *(f"step of {s}" for s in SOLVERS), *(f"{t}, times as fast" for t in types)]
     print(f"| {' | '.join(names)} |\n|" + "---|" * len(names))
     cases = {}
     for case in given.cases:
-        cases[case] = measure(case, given.rounds, lengths)
+        cases[case] = measure(case, given.rounds, types, lengths)
         print(f"| {case} | " + " | ".join(f"{m:.2f} [{a:.2f}, {b:.2f}]" for a, m, b in cases[case].values()) + " |", flush=True)
         write(given.json, {"benchmark": "overhead", "ratio to bare, and times as fast: quartiles and median": cases})
     if given.plot is not None:

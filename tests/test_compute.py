@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -91,7 +93,7 @@ def test_bfloat16_pays_if_it_is_faster_and_its_gradient_alike(trial, pays):
 
 def test_a_trial_is_recorded_and_what_it_chose_is_done(phi, photo, monkeypatch):
     for seconds, chosen in ((0.1, "bfloat16"), (2.0, "float32")):
-        monkeypatch.setattr("preimage.tasks.try_bfloat16", lambda energy, x, s=seconds: Trial(1.0, s, 0.99))
+        monkeypatch.setattr("preimage.compute.try_bfloat16", lambda energy, x, s=seconds: Trial(1.0, s, 0.99))
         result = preimage.invert(phi, photo, progress=False, iterations=5, precision="auto")
         assert result.config["precision"] == chosen
         assert result.config["precision_trial"] == {"float32": 1.0, "bfloat16": seconds, "cosine": 0.99}
@@ -105,6 +107,27 @@ def test_a_trial_measures_both_and_leaves_the_energy_as_it_was(phi):
     trial = try_bfloat16(energy, x)
     assert trial.float32 > 0 and trial.bfloat16 > 0 and 0.9 < trial.cosine < 1
     assert energy.quick is None
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
+def test_a_compiled_network_gives_the_same_image_and_says_that_it_was_compiled(phi, photo):
+    options = {"progress": False, "iterations": 12, "solver": "adam"}
+    plain, compiled = (preimage.invert(phi, photo, compiled=c, **options) for c in (False, True))
+    assert compiled.config["compiled"] is True and plain.config["compiled"] is False
+    torch.testing.assert_close(compiled.images, plain.images, rtol=0, atol=0.05)
+    assert compiled.evaluations == plain.evaluations
+
+
+def test_where_nothing_can_be_compiled_it_is_said(phi, photo, monkeypatch):
+    def refuse(function, **options):
+        def call(x):
+            raise RuntimeError("No working C++ compiler found in here\nand much more")
+
+        return call
+
+    monkeypatch.setattr(torch, "compile", refuse)
+    with pytest.raises(InputError, match=r"cannot be compiled here: No working C\+\+ compiler found in here Leave compiled out"):
+        preimage.invert(phi, photo, progress=False, iterations=2, compiled=True)
 
 
 @pytest.mark.parametrize(

@@ -1,14 +1,15 @@
-"""How Φ is computed in the loop: in which precision, and how many samples at a time."""
+"""How Φ is computed in the loop: where, in which precision, compiled or not, and how many samples at a time."""
 
 from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,7 +19,8 @@ from torch.overrides import TorchFunctionMode
 from .energy import Energy
 from .errors import InputError
 from .regularizers import Jitter
-from .representations.base import Representation, module_of
+from .representations.base import Representation, device_of, module_of
+from .representations.cnn import Layer, likes_channels_last
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 FASTER, ALIKE = 1.15, 0.9  # bfloat16 is taken if it is that much faster and its gradient has that cosine with float32's
@@ -43,6 +45,115 @@ class Trial:
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a result's record."""
         return {k: round(v, 6) for k, v in asdict(self).items()}
+
+
+@dataclass
+class Compute:
+    """Where and how a task computes Φ, checked; the arguments are those of `preimage.invert`.
+
+    device, dtype: of the optimised image. chosen: what `prepare` decided, for the record. Raises InputError for what cannot be done.
+    """
+
+    phi: Representation
+    place: str | torch.device | None = None
+    kind: torch.dtype | None = None
+    batch: int | None = None
+    precision: str = "float32"
+    max_memory: int | str | None = None
+    compiled: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.phi, Representation):
+            raise InputError(
+                f"phi is a representation (net.layer(…), Layer(…), from_callable(…)); got {type(self.phi).__name__}, which has not "
+                "all of: a call, space, name, stride, receptive_field."
+            )
+        if self.batch is not None:
+            whole("batch", self.batch)
+        if self.batch is not None and self.max_memory is not None:
+            raise InputError("batch and max_memory both say how many samples are evaluated together: leave one out.")
+        if self.kind not in (None, torch.float32, torch.float64):
+            raise InputError(f"dtype is torch.float32 or torch.float64; got {self.kind}. For bfloat16 see precision.")
+        try:
+            self.device = device_of(self.phi) if self.place is None else torch.device(self.place)
+            torch.empty(0, device=self.device)
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"The device {str(self.place)!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        self.dtype = self.kind or torch.float32
+        check_precision(self.precision, self.dtype)
+        self.limit = memory_limit(self.max_memory, self.device)
+        self.like = torch.empty(0, device=self.device, dtype=self.dtype)
+        self.chosen: dict[str, Any] = {}
+
+    @property
+    def channels_last(self) -> bool:
+        """By a rule and not by a trial, so that the same run gives the same bits."""
+        return isinstance(self.phi, Layer) and self.device.type == "cpu" and likes_channels_last(self.phi.module)
+
+    @contextmanager
+    def session(self) -> Iterator[None]:
+        """Around the whole task: the representation prepared once, on the device and in the type asked for."""
+        session = getattr(self.phi, "session", None)
+        if session is None:
+            yield
+            return
+        with session(self.device, self.dtype, **({"channels_last": True} if self.channels_last else {})):
+            yield
+
+    def prepare(self, energy: Energy, start: Tensor, jitter: Jitter) -> int | None:
+        """Give the energy the Φ that its gradients are taken of; how many of the canvases `start` to evaluate together.
+
+        None: as many as `minimize` takes by itself.
+        """
+        batch = self.batch
+        if batch is None and self.limit is not None:
+            batch = samples_at_once(energy, start, jitter, self.limit)
+        x = jitter.crop(start[:1])
+        precision, trial = self.precision, None
+        if precision == "auto":
+            trial = try_bfloat16(energy, x) if self.dtype == torch.float32 else None
+            precision = "bfloat16" if trial is not None and trial.pays else "float32"
+        if precision == "bfloat16":
+            energy.quick = in_bfloat16(energy.phi)
+        if self.compiled:
+            energy.quick = compiled(energy.quick or energy.phi, self.device)
+            try_compiled(energy, x)
+        self.chosen = {"precision": precision, "compiled": self.compiled} | ({} if trial is None else {"precision_trial": trial.to_dict()})
+        return batch
+
+    def record(self) -> dict[str, Any]:
+        """Plain values, for a result's record."""
+        place = {"device": str(self.device), "dtype": str(self.dtype).removeprefix("torch.")}
+        return place | {"channels_last": self.channels_last} | self.chosen
+
+
+def compiled(phi: Callable[[Tensor], Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:
+    """Φ traced to one graph of tensor operations, whatever Python it takes, and put through `torch.compile` at the first call for a shape.
+
+    On a CUDA device the graph is replayed as CUDA graphs: features and gradients that it gave before are overwritten by a later call.
+    """
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    known: dict[torch.Size, Callable[[Tensor], Tensor]] = {}
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    new_step: Callable[[], None] = torch.compiler.cudagraph_mark_step_begin
+
+    def call(x: Tensor) -> Tensor:
+        if x.shape not in known:
+            known[x.shape] = torch.compile(make_fx(phi)(x.detach()), dynamic=False, mode=mode)
+        new_step()
+        return known[x.shape](x)
+
+    return call
+
+
+def try_compiled(energy: Energy, x: Tensor) -> None:
+    """One evaluation at a crop x (1, C, H, W), in which the compiler runs; InputError where it cannot."""
+    try:
+        energy.part(slice(0, 1)).differentiate(x)
+    except Exception as error:  # the compiler's own errors have no public base
+        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        raise InputError(f"Φ cannot be compiled here: {reason} Leave compiled out: nothing needs it.") from error
 
 
 def in_bfloat16(phi: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -168,6 +279,13 @@ def check_precision(precision: str, dtype: torch.dtype) -> str:
     if precision == "bfloat16" and dtype != torch.float32:
         raise InputError(f"precision='bfloat16' rounds what dtype=torch.float32 computes; it does not go with {dtype}.")
     return precision
+
+
+def whole(name: str, value: int) -> int:
+    """The number, if it is a whole one of at least 1."""
+    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
+        raise InputError(f"{name} is a whole number of at least 1; got {value!r}.")
+    return int(value)
 
 
 def _wait(device: torch.device) -> None:

@@ -35,8 +35,8 @@ from .units import as_indices
 
 Plain = str | int | float | bool | None | list[Any]
 _SOURCES = (
-    "energy.py", "optimize.py", "solvers.py", "quasinewton.py", "regularizers.py", "starts.py", "units.py", "tasks.py", "pixelspace.py",
-    "images.py", "jobs.py", "representations", "networks", "stats/accumulators.py",
+    "energy.py", "optimize.py", "solvers.py", "quasinewton.py", "regularizers.py", "starts.py", "units.py", "tasks.py", "compute.py",
+    "pixelspace.py", "images.py", "jobs.py", "representations", "networks", "stats/accumulators.py",
 )  # fmt: skip
 _NAMES_ONLY = ("image", "variant", "name", "weights")  # what a person calls it; weights are known by their hash
 _ONE_BY_ONE = ("original", "image", "unit", "name", "restart", "seed", "variant", "Z")  # what may differ within a batch
@@ -52,7 +52,8 @@ class Job:
     what people call the photograph, the unit, the setting; they are not part of the key. unit: a number, a class name, or
     [channel, row, column]. C, seed, jitter (1 for none), bound, canvas, everywhere, Z, fit, solver, iterations as in `tasks`; mask as in
     `parse_mask`, release as in `parse_release`. restart: which of many starts. beta: of TVβ. regularized=False: the loss alone, no
-    bound. one_stage: all iterations at the full rate. quirks: of the original, by name. device, dtype: where and how to compute.
+    bound. one_stage: all iterations at the full rate. quirks: of the original, by name. device, dtype, precision: where and how to compute;
+    precision is not "auto", as what a store holds must not depend on a stopwatch.
     """
 
     experiment: str
@@ -87,6 +88,7 @@ class Job:
     variant: str | None = None
     device: str = "cpu"
     dtype: str = "float32"
+    precision: str = "float32"
 
     def __post_init__(self) -> None:
         if self.task not in ("invert", "maximize", "caricature"):
@@ -95,6 +97,8 @@ class Job:
             raise InputError("A job has either a network with a layer, or a shallow representation.")
         if (self.task == "maximize") != (self.unit is not None):
             raise InputError("A job has a unit if and only if its task is maximize.")
+        if self.precision not in ("float32", "bfloat16"):
+            raise InputError(f"A job's precision is float32 or bfloat16, not to be decided by a trial; got {self.precision!r}.")
 
     def config(self) -> dict[str, Plain]:
         """Plain values, without those that are None, for a record and for JSON; `original` is the picture's path in the store."""
@@ -252,6 +256,7 @@ def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | Non
         "solver": job.solver,
         "iterations": job.iterations,
         "dtype": getattr(torch, job.dtype),
+        "precision": job.precision,
         "device": job.device if job.network is None else None,
         "progress": False,
         "regularizers": regularizers,

@@ -127,6 +127,7 @@ def audit(
     iterations: int | None = None,
     seed: int = 0,
     device: str = "cpu",
+    precision: str = "float32",
     lpips: str | None = "alex",
     workers: int | None = None,
     progress: bool = True,
@@ -138,7 +139,7 @@ def audit(
     features also these, as in `parse_release` (["bits:4", "noise:0.1"]). out: the folder of the store, in which an audit that was
     stopped goes on; None keeps it as long as the `Audit`. lpips: its network, where its weights are there; a note says if they are
     not. C: one or several; of each image's reconstructions the one with the smallest feature error counts, which an attacker can see
-    too. solver, iterations, seed, device: as in `preimage.invert`. workers: processes.
+    too. solver, iterations, seed, device, precision: as in `preimage.invert`. workers: processes.
     Raises InputError for fewer than two images, and what `load_network` and the layers raise.
     """
     from .experiments.study import run_study
@@ -147,7 +148,7 @@ def audit(
     if len(images) < 2:
         raise InputError(f"An audit needs at least 2 images, to find each among them; got {len(images)}.")
     store = Store.open(tempfile.mkdtemp(prefix="preimage-audit-") if out is None else out)
-    study = Study(store, [Path(i) for i in images], network, weights, (), solver, iterations, seed, device)
+    study = Study(store, [Path(i) for i in images], network, weights, (), solver, iterations, seed, device, precision)
     study = replace(study, layers=_layers(study, layers))
     experiment = Leakage((C,) if isinstance(C, (int, float)) else C, (EXACT, *release), lpips)
     done, _ = run_study(study, {NAME: experiment}, workers=workers, progress=progress)

@@ -7,8 +7,7 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .compute import check_precision, in_bfloat16, memory_limit, samples_at_once, try_bfloat16
+from .compute import Compute, whole
 from .energy import Energy, Euclidean, InnerProduct, Loss
 from .errors import InputError, Interrupted
 from .images import ImageLike
@@ -24,8 +23,7 @@ from .networks.network import weights_hash
 from .optimize import Minimum, Solver, Stage, Watch, load_solvers, minimize
 from .pixelspace import Fit
 from .regularizers import Jitter, PixelBall, Regularizer
-from .representations.base import Representation, device_of, features_of, module_of
-from .representations.cnn import Layer, likes_channels_last
+from .representations.base import Representation, features_of, module_of
 from .representations.masks import Mask, resolve
 from .representations.release import Release
 from .result import Result, versions
@@ -77,6 +75,7 @@ def invert(
     batch: int | None = None,
     precision: str = "float32",
     max_memory: int | str | None = None,
+    compiled: bool = False,
     release: Release | None = None,
     watch: Watch | None = None,
 ) -> Result:
@@ -93,7 +92,8 @@ def invert(
     batch: samples evaluated together; None is 1 on a CPU, where no bit of a sample then depends on the others, and on a GPU all that
     fit. precision: of Φ where gradients are taken: "float32", "bfloat16" (`torch.autocast`; target, image and reported numbers stay in
     float32), or "auto", bfloat16 if a short trial says that it pays. max_memory: bytes, or as "4GB": as many samples are evaluated
-    together as fit, on any device.
+    together as fit, on any device. compiled: Φ through `torch.compile` where gradients are taken, on a GPU as CUDA graphs: the first
+    evaluation then takes seconds to minutes. docs/performance.md says where it paid, which was nowhere on a CPU.
     release: what is known of Φ(x0), a function of it (`representations.release`: quantised, with noise); the error is then that from
     what was released. watch: called a few times a second with the evaluations so far, the images (B, C, H, W) as levels 0–255 and
     their energies (B,); if it returns True the run ends as with Ctrl-C.
@@ -106,20 +106,19 @@ def invert(
     >>> r.images.shape, bool(r.error < 0.4)
     (torch.Size([1, 1, 8, 8]), True)
     """
-    setup = _Setup(
-        "invert", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, precision, max_memory, watch, stages
-    )
-    with setup.session():
+    compute = Compute(phi, device, dtype, batch, precision, max_memory, compiled)
+    setup = _Setup("invert", phi, compute, solver, iterations, progress, regularizers, bound, frames, watch, stages)
+    with compute.session():
         x0, labels, keys = _load(phi, image, fit)
-        x0 = x0.to(setup.device, setup.dtype)
-        restarts = _count("restarts", restarts)
+        x0 = x0.to(compute.device, compute.dtype)
+        restarts = whole("restarts", restarts)
         phi0 = features_of(phi, x0)
         if release is not None:
             phi0 = release(phi0)
         weights = resolve(mask, phi0.shape[1:])
         amount = _jitter(phi, jitter)
         seeds, generators = sample_seeds(seed, keys, restarts)
-        start = setup.quiet * noise(generators, (x0.shape[1], *amount.canvas(_size(x0))), setup.like)
+        start = setup.quiet * noise(generators, (x0.shape[1], *amount.canvas(_size(x0))), compute.like)
         target = phi0 if len(x0) == 1 else phi0.repeat_interleave(restarts, dim=0)
         found, took = setup.minimize(Euclidean(None if weights is None else weights.to(phi0)), target, C, start, amount, seeds)
     return setup.result(
@@ -156,6 +155,7 @@ def maximize(
     batch: int | None = None,
     precision: str = "float32",
     max_memory: int | str | None = None,
+    compiled: bool = False,
     watch: Watch | None = None,
 ) -> Result:
     """The image that excites a unit most: minimise −C·⟨Φ(x), e_unit⟩/Z + R_α + R_TVβ (IJCV Sect. 5).
@@ -178,24 +178,23 @@ def maximize(
     >>> r.images.mean(dim=(2, 3)).argmax(dim=1)
     tensor([0, 2])
     """
-    setup = _Setup(
-        "maximize", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, precision, max_memory, watch
-    )
+    compute = Compute(phi, device, dtype, batch, precision, max_memory, compiled)
+    setup = _Setup("maximize", phi, compute, solver, iterations, progress, regularizers, bound, frames, watch)
     units = unit if isinstance(unit, list) else [unit]
     if Z is not None and stats is not None:
         raise InputError("Z and stats both give the divisor: leave one out.")
-    with setup.session():
-        restarts = _count("restarts", restarts)
+    with compute.session():
+        restarts = whole("restarts", restarts)
         wanted = [as_indices(phi, u) for u in units]  # type: ignore[arg-type]
-        size = canvas_size(phi, canvas, setup.like)
-        phi0, labels = one_hot(phi, wanted, units, size, everywhere, setup.like)  # type: ignore[arg-type]
+        size = canvas_size(phi, canvas, compute.like)
+        phi0, labels = one_hot(phi, wanted, units, size, everywhere, compute.like)  # type: ignore[arg-type]
         rf = min(max(size), float(phi.receptive_field or max(size)))
-        M, source = (None, None) if Z is not None else _largest(phi, wanted, stats, size, setup.like)
+        M, source = (None, None) if Z is not None else _largest(phi, wanted, stats, size, compute.like)
         divisor = _divisors(Z, len(units)) if M is None else [m * rf**2 for m in M]
         divisors = torch.tensor(divisor, dtype=torch.float64).repeat_interleave(restarts)
         amount = _jitter(phi, jitter)
         seeds, generators = sample_seeds(seed, [f"unit {w}" for w in wanted], restarts)
-        start = noise(generators, (phi.space.count, *amount.canvas(size)), setup.like)
+        start = noise(generators, (phi.space.count, *amount.canvas(size)), compute.like)
         target = phi0.repeat_interleave(restarts, dim=0)
         start, woken, spent = wake(phi, InnerProduct(), target, start, amount, generators)
         found, took = setup.minimize(InnerProduct(divisors), target, C, start, amount, seeds)
@@ -231,6 +230,7 @@ def caricature(
     batch: int | None = None,
     precision: str = "float32",
     max_memory: int | str | None = None,
+    compiled: bool = False,
     seen: ImageLike | Sequence[ImageLike] | None = None,
     watch: Watch | None = None,
 ) -> Result:
@@ -247,12 +247,11 @@ def caricature(
     >>> bool(r.activation > 1)
     True
     """
-    setup = _Setup(
-        "caricature", phi, solver, iterations, device, dtype, progress, regularizers, bound, frames, batch, precision, max_memory, watch
-    )
-    with setup.session():
+    compute = Compute(phi, device, dtype, batch, precision, max_memory, compiled)
+    setup = _Setup("caricature", phi, compute, solver, iterations, progress, regularizers, bound, frames, watch)
+    with compute.session():
         x0, labels, keys = _load(phi, image, fit)
-        x0 = x0.to(setup.device, setup.dtype)
+        x0 = x0.to(compute.device, compute.dtype)
         model = x0 if seen is None else _load(phi, seen, fit)[0].to(x0)
         if model.shape != x0.shape:
             raise InputError(f"seen is one image for each of {len(x0)}, of {_size(x0)} pixels; got {len(model)} of {_size(model)}.")
@@ -284,68 +283,26 @@ class _Setup:
 
     task: str
     phi: Representation
+    compute: Compute
     solver: str | Solver
     iterations: int | None
-    place: str | torch.device | None
-    dtype_asked: torch.dtype | None
     progress: bool
     regularizers: Mapping[str, Regularizer] | None
     bound: float
     frames: int
-    batch: int | None
-    precision: str
-    max_memory: int | str | None
     watch: Watch | None
     stages: Sequence[Stage] | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.phi, Representation):
-            raise InputError(
-                f"phi is a representation (net.layer(…), Layer(…), from_callable(…)); got {type(self.phi).__name__}, which has not "
-                "all of: a call, space, name, stride, receptive_field."
-            )
         if isinstance(self.solver, str):
             load_solvers()[self.solver]
-        if self.batch is not None:
-            _count("batch", self.batch)
         if self.stages is not None and not (len(self.stages) and all(isinstance(s, Stage) for s in self.stages)):
             raise InputError(f"stages is a list of at least one preimage.Stage, as [Stage(300)]; got {self.stages!r}.")
-        if self.dtype_asked not in (None, torch.float32, torch.float64):
-            raise InputError(f"dtype is torch.float32 or torch.float64; got {self.dtype_asked}. For bfloat16 see precision.")
-        if self.batch is not None and self.max_memory is not None:
-            raise InputError("batch and max_memory both say how many samples are evaluated together: leave one out.")
-        try:
-            self.device = device_of(self.phi) if self.place is None else torch.device(self.place)
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"The device {str(self.place)!r} cannot be used here: {str(error).splitlines()[0]}") from None
-        self.dtype = self.dtype_asked or torch.float32
-        check_precision(self.precision, self.dtype)
-        self._limit = memory_limit(self.max_memory, self.device)
-        self.like = torch.empty(0, device=self.device, dtype=self.dtype)
-
-    @contextmanager
-    def session(self) -> Iterator[None]:
-        """Around the whole task: the representation prepared once, on the device and in the precision asked for."""
-        session = getattr(self.phi, "session", None)
-        if session is None:
-            yield
-            return
-        with session(self.device, self.dtype, **({"channels_last": True} if self._channels_last else {})):
-            yield
-
-    @property
-    def _channels_last(self) -> bool:
-        """By a rule and not by a trial, so that the same run gives the same bits."""
-        return isinstance(self.phi, Layer) and self.device.type == "cpu" and likes_channels_last(self.phi.module)
 
     def minimize(self, loss: Loss, phi0: Tensor, C: float, start: Tensor, jitter: Jitter, seeds: Sequence[int]) -> tuple[Minimum, float]:
         energy = Energy(loss, self.phi, phi0, C, self.regularizers)
         began = time.monotonic()
-        batch = self.batch
-        if batch is None and self._limit is not None:
-            batch = samples_at_once(energy, start, jitter, self._limit)
-        self._computed = self._choose_precision(energy, jitter.crop(start[:1]))
+        batch = self.compute.prepare(energy, start, jitter)
         found = minimize(
             energy,
             start,
@@ -363,16 +320,6 @@ class _Setup:
         )
         self._energy = energy
         return found, time.monotonic() - began
-
-    def _choose_precision(self, energy: Energy, x: Tensor) -> dict[str, Any]:
-        """Put Φ in bfloat16 under the energy's gradients if that was asked for or pays; what was chosen, for the record."""
-        chosen, trial = self.precision, None
-        if self.precision == "auto":
-            trial = try_bfloat16(energy, x) if self.dtype == torch.float32 else None
-            chosen = "bfloat16" if trial is not None and trial.pays else "float32"
-        if chosen == "bfloat16":
-            energy.quick = in_bfloat16(energy.phi)
-        return {"precision": chosen} | ({} if trial is None else {"precision_trial": trial.to_dict()})
 
     def _levels_to_watch(self, evaluations: int, x: Tensor, energy: Tensor) -> bool | None:
         assert self.watch is not None
@@ -456,10 +403,7 @@ class _Setup:
             "stages": None if self.stages is None else [asdict(s) for s in self.stages],
             "regularizers": {k: repr(r) for k, r in self._energy.regularizers.items()},
             "bound": self.bound if math.isfinite(self.bound) else None,
-            "device": str(self.device),
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "channels_last": self._channels_last,
-            **self._computed,
+            **self.compute.record(),
             "seconds": round(took, 3),
             "versions": versions(),
         }
@@ -527,12 +471,6 @@ def _describe(mask: Mask | None) -> str | None:
     if mask is None:
         return None
     return f"tensor of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else getattr(mask, "__qualname__", repr(mask))
-
-
-def _count(name: str, value: int) -> int:
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} is a whole number of at least 1; got {value!r}.")
-    return int(value)
 
 
 def _positive(name: str, value: float | None) -> float:

@@ -9,7 +9,7 @@ import typer
 
 from . import app
 from .common import guard, names_in
-from .options import Address, Backend, Batch, Layers, Mirror, Quiet, RunDevice, Seed, StoreOut, Threads, Weights, Workers
+from .options import Address, Backend, Batch, Layers, Mirror, Quiet, RunDevice, RunPrecision, Seed, StoreOut, Threads, Weights, Workers
 from .study import choose_backend, run_and_tell
 
 
@@ -44,6 +44,7 @@ def atlas(
     ] = None,
     seed: Seed = 0,
     device: RunDevice = "cpu",
+    precision: RunPrecision = "float32",
     workers: Workers = None,
     threads: Threads = 1,
     batch: Batch = None,
@@ -73,6 +74,7 @@ def atlas(
             iterations=iterations,
             seed=seed,
             device=device,
+            precision=precision,
         )
         chosen, experiments = plan(study, units, restarts, None if stats is None else str(stats))
         run_and_tell(

@@ -10,7 +10,7 @@ import typer
 
 from . import app
 from .common import FAILED, guard, names_in, one_line, resumable
-from .options import Iterations, Json, Net, Pictures, Quiet, Seed, Solver, Weights
+from .options import Iterations, Json, Net, Pictures, Quiet, RunDevice, RunPrecision, Seed, Solver, Weights
 
 
 @app.command(
@@ -42,7 +42,8 @@ def audit(
     solver: Solver = "fast",
     iterations: Iterations = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.")] = "cpu",
+    device: RunDevice = "cpu",
+    precision: RunPrecision = "float32",
     lpips: Annotated[str, typer.Option(metavar="NAME", help="alex, vgg, squeeze or none; left out where its weights are not.")] = "alex",
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that compute.", show_default="one a core")] = None,
     as_json: Json = False,
@@ -74,6 +75,7 @@ def audit(
                 iterations=iterations,
                 seed=seed,
                 device=device,
+                precision=precision,
                 lpips=None if lpips == "none" else lpips,
                 workers=workers,
                 progress=not (quiet or as_json),

@@ -34,6 +34,7 @@ Precision = Annotated[
     str,
     typer.Option(metavar="NAME", help="Of the network in the loop: float32, bfloat16, or auto, the faster of the two by a short trial."),
 ]
+Compiled = Annotated[bool, typer.Option("--compile", help="Compile the network first, with CUDA graphs on a GPU: for long runs there.")]
 MaxMemory = Annotated[
     str | None,
     typer.Option(metavar="SIZE", help="As 4GB: compute as many images together as fit.", show_default="1 image, on a GPU all that fit"),
@@ -60,6 +61,7 @@ Size = Annotated[int | None, typer.Option(metavar="PIXELS", help="Cut to a squar
 StoreOut = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The store: a new folder, or one from an earlier run.")]
 Layers = Annotated[str, typer.Option(metavar="A,B,...", help="Layers by name.", show_default="the network's own")]
 RunDevice = Annotated[str, typer.Option("--device", metavar="NAME", help="cpu, cuda, cuda:1, mps.")]
+RunPrecision = Annotated[str, typer.Option("--precision", metavar="NAME", help="Of the network in the loop: float32 or bfloat16.")]
 Workers = Annotated[int | None, typer.Option(metavar="N", help="Processes that compute.", show_default="one a core")]
 Threads = Annotated[int, typer.Option(metavar="N", help="Threads of each process.")]
 Batch = Annotated[int | None, typer.Option(metavar="N", help="Jobs computed together.", show_default="1, or 16 on a GPU")]

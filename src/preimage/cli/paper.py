@@ -28,6 +28,7 @@ from .options import (
     Pictures,
     Quiet,
     RunDevice,
+    RunPrecision,
     Seed,
     Size,
     Solver,
@@ -193,6 +194,7 @@ def _run_study(
     iterations: Iterations = None,
     seed: Seed = 0,
     device: RunDevice = "cpu",
+    precision: RunPrecision = "float32",
     workers: Workers = None,
     threads: Threads = 1,
     batch: Batch = None,
@@ -226,6 +228,7 @@ def _run_study(
         iterations=iterations,
         seed=seed,
         device=device,
+        precision=precision,
         quirks=chosen,
         smoke=smoke,
     )

@@ -15,6 +15,7 @@ from . import app
 from .common import INTERRUPTED, guard
 from .networks import load
 from .options import (
+    Compiled,
     Device,
     Every,
     Images,
@@ -68,6 +69,7 @@ def invert(
     device: Device = None,
     precision: Precision = "float32",
     max_memory: MaxMemory = None,
+    compiled: Compiled = False,
     jitter: Jitter = None,
     leak: Leak = 0.0,
     squash: Squash = False,
@@ -85,7 +87,7 @@ def invert(
     _run(
         lambda phi, common: _tasks().invert(phi, [str(i) for i in images], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
-        _common(solver, iterations, seed, precision, max_memory, jitter, video, every, as_json or quiet),
+        _common(solver, iterations, seed, precision, max_memory, compiled, jitter, video, every, as_json or quiet),
         _Destination(out, overwrite, video, as_json),
     )
 
@@ -121,6 +123,7 @@ def maximize(
     device: Device = None,
     precision: Precision = "float32",
     max_memory: MaxMemory = None,
+    compiled: Compiled = False,
     jitter: Jitter = None,
     leak: Leak = 0.0,
     video: Video = None,
@@ -135,7 +138,7 @@ def maximize(
     _run(
         lambda phi, common: _tasks().maximize(phi, [_unit(u) for u in unit], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
-        _common(solver, iterations, seed, precision, max_memory, jitter, video, every, as_json or quiet),
+        _common(solver, iterations, seed, precision, max_memory, compiled, jitter, video, every, as_json or quiet),
         _Destination(out, overwrite, video, as_json),
     )
 
@@ -158,6 +161,7 @@ def caricature(
     device: Device = None,
     precision: Precision = "float32",
     max_memory: MaxMemory = None,
+    compiled: Compiled = False,
     jitter: Jitter = None,
     leak: Leak = 0.0,
     squash: Squash = False,
@@ -172,7 +176,7 @@ def caricature(
     _run(
         lambda phi, common: _tasks().caricature(phi, [str(i) for i in images], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
-        _common(solver, iterations, seed, precision, max_memory, jitter, video, every, as_json or quiet),
+        _common(solver, iterations, seed, precision, max_memory, compiled, jitter, video, every, as_json or quiet),
         _Destination(out, overwrite, video, as_json),
     )
 
@@ -287,17 +291,20 @@ def _common(
     seed: int,
     precision: str,
     max_memory: str | None,
+    compiled: bool,
     jitter: int | None,
     video: str | None,
     every: int,
     quiet: bool,
 ) -> dict[str, Any]:
+    """The arguments that the three tasks share, by their names."""
     return {
         "solver": solver,
         "iterations": iterations,
         "seed": seed,
         "precision": precision,
         "max_memory": max_memory,
+        "compiled": compiled,
         "jitter": jitter,
         "frames": every if video else 0,
         "progress": not quiet,

@@ -70,6 +70,7 @@ class Study:
     """What the experiments of one run share: a store, a network, photographs, a solver.
 
     layers: names; empty for the network's own, the parts of a module left out. iterations: None for the solver's own number.
+    precision: of the network in the loop, float32 or bfloat16.
     quirks: names of what is to be done as the original does. smoke: a few iterations on two early layers, to see that all works.
     """
 
@@ -82,6 +83,7 @@ class Study:
     iterations: int | None = None
     seed: int = 0
     device: str = "cpu"
+    precision: str = "float32"
     quirks: frozenset[str] = frozenset()
     smoke: bool = False
     _phis: dict[str, Layer] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -137,12 +139,12 @@ class Study:
         """A job with the study's network (unless a representation is named), solver and seed."""
         from ..jobs import Job, open_network
 
-        common: dict[str, Any] = {"solver": self.solver, "iterations": self.iterations, "seed": self.seed, "device": self.device}
+        common: dict[str, Any] = {n: getattr(self, n) for n in ("solver", "iterations", "seed", "device")}
         if self.smoke and self.iterations is None:
             common["iterations"] = _SMOKE_ITERATIONS
         if "representation" not in settings:
             sha = open_network(self.network, self.weights, self.device)[1]
-            common |= {"network": self.network, "weights": self.weights, "weights_sha256": sha}
+            common |= {"network": self.network, "weights": self.weights, "weights_sha256": sha, "precision": self.precision}
         if photo is not None:
             common |= {"original": photo.sha, "image": photo.label}
             if "squash" in self.quirks:
