@@ -5,7 +5,8 @@ python -m benchmarks.overhead [--cases fire2 …] [--rounds 40] [--compiled] [--
 bare: features and the gradient of their sum of squares in the image, batch 1, float32, in the memory format of the loop. evaluation: all
 that the loop does for a gradient (energy, regularizers, checks, record). step: a whole iteration of each solver, by the difference of a
 long and a short run. float32, bfloat16: how many times as fast an evaluation in this type is as the network as it comes, in float32 with
-channels first; --compiled adds both through torch.compile, its own time not counted. VGG-16 (conv3_3) has random weights.
+channels first, in the same process; --compiled adds both through torch.compile, its own time not counted. VGG-16 (conv3_3) has random
+weights.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import torch
 
 from preimage.compute import compiled, in_bfloat16
 from preimage.energy import Energy, Euclidean
-from preimage.optimize import Run, Stage, minimize
+from preimage.optimize import Run, Stage, keep_freed_memory, minimize
 from preimage.regularizers import Jitter, PixelBall
 from preimage.representations.cnn import likes_channels_last
 
@@ -41,6 +42,7 @@ def measure(case: str, rounds: int, types: dict[str, Way], lengths: tuple[int, i
     phi = representation(case)
     x = encoded(phi, photographs()[:1])
     short, long = lengths
+    keep_freed_memory()
     last = likes_channels_last(phi.module)
 
     def bare() -> None:

@@ -281,6 +281,19 @@ def test_as_published_is_the_papers_solver_on_squashed_pictures(tmp_path):
     assert (record.config["solver"], record.config["fit"], record.config["C"]) == ("paper", "squash", 5.0)
 
 
+def test_a_study_can_be_computed_in_bfloat16_but_not_decide_that_by_a_trial(tmp_path):
+    flags = ["--layers", "conv1", "--C", 5, "--iterations", 2, "-q", reference_images()[0], "-o", tmp_path / "s"]
+    assert (
+        command("paper", "inversion", *flags).exit_code == command("paper", "inversion", "--precision", "bfloat16", *flags).exit_code == 0
+    )
+    store = Store.open(tmp_path / "s")
+    exact, rounded = sorted((store.result(r.key) for r in store.records()), key=lambda r: r.config["precision"], reverse=True)
+    assert (exact.config["precision"], rounded.config["precision"]) == ("float32", "bfloat16")
+    assert not torch.equal(exact.images, rounded.images)
+    done = command("paper", "inversion", "--precision", "auto", *flags)
+    assert done.exit_code == 2 and "precision is float32 or bfloat16" in done.output
+
+
 def test_a_failed_job_ends_in_exit_code_1_and_is_missing_from_the_summary(tmp_path, monkeypatch):
     def broken(jobs, inputs):
         outcomes = execute(jobs, inputs)

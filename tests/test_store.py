@@ -45,7 +45,7 @@ def test_a_key_changes_with_every_setting_that_changes_the_image_and_with_no_nam
         "C": 5.0, "layer": "fire2", "unit": 4, "restart": 1, "seed": 1, "beta": 1.0, "regularized": False, "jitter": 2, "canvas": 31,
         "solver": "paper", "iterations": 4, "Z": 2.0, "leak": 0.1, "quirks": ("no-mean",), "weights_sha256": "0" * 64,
         "experiment": "other",
-        "everywhere": True, "dtype": "float64",
+        "everywhere": True, "dtype": "float64", "precision": "bfloat16",
     }  # fmt: skip
     keys = [replace(job, **{name: value}).key for name, value in changes.items()]
     assert len({job.key, *keys}) == len(changes) + 1
@@ -253,3 +253,5 @@ def test_a_job_that_makes_no_sense_is_refused():
         Job(experiment="e", task="invert", C=1.0)
     with pytest.raises(InputError, match="unit"):
         Job(experiment="e", task="maximize", C=1.0, representation="hog")
+    with pytest.raises(InputError, match="not to be decided by a trial; got 'auto'"):
+        Job(experiment="e", task="invert", C=1.0, representation="hog", precision="auto")

@@ -157,10 +157,11 @@ class Energy:
         """
         window = (x if jitter is None else jitter(x, offsets)).detach().requires_grad_()
         loss, seen = self._differentiate_loss(window)
-        terms, gradient = {"loss": loss}, torch.zeros_like(x)
+        terms, gradient = {"loss": loss}, None
         for name, regularizer in self.regularizers.items():
             terms[name], slope = differentiated(regularizer, x)
-            gradient += slope
+            gradient = slope if gradient is None else gradient.add_(slope)
+        gradient = torch.zeros_like(x) if gradient is None else gradient
         if jitter is None:
             gradient += seen
         else:

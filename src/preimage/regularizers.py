@@ -26,19 +26,22 @@ class Regularizer(Protocol):
 
 @runtime_checkable
 class Differentiated(Protocol):
-    """A regularizer that knows its derivative: x (B, C, H, W) -> its values (B,) and their gradients (B, C, H, W), without a graph."""
+    """A regularizer that knows its derivative: x (B, C, H, W) -> its values (B,) and their gradients (B, C, H, W), without a graph.
+
+    The gradients are a tensor of their own, which the caller may write to.
+    """
 
     def differentiate(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
 def differentiated(regularizer: Regularizer, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Its values (B,) and their gradients at x, in closed form where it has one."""
+    """Its values (B,) and their gradients at x, a tensor of their own; in closed form where it has one."""
     if isinstance(regularizer, Differentiated):
         return regularizer.differentiate(x)
     leaf = x.detach().requires_grad_()
     values = regularizer(leaf)
     (gradient,) = torch.autograd.grad(values.sum(), leaf)
-    return values.detach(), gradient
+    return values.detach(), gradient.clone(memory_format=torch.contiguous_format)
 
 
 REGULARIZERS: Registry[type] = Registry("regularizer", see="preimage.regularizers.REGULARIZERS")
@@ -71,11 +74,11 @@ class AlphaNorm:
         """Values (B,) and gradients (B, C, H, W): the formula and its derivative, without a graph."""
         square = self._square(x)
         slope = _slope(square, self.alpha / 2, self._floor)
-        values = _power(square, self.alpha / 2, self._floor).mean(dim=(1, 2))
-        return values, x * slope.mul_(2 / (self.B**2 * square[0].numel())).unsqueeze(1)
+        values = (square.mul_(slope)).mean(dim=(1, 2)) / (self.alpha / 2)
+        return values, x * slope.mul_(2 / (self.B**2 * slope[0].numel())).unsqueeze(1)
 
     def _square(self, x: Tensor) -> Tensor:
-        return squared_norm(x).squeeze(1) / self.B**2
+        return squared_norm(x).squeeze(1).div_(self.B**2)
 
     @property
     def _floor(self) -> float:
@@ -104,31 +107,31 @@ class TVBeta:
         _positive("V", self.V)
 
     def __call__(self, x: Tensor) -> Tensor:
-        dv, dh = self._differences(x)
-        if self.beta == 2:
-            return (dv.square().sum(dim=(1, 2, 3)) + dh.square().sum(dim=(1, 2, 3))) / _pixels(x)
-        return _power(_joined(dv, dh), self.beta / 2, self._floor).sum(dim=(1, 2, 3)) / _pixels(x)
+        return self._value(x, *self._differences(x))
 
     def differentiate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Values (B,) and gradients (B, C, H, W): the formula and its derivative, without a graph."""
         dv, dh = self._differences(x)
-        if self.beta == 2:
-            values = (dv.square().sum(dim=(1, 2, 3)) + dh.square().sum(dim=(1, 2, 3))) / _pixels(x)
-        else:
-            square = _joined(dv, dh)
-            values = _power(square, self.beta / 2, self._floor).sum(dim=(1, 2, 3)) / _pixels(x)
-            slope = _slope(square, self.beta / 2, self._floor)
+        values = self._value(x, dv, dh)
+        if self.beta != 2:
+            slope = _slope(_joined(dv, dh) / self.V**2, self.beta / 2, self._floor)
             dv, dh = dv.mul_(slope[..., :-1, :]), dh.mul_(slope[..., :-1])
-        dv, dh = (d.mul_(2 / (self.V * _pixels(x))) for d in (dv, dh))
         gradient = torch.zeros_like(x)
-        gradient[..., 1:, :] += dv
-        gradient[..., :-1, :] -= dv
-        gradient[..., 1:] += dh
-        gradient[..., :-1] -= dh
+        each = 2 / (self.V**2 * _pixels(x))
+        gradient[..., 1:, :].add_(dv, alpha=each)
+        gradient[..., :-1, :].sub_(dv, alpha=each)
+        gradient[..., 1:].add_(dh, alpha=each)
+        gradient[..., :-1].sub_(dh, alpha=each)
         return values, gradient
 
     def _differences(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return (x[..., 1:, :] - x[..., :-1, :]) / self.V, (x[..., 1:] - x[..., :-1]) / self.V
+        """Down and to the right, in grey levels."""
+        return x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]
+
+    def _value(self, x: Tensor, dv: Tensor, dh: Tensor) -> Tensor:
+        if self.beta == 2:
+            return (dv.square().sum(dim=(1, 2, 3)) + dh.square().sum(dim=(1, 2, 3))) / (self.V**2 * _pixels(x))
+        return _power(_joined(dv, dh) / self.V**2, self.beta / 2, self._floor).sum(dim=(1, 2, 3)) / _pixels(x)
 
     @property
     def _floor(self) -> float:
