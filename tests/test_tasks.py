@@ -15,6 +15,7 @@ import preimage
 from preimage import masks, tasks
 from preimage.errors import ImageError, InputError, Interrupted, OptimizationError, UnknownName
 from preimage.optimize import Run
+from preimage.units import estimated_largest
 
 FEW = {"progress": False, "iterations": 12}
 
@@ -184,6 +185,20 @@ def test_units_by_channel_position_and_average_get_what_they_ask_for(net):
     torch.testing.assert_close(phi(corner.images - net.space.mean_colour)[0, 5, 0, 1], corner.activation[0], rtol=1e-3, atol=1e-2)
     everywhere = preimage.maximize(phi, 5, canvas=(40, 50), everywhere=True, progress=False, iterations=20)
     torch.testing.assert_close(phi(everywhere.images - net.space.mean_colour)[0, 5].mean(), everywhere.activation[0], rtol=1e-3, atol=1e-2)
+
+
+def test_a_channel_everywhere_is_measured_by_its_largest_mean(net, monkeypatch):
+    phi, like = net.layer("fire3"), torch.empty(0)
+    result = preimage.maximize(phi, [5, 6], canvas=60, everywhere=True, progress=False, iterations=2)
+    assert result.config["M"] == pytest.approx(estimated_largest(phi, [(5,), (6,)], (60, 60), like, everywhere=True)[0])
+    monkeypatch.setattr("preimage.units.TYPICAL", 0.0)
+    means, largest = (estimated_largest(phi, [(5,), (6,)], (60, 60), like, everywhere=e)[0] for e in (True, False))
+    photos = torch.cat([net.space.encode(p) for p in preimage.images.reference_images()])
+    expected = phi(photos)[:, [5, 6]].mean(dim=(2, 3)).amax(dim=0).tolist()
+    assert all(m >= e * 0.999 for m, e in zip(means, expected, strict=True))  # noise may excite them more
+    assert all(m < a / 2 for m, a in zip(means, largest, strict=True))
+    with pytest.raises(InputError, match="leave stats out"):
+        preimage.maximize(phi, 5, everywhere=True, stats="any.safetensors", progress=False)
 
 
 def test_a_unit_is_the_same_alone_and_among_others(net):

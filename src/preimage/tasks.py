@@ -165,9 +165,10 @@ def maximize(
     canvas: "receptive-field" is the largest image for which 1.1 receptive fields of units fit (exp_maximization.m), "input" the
     network's own size, a number or (height, width) in pixels; "auto" is the receptive field where the layer has one below the
     input's size, else the input. Z: the divisor, one number or one a unit, by default M·rf² with M the unit's largest response to
-    photographs and rf the receptive field's side, at most the canvas's. stats: `Statistics` of the network, or their file, for M (the
-    paper takes every 1000th of ImageNet's training images). Without them M is estimated from three photographs and noise, at least
-    the 95 % quantile of the layer's units. `Result.config` has Z, M and "M_source", a value for each unit.
+    photographs (with everywhere=True its channel's largest mean) and rf the receptive field's side, at most the canvas's. stats:
+    `Statistics` of the network, or their file, for M (the paper takes every 1000th of ImageNet's training images); they know no means,
+    so not with everywhere=True. Without them M is estimated from three photographs and noise, at least the 95 % quantile of the
+    layer's units. `Result.config` has Z, M and "M_source", a value for each unit.
     A unit of a network layer that is closed at its start, so that no gradient reaches the image, is first opened with a gradient that
     passes closed ReLUs with slope 0.05; `Result.config["woken"]` lists the samples for which that was done, and the evaluations count it.
     The other arguments, the result and the errors are those of `invert`.
@@ -189,7 +190,7 @@ def maximize(
         size = canvas_size(phi, canvas, compute.like)
         phi0, labels = one_hot(phi, wanted, units, size, everywhere, compute.like)  # type: ignore[arg-type]
         rf = min(max(size), float(phi.receptive_field or max(size)))
-        M, source = (None, None) if Z is not None else _largest(phi, wanted, stats, size, compute.like)
+        M, source = (None, None) if Z is not None else _largest(phi, wanted, stats, size, compute.like, everywhere)
         divisor = _divisors(Z, len(units)) if M is None else [m * rf**2 for m in M]
         divisors = torch.tensor(divisor, dtype=torch.float64).repeat_interleave(restarts)
         amount = _jitter(phi, jitter)
@@ -442,9 +443,12 @@ def _largest(
     stats: Statistics | str | os.PathLike[str] | None,
     size: tuple[int, int],
     like: Tensor,
+    everywhere: bool,
 ) -> tuple[list[float], str]:
     if stats is None:
-        return estimated_largest(phi, wanted, size, like)
+        return estimated_largest(phi, wanted, size, like, everywhere)
+    if everywhere:
+        raise InputError("stats hold the largest answers of single units, and everywhere=True asks for a channel's mean: leave stats out.")
     return recorded_largest(phi, wanted, stats if isinstance(stats, Statistics) else load_statistics(stats))
 
 

@@ -149,9 +149,11 @@ def recorded_largest(phi: Representation, wanted: Sequence[tuple[int, ...]], sta
 
 
 def estimated_largest(
-    phi: Representation, wanted: Sequence[tuple[int, ...]], size: tuple[int, int], like: Tensor
+    phi: Representation, wanted: Sequence[tuple[int, ...]], size: tuple[int, int], like: Tensor, everywhere: bool = False
 ) -> tuple[list[float], str]:
     """M of each unit without statistics: from the packaged photographs and four random starts, of the space's size if it has one.
+
+    everywhere: of the channels' means over the map, several times smaller than the largest answer in it.
 
     So few images show the largest answer of few units, and a unit whose M is too small gets a picture of too much contrast. Among
     n other photographs the largest answer of the median unit of SqueezeNet grows ever more slowly with n, at n = 20 by a factor of
@@ -165,6 +167,8 @@ def estimated_largest(
         batches += [phi.space.encode(i, size=canvas).to(like) for i in reference_images()]
     features = torch.cat([features_of(phi, b) for b in batches])
     values = by_channel(features).double()
+    if everywhere:
+        values = values.mean(dim=2, keepdim=True)
     largest, least = values.amax(dim=(0, 2)), values.amin(dim=(0, 2))
     typical = _typical(largest, least, TYPICAL, phi.name)
     axis = channel_axis(tuple(features.shape[1:]))
