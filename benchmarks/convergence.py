@@ -1,6 +1,6 @@
 """Evaluations that each solver needs to reach the energy at which the paper's solver ends, and the images' PSNR.
 
-python -m benchmarks.convergence [--cases fire2 …] [--images 4] [--json FILE] [--plot FILE] [--pictures DIR]
+python -m benchmarks.convergence [--cases fire2 …] [--images 4] [--lengths 35 …] [--json FILE] [--plot FILE] [--pictures DIR]
 
 Each solver runs afresh at each length, as a schedule depends on it. Energies are those of the returned image, without jitter.
 VGG-16 has random weights (He, seed 0) and a canvas of 112 pixels.
@@ -121,6 +121,7 @@ def options() -> argparse.ArgumentParser:
     found.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
     found.add_argument("--solvers", nargs="+", default=list(SOLVERS))
     found.add_argument("--images", type=int, default=4, help="how many of the photographs, from the first")
+    found.add_argument("--lengths", type=int, nargs="+", default=list(LENGTHS), help="evaluations of the runs")
     found.add_argument("--C", type=float, default=100.0)
     found.add_argument("--pictures", type=Path, default=None, help="a folder for originals, paper's, and fast's after 35, 70, 100")
     return found
@@ -128,7 +129,7 @@ def options() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     given = options().parse_args(arguments)
-    lengths = LENGTHS
+    lengths = tuple(given.lengths)
     if given.smoke:
         given.cases, given.solvers, given.images, lengths = ["hogb"], ["fast"], 1, (3, 6)
     torch.set_num_threads(given.threads)

@@ -37,7 +37,7 @@ COMPILED: dict[str, Way] = {
 SOLVERS = {"paper": Stage(1), "fourier-adam": Stage(1), "fast": Stage(1, jitter=False)}
 
 
-def measure(case: str, rounds: int, types: dict[str, Way], lengths: tuple[int, int] = (25, 35)) -> dict[str, Any]:
+def measure(case: str, rounds: int, types: dict[str, Way] = TYPES, lengths: tuple[int, int] = (25, 35)) -> dict[str, Any]:
     """Ratios to bare. lengths: iterations of the short and the long run whose difference gives a step's time."""
     phi = representation(case)
     x = encoded(phi, photographs()[:1])

@@ -189,7 +189,7 @@ def test_units_by_channel_position_and_average_get_what_they_ask_for(net):
 
 def test_a_channel_everywhere_is_measured_by_its_largest_mean(net, monkeypatch):
     phi, like = net.layer("fire3"), torch.empty(0)
-    result = preimage.maximize(phi, [5, 6], canvas=60, everywhere=True, progress=False, iterations=2)
+    result = preimage.maximize(phi, [5, 6], canvas=60, everywhere=True, progress=False, iterations=20)
     assert result.config["M"] == pytest.approx(estimated_largest(phi, [(5,), (6,)], (60, 60), like, everywhere=True)[0])
     monkeypatch.setattr("preimage.units.TYPICAL", 0.0)
     means, largest = (estimated_largest(phi, [(5,), (6,)], (60, 60), like, everywhere=e)[0] for e in (True, False))
