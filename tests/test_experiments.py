@@ -311,6 +311,20 @@ def test_a_failed_job_ends_in_exit_code_1_and_is_missing_from_the_summary(tmp_pa
     assert len(json.loads((tmp_path / "s" / "summary" / "inversion" / "table.json").read_text())) == 4
 
 
+def test_a_broken_photograph_is_left_out_and_named_and_the_others_go_on(tmp_path):
+    broken = tmp_path / "broken.jpg"
+    broken.write_bytes(b"no picture")
+    flags = ["--layers", "conv1", "--C", 5, "--iterations", 1, "-q"]
+    done = command("paper", "inversion", *flags, broken, reference_images()[0], "-o", tmp_path / "s")
+    assert done.exit_code == 1 and "broken.jpg' is not an image" in done.output and "It was left out." in done.output
+    (record,) = Store.open(tmp_path / "s").records()
+    assert (record.status, record.config["image"]) == ("done", "astronaut")
+    summary = json.loads((tmp_path / "s" / "summary" / "inversion" / "summary.json").read_text())
+    assert summary["notes"] == ["Could not be read and missing here: 1 photograph."]
+    done = command("paper", "inversion", *flags, broken, "-o", tmp_path / "t")
+    assert done.exit_code == 2 and "None of the 1 images could be read; the first: " in done.output
+
+
 def test_ctrl_c_ends_with_130_and_a_store_that_goes_on(tmp_path, monkeypatch):
     def interrupted(jobs, inputs):
         if jobs[0].C == 100:

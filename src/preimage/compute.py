@@ -167,13 +167,13 @@ def in_bfloat16(phi: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
     """
     module = module_of(phi)
     large = module is not None and any(_is_large(p) for p in module.parameters())
+    weights: AbstractContextManager[object] = _RoundedWeights() if large else nullcontext()
 
     def rounded(x: Tensor) -> Tensor:
         with torch.autocast(x.device.type, dtype=torch.bfloat16), weights:
             features = phi(x)
         return features.to(x.dtype)
 
-    weights: AbstractContextManager[object] = _RoundedWeights() if large else nullcontext()
     return rounded
 
 

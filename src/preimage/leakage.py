@@ -140,16 +140,17 @@ def audit(
     stopped goes on; None keeps it as long as the `Audit`. lpips: its network, where its weights are there; a note says if they are
     not. C: one or several; of each image's reconstructions the one with the smallest feature error counts, which an attacker can see
     too. solver, iterations, seed, device, precision: as in `preimage.invert`. workers: processes.
-    Raises InputError for fewer than two images, and what `load_network` and the layers raise.
+    An image that cannot be read is named in `failed`. Raises InputError for fewer than two that can, and what `load_network` and the
+    layers raise.
     """
     from .experiments.study import run_study
     from .store import Store
 
-    if len(images) < 2:
-        raise InputError(f"An audit needs at least 2 images, to find each among them; got {len(images)}.")
+    _at_least_two(len(images))
     store = Store.open(tempfile.mkdtemp(prefix="preimage-audit-") if out is None else out)
     study = Study(store, [Path(i) for i in images], network, weights, (), solver, iterations, seed, device, precision)
     study = replace(study, layers=_layers(study, layers))
+    _at_least_two(len(study.photographs))
     experiment = Leakage((C,) if isinstance(C, (int, float)) else C, (EXACT, *release), lpips)
     done, _ = run_study(study, {NAME: experiment}, workers=workers, progress=progress)
     summary = experiment.found
@@ -160,6 +161,11 @@ def audit(
         weakref.finalize(result, shutil.rmtree, store.path, ignore_errors=True)
     (store.path / "summary" / NAME / "table.txt").write_text(result.text() + "\n", encoding="utf-8")
     return result
+
+
+def _at_least_two(images: int) -> None:
+    if images < 2:
+        raise InputError(f"An audit needs at least 2 images that can be read, to find each among them; got {images}.")
 
 
 def write_page(store: Path) -> Path:

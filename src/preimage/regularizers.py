@@ -74,7 +74,7 @@ class AlphaNorm:
         """Values (B,) and gradients (B, C, H, W): the formula and its derivative, without a graph."""
         square = self._square(x)
         slope = _slope(square, self.alpha / 2, self._floor)
-        values = (square.mul_(slope)).mean(dim=(1, 2)) / (self.alpha / 2)
+        values = square.mul_(slope).mean(dim=(1, 2)) / (self.alpha / 2)
         return values, x * slope.mul_(2 / (self.B**2 * slope[0].numel())).unsqueeze(1)
 
     def _square(self, x: Tensor) -> Tensor:
@@ -107,14 +107,20 @@ class TVBeta:
         _positive("V", self.V)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self._value(x, *self._differences(x))
+        dv, dh = self._differences(x)
+        if self.beta == 2:
+            return self._square_sum(x, dv, dh)
+        return _power(_joined(dv, dh) / self.V**2, self.beta / 2, self._floor).sum(dim=(1, 2, 3)) / _pixels(x)
 
     def differentiate(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Values (B,) and gradients (B, C, H, W): the formula and its derivative, without a graph."""
         dv, dh = self._differences(x)
-        values = self._value(x, dv, dh)
-        if self.beta != 2:
-            slope = _slope(_joined(dv, dh) / self.V**2, self.beta / 2, self._floor)
+        if self.beta == 2:
+            values = self._square_sum(x, dv, dh)
+        else:
+            square = _joined(dv, dh).div_(self.V**2)
+            values = _power(square, self.beta / 2, self._floor).sum(dim=(1, 2, 3)) / _pixels(x)
+            slope = _slope(square, self.beta / 2, self._floor)
             dv, dh = dv.mul_(slope[..., :-1, :]), dh.mul_(slope[..., :-1])
         gradient = torch.zeros_like(x)
         each = 2 / (self.V**2 * _pixels(x))
@@ -128,10 +134,8 @@ class TVBeta:
         """Down and to the right, in grey levels."""
         return x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]
 
-    def _value(self, x: Tensor, dv: Tensor, dh: Tensor) -> Tensor:
-        if self.beta == 2:
-            return (dv.square().sum(dim=(1, 2, 3)) + dh.square().sum(dim=(1, 2, 3))) / (self.V**2 * _pixels(x))
-        return _power(_joined(dv, dh) / self.V**2, self.beta / 2, self._floor).sum(dim=(1, 2, 3)) / _pixels(x)
+    def _square_sum(self, x: Tensor, dv: Tensor, dh: Tensor) -> Tensor:
+        return (dv.square().sum(dim=(1, 2, 3)) + dh.square().sum(dim=(1, 2, 3))) / (self.V**2 * _pixels(x))
 
     @property
     def _floor(self) -> float:

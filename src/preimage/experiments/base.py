@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
-from ..errors import InputError
+from ..errors import ImageError, InputError
 from ..registry import Registry
 
 if TYPE_CHECKING:
@@ -72,6 +72,7 @@ class Study:
     layers: names; empty for the network's own, the parts of a module left out. iterations: None for the solver's own number.
     precision: of the network in the loop, float32 or bfloat16.
     quirks: names of what is to be done as the original does. smoke: a few iterations on two early layers, to see that all works.
+    unreadable: photographs that had to be left out, path -> reason, as far as they were asked for.
     """
 
     store: Store
@@ -86,6 +87,7 @@ class Study:
     precision: str = "float32"
     quirks: frozenset[str] = frozenset()
     smoke: bool = False
+    unreadable: dict[str, str] = field(default_factory=dict, init=False)
     _phis: dict[str, Layer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     @cached_property
@@ -118,11 +120,17 @@ class Study:
 
     @cached_property
     def photographs(self) -> list[Photo]:
-        """The study's photographs at the network's size, kept in the store; those of the package if none were given."""
+        """The study's photographs at the network's size, kept in the store; those of the package if none were given.
+
+        Those that cannot be read are left out and named in `unreadable`. Raises InputError if none can.
+        """
         return self.photos(None)
 
     def photos(self, size: int | None, space: Any = None) -> list[Photo]:
-        """Photographs in a pixel space (the network's), cut to a square of this size (None: the space's own or the picture's)."""
+        """Photographs in a pixel space (the network's), cut to a square of this size (None: the space's own or the picture's).
+
+        What cannot be read is treated as in `photographs`.
+        """
         from ..images import reference_images
         from ..result import file_names
 
@@ -131,8 +139,14 @@ class Study:
         found = []
         for label, path in zip(file_names([p.stem for p in paths]), paths, strict=True):
             fit = "squash" if "squash" in self.quirks else None
-            x = space.encode(path, size=None if size is None else (size, size), fit=fit)
-            found.append(Photo(label, self.store.add_input(x, space.decode(x))))
+            try:
+                x = space.encode(path, size=None if size is None else (size, size), fit=fit)
+            except ImageError as error:
+                self.unreadable[str(path)] = str(error)
+            else:
+                found.append(Photo(label, self.store.add_input(x, space.decode(x))))
+        if not found:
+            raise InputError(f"None of the {len(paths)} images could be read; the first: {self.unreadable[str(paths[0])]}")
         return found
 
     def job(self, experiment: str, task: str, *, photo: Photo | None = None, **settings: Any) -> Job:

@@ -30,7 +30,8 @@ def run_study(
     """Run the jobs of these experiments (by name), those that they share once, and write summary/NAME/ of each into the store.
 
     workers: None is one a core on a CPU, if there are enough jobs. mirror: as in `run`. Gives what the run did
-    and a line for each summary. An experiment whose summary cannot be made, as none of its jobs went well, is named among the failures.
+    and a line for each summary. An experiment whose summary cannot be made, as none of its jobs went well, is named among the failures, and
+    so are photographs that could not be read.
     """
     from ..runner import run
 
@@ -41,6 +42,7 @@ def run_study(
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         workers = max(1, cores // threads) if study.device == "cpu" and left > _FEW else 1
     done = run(jobs, study.store, backend=backend, workers=workers, threads=threads, batch=batch, mirror=mirror, progress=progress)
+    done.failed |= {path: f"{reason} It was left out." for path, reason in study.unreadable.items()}
     lines = []
     for name, experiment in experiments.items():
         found = Found(study.store, wanted[name])
@@ -70,6 +72,8 @@ def _summarise(study: Study, name: str, experiment: Experiment, found: Found) ->
     chosen = sorted(study.quirks & set(experiment.quirks))
     summary.notes += [f"As published: {quirk}. {experiment.quirks[quirk]}" for quirk in chosen]
     missing = len({job.key for job in found.jobs}) - len(summary.keys)
+    lost = len(study.unreadable)
+    summary.notes += [f"Could not be read and missing here: {lost} photograph{'s' if lost > 1 else ''}."] if lost else []
     summary.notes += [f"{missing} of its jobs failed and are missing here."] if missing else []
     summary.write(folder)
     return len(summary.keys)
