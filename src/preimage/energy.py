@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from .errors import InputError
-from .regularizers import AlphaNorm, Jitter, Regularizer, TVBeta, differentiated
+from .regularizers import AlphaNorm, Jitter, Regularizer, TVBeta, add_gradient
 
 
 class Loss(Protocol):
@@ -157,15 +157,12 @@ class Energy:
         """
         window = (x if jitter is None else jitter(x, offsets)).detach().requires_grad_()
         loss, seen = self._differentiate_loss(window)
-        terms, gradient = {"loss": loss}, None
-        for name, regularizer in self.regularizers.items():
-            terms[name], slope = differentiated(regularizer, x)
-            gradient = slope if gradient is None else gradient.add_(slope)
-        gradient = torch.zeros_like(x) if gradient is None else gradient
         if jitter is None:
-            gradient += seen
+            gradient = seen.clone(memory_format=torch.contiguous_format)
         else:
+            gradient = torch.zeros_like(x)
             jitter.add(gradient, seen, offsets)
+        terms = {"loss": loss} | {name: add_gradient(regularizer, x, gradient) for name, regularizer in self.regularizers.items()}
         return terms, gradient, seen
 
     def part(self, samples: slice) -> Energy:

@@ -18,7 +18,7 @@ from .registry import Registry
 class Regularizer(Protocol):
     """x canonical (B, C, H, W) -> (B,), no unit; differentiable; sample b depends on x[b] alone.
 
-    One that also has `differentiate` (see `Differentiated`) saves the energy the graph of its derivative.
+    One that also has `add_gradient` (see `Differentiated`) saves the energy the graph of its derivative.
     """
 
     def __call__(self, x: Tensor) -> Tensor: ...
@@ -26,22 +26,20 @@ class Regularizer(Protocol):
 
 @runtime_checkable
 class Differentiated(Protocol):
-    """A regularizer that knows its derivative: x (B, C, H, W) -> its values (B,) and their gradients (B, C, H, W), without a graph.
+    """A regularizer that knows its derivative and so needs no graph."""
 
-    The gradients are a tensor of their own, which the caller may write to.
-    """
-
-    def differentiate(self, x: Tensor) -> tuple[Tensor, Tensor]: ...
+    def add_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """Values at x (B, C, H, W) -> (B,); adds their gradients to `gradient` (B, C, H, W), in place."""
 
 
-def differentiated(regularizer: Regularizer, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Its values (B,) and their gradients at x, a tensor of their own; in closed form where it has one."""
+def add_gradient(regularizer: Regularizer, x: Tensor, gradient: Tensor) -> Tensor:
+    """Values (B,) of any regularizer, whose gradients at x are added to `gradient`, in place; in closed form where it has one."""
     if isinstance(regularizer, Differentiated):
-        return regularizer.differentiate(x)
+        return regularizer.add_gradient(x, gradient)
     leaf = x.detach().requires_grad_()
     values = regularizer(leaf)
-    (gradient,) = torch.autograd.grad(values.sum(), leaf)
-    return values.detach(), gradient.clone(memory_format=torch.contiguous_format)
+    gradient += torch.autograd.grad(values.sum(), leaf)[0]
+    return values.detach()
 
 
 REGULARIZERS: Registry[type] = Registry("regularizer", see="preimage.regularizers.REGULARIZERS")
@@ -70,12 +68,13 @@ class AlphaNorm:
     def __call__(self, x: Tensor) -> Tensor:
         return _power(self._square(x), self.alpha / 2, self._floor).mean(dim=(1, 2))
 
-    def differentiate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Values (B,) and gradients (B, C, H, W): the formula and its derivative, without a graph."""
+    def add_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """See `Differentiated`: the formula and its derivative."""
         square = self._square(x)
         slope = _slope(square, self.alpha / 2, self._floor)
         values = square.mul_(slope).mean(dim=(1, 2)) / (self.alpha / 2)
-        return values, x * slope.mul_(2 / (self.B**2 * slope[0].numel())).unsqueeze(1)
+        gradient.addcmul_(x, slope.mul_(2 / (self.B**2 * slope[0].numel())).unsqueeze(1))
+        return values
 
     def _square(self, x: Tensor) -> Tensor:
         return squared_norm(x).squeeze(1).div_(self.B**2)
@@ -107,35 +106,27 @@ class TVBeta:
         _positive("V", self.V)
 
     def __call__(self, x: Tensor) -> Tensor:
-        dv, dh = self._differences(x)
+        dv, dh = torch.diff(x, dim=2), torch.diff(x, dim=3)
         if self.beta == 2:
-            return self._square_sum(x, dv, dh)
+            return (_square_sum(dv) + _square_sum(dh)) / (self.V**2 * _pixels(x))
         return _power(_joined(dv, dh) / self.V**2, self.beta / 2, self._floor).sum(dim=(1, 2, 3)) / _pixels(x)
 
-    def differentiate(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Values (B,) and gradients (B, C, H, W): the formula and its derivative, without a graph."""
-        dv, dh = self._differences(x)
-        if self.beta == 2:
-            values = self._square_sum(x, dv, dh)
-        else:
-            square = _joined(dv, dh).div_(self.V**2)
-            values = _power(square, self.beta / 2, self._floor).sum(dim=(1, 2, 3)) / _pixels(x)
-            slope = _slope(square, self.beta / 2, self._floor)
-            dv, dh = dv.mul_(slope[..., :-1, :]), dh.mul_(slope[..., :-1])
-        gradient = torch.zeros_like(x)
+    def add_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
+        """See `Differentiated`: the formula and its derivative."""
         each = 2 / (self.V**2 * _pixels(x))
-        gradient[..., 1:, :].add_(dv, alpha=each)
-        gradient[..., :-1, :].sub_(dv, alpha=each)
-        gradient[..., 1:].add_(dh, alpha=each)
-        gradient[..., :-1].sub_(dh, alpha=each)
-        return values, gradient
-
-    def _differences(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Down and to the right, in grey levels."""
-        return x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]
-
-    def _square_sum(self, x: Tensor, dv: Tensor, dh: Tensor) -> Tensor:
-        return (dv.square().sum(dim=(1, 2, 3)) + dh.square().sum(dim=(1, 2, 3))) / (self.V**2 * _pixels(x))
+        if self.beta == 2:
+            values = torch.zeros_like(x[:, 0, 0, 0])
+            for axis in (2, 3):
+                d = torch.diff(x, dim=axis)
+                values += _square_sum(d)
+                _add_back(gradient, d, axis, each)
+            return values / (self.V**2 * _pixels(x))
+        dv, dh = torch.diff(x, dim=2), torch.diff(x, dim=3)
+        square = _joined(dv, dh).div_(self.V**2)
+        slope = _slope(square, self.beta / 2, self._floor)
+        _add_back(gradient, dv.mul_(slope[..., :-1, :]), 2, each)
+        _add_back(gradient, dh.mul_(slope[..., :-1]), 3, each)
+        return _power(square, self.beta / 2, self._floor).sum(dim=(1, 2, 3)) / _pixels(x)
 
     @property
     def _floor(self) -> float:
@@ -267,6 +258,17 @@ def squared_norm(x: Tensor) -> Tensor:
 
 def _pixels(x: Tensor) -> int:
     return x.shape[-2] * x.shape[-1]
+
+
+def _square_sum(x: Tensor) -> Tensor:
+    return x.square().sum(dim=(1, 2, 3))
+
+
+def _add_back(gradient: Tensor, differences: Tensor, axis: int, weight: float) -> None:
+    """Add the adjoint of `torch.diff` along an axis times a weight."""
+    n = differences.shape[axis]
+    gradient.narrow(axis, 1, n).add_(differences, alpha=weight)
+    gradient.narrow(axis, 0, n).sub_(differences, alpha=weight)
 
 
 def _joined(dv: Tensor, dh: Tensor) -> Tensor:
