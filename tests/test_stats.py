@@ -535,6 +535,9 @@ def test_the_command_counts_refuses_and_tells(photographs, tmp_path):
     assert "Z is from statistics of 2 images; reached" in given.stdout
     without = run("maximize", "-u", "goose", "--iterations", 2, "-q", "-o", tmp_path / "b")
     assert "Z is estimated from 3 photographs and noise. For each unit's own: preimage stats" in without.stdout
+    flags = ["--layer", "fire2", "-u", 3, "--everywhere", "--iterations", 20, "-q"]
+    assert "--stats" not in run("maximize", *flags, "-o", tmp_path / "c").stdout
+    assert run("maximize", *flags, "--stats", out, "-o", tmp_path / "d").exit_code == 2
     refused = run("stats", "squeezenet1_1", folder, "-o", out, "--layers", "fire2", "-q")
     assert refused.exit_code == 2
     assert "other layers" in refused.stderr

@@ -263,7 +263,8 @@ def _trial_line(trial: dict[str, float], chosen: str) -> str:
 def _scale_line(source: str, result: Result) -> str:
     """Where Z is from, and how far the images go beyond what photographs reach."""
     if not source.startswith("statistics"):
-        return f"Z is {source}. For each unit's own: preimage stats NET IMAGES… -o FILE, then --stats FILE."
+        better = "" if result.config["everywhere"] else " For each unit's own: preimage stats NET IMAGES… -o FILE, then --stats FILE."
+        return f"Z is {source}.{better}"
     assert result.activation is not None
     times = len(result.labels) // len(result.config["M"])
     reached = [a / m for a, m in zip(result.activation.tolist(), (m for m in result.config["M"] for _ in range(times)), strict=True)]
