@@ -17,7 +17,7 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from .energy import Energy
-from .errors import InputError
+from .errors import InputError, first_line, whole
 from .regularizers import Jitter
 from .representations.base import Representation, device_of, module_of
 from .representations.cnn import Layer, likes_channels_last
@@ -69,7 +69,7 @@ class Compute:
                 "all of: a call, space, name, stride, receptive_field."
             )
         if self.batch is not None:
-            whole("batch", self.batch)
+            at_least_one("batch", self.batch)
         if self.batch is not None and self.max_memory is not None:
             raise InputError("batch and max_memory both say how many samples are evaluated together: leave one out.")
         if self.kind not in (None, torch.float32, torch.float64):
@@ -152,8 +152,7 @@ def try_compiled(energy: Energy, x: Tensor) -> None:
     try:
         energy.part(slice(0, 1)).differentiate(x)
     except Exception as error:  # the compiler's own errors have no public base
-        reason = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise InputError(f"Φ cannot be compiled here: {reason} Leave compiled out: nothing needs it.") from error
+        raise InputError(f"Φ cannot be compiled here: {first_line(error)} Leave compiled out: nothing needs it.") from error
 
 
 def in_bfloat16(phi: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
@@ -281,11 +280,9 @@ def check_precision(precision: str, dtype: torch.dtype) -> str:
     return precision
 
 
-def whole(name: str, value: int) -> int:
-    """The number, if it is a whole one of at least 1."""
-    if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-        raise InputError(f"{name} is a whole number of at least 1; got {value!r}.")
-    return int(value)
+def at_least_one(name: str, value: Any) -> int:
+    """The number, NumPy's too, if it is a whole one of at least 1."""
+    return whole(name, int(value) if isinstance(value, np.integer) else value, 1)
 
 
 def _wait(device: torch.device) -> None:

@@ -53,6 +53,17 @@ def first_line(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
 
 
+def whole(name: str, value: Any, least: int) -> int:
+    """value, if it is a whole number of at least `least`; InputError otherwise.
+
+    >>> whole("batch", 3, 1)
+    3
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"{name} is a whole number of at least {least}; got {value!r}.")
+    return value
+
+
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C during a task. `result` is what had been found by then (a `Result`), or None if nothing had.
 

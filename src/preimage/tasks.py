@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .compute import Compute, whole
+from .compute import Compute, at_least_one
 from .energy import Energy, Euclidean, InnerProduct, Loss
 from .errors import InputError, Interrupted
 from .images import ImageLike
@@ -111,7 +111,7 @@ def invert(
     with compute.session():
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(compute.device, compute.dtype)
-        restarts = whole("restarts", restarts)
+        restarts = at_least_one("restarts", restarts)
         phi0 = features_of(phi, x0)
         if release is not None:
             phi0 = release(phi0)
@@ -185,7 +185,7 @@ def maximize(
     if Z is not None and stats is not None:
         raise InputError("Z and stats both give the divisor: leave one out.")
     with compute.session():
-        restarts = whole("restarts", restarts)
+        restarts = at_least_one("restarts", restarts)
         wanted = [as_indices(phi, u) for u in units]  # type: ignore[arg-type]
         size = canvas_size(phi, canvas, compute.like)
         phi0, labels = one_hot(phi, wanted, units, size, everywhere, compute.like)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, whole
 from ..pixelspace import PixelSpace
 from . import gradients
 from .receptive_field import Number
@@ -61,8 +61,8 @@ class DenseSIFT(nn.Module):
         margin: int | None = None,
     ) -> None:
         super().__init__()
-        self.bin = gradients.whole("bin", bin, 1)
-        self.step = gradients.whole("step", 3 * bin if step is None else step, 1)
+        self.bin = whole("bin", bin, 1)
+        self.step = whole("step", 3 * bin if step is None else step, 1)
         if form not in ("paper", "vlfeat"):
             raise InputError(f"form is 'paper' or 'vlfeat'; got {form!r}")
         if margin is not None and form == "paper":
@@ -71,7 +71,7 @@ class DenseSIFT(nn.Module):
         self.window = float((1.5 if form == "paper" else 2.0) if window is None else window)
         if not 0 < self.window < math.inf:
             raise InputError(f"window is a standard deviation in bins, a number above 0; got {window!r}")
-        self.margin = bin + 0.5 if form == "paper" else float(gradients.whole("margin", margin or 0, 0))
+        self.margin = bin + 0.5 if form == "paper" else float(whole("margin", margin or 0, 0))
         self.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(gradients.MIDDLE,))
         self.name = "dsift"
         self.stride: Number = self.step

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, whole
 from ..pixelspace import PixelSpace
 from . import gradients
 from .dsift import DenseSIFT
@@ -190,7 +190,7 @@ def _attach(phi: BagOfWords | VLAD | FisherVector, vocabulary: Vocabulary, kind:
 def _grids(grids: Sequence[int]) -> tuple[int, ...]:
     if not grids:
         raise InputError("grids names at least one grid, as (1, 2, 4).")
-    return tuple(gradients.whole("a side of grids", g, 1) for g in grids)
+    return tuple(whole("a side of grids", g, 1) for g in grids)
 
 
 def _temperature(temperature: float) -> float:

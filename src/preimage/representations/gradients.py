@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -47,13 +47,6 @@ def grey_planes(x: Tensor, least: tuple[int, int], title: str) -> Tensor:
             f"got {x.shape[2]}x{x.shape[3]}. Enlarge the image or take smaller cells."
         )
     return x[:, 0]
-
-
-def whole(name: str, value: Any, least: int) -> int:
-    """value, if it is a whole number of at least `least`; InputError otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name} is a whole number of at least {least}; got {value!r}")
-    return value
 
 
 def differences(x: Tensor) -> tuple[Tensor, Tensor]:

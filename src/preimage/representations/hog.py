@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, whole
 from ..pixelspace import PixelSpace
 from . import gradients
 from .gradients import Axis
@@ -62,8 +62,8 @@ class HOG(nn.Module):
         border: Literal["vlfeat", "paper"] = "vlfeat",
     ) -> None:
         super().__init__()
-        self.cell = gradients.whole("cell", cell, 1)
-        self.orientations = gradients.whole("orientations", orientations, 2)
+        self.cell = whole("cell", cell, 1)
+        self.orientations = whole("orientations", orientations, 2)
         if border not in ("vlfeat", "paper"):
             raise InputError(f"border is 'vlfeat' or 'paper'; got {border!r}")
         self.bilinear, self.texture, self.border = bool(bilinear), bool(texture), border

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, whole
 from ..pixelspace import PixelSpace
 from . import gradients
 from .receptive_field import Number
@@ -54,8 +54,8 @@ class LBP(nn.Module):
         temperature: float = 8.0,
     ) -> None:
         super().__init__()
-        self.cell = gradients.whole("cell", cell, 1)
-        self.points = gradients.whole("points", points, 2)
+        self.cell = whole("cell", cell, 1)
+        self.points = whole("points", points, 2)
         if points > 12:
             raise InputError(f"points is at most 12 (2^12 codes a cell); got {points}.")
         if not 0.5 <= radius < math.inf:

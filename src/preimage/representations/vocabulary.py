@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError, MissingExtra
+from ..errors import InputError, MissingExtra, whole
 from ..images import ImageLike, atomic_write, read_image, resize, to_grey
 from .dsift import DenseSIFT
 
@@ -117,8 +117,7 @@ def learn_vocabulary(
     if kind not in get_args(Kind):
         raise InputError(f"kind is 'kmeans' or 'gmm'; got {kind!r}.")
     for name, value in (("words", words), ("descriptors", descriptors)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} is a whole number of at least 1; got {value!r}.")
+        whole(name, value, 1)
     if not images:
         raise InputError("There is no image to learn from.")
     _sklearn()

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .. import __version__
-from ..errors import ImageError, InputError
+from ..errors import ImageError, InputError, whole
 from ..images import find_pictures
 from ..networks.network import Network, weights_hash
 from ..pixelspace import Fit, PixelSpace
@@ -62,8 +62,7 @@ def collect_statistics(
     """
     module, space = _parts(network, space)
     for name, value, least in (("top", top, 0), ("batch", batch, 1), ("workers", workers, 0)):
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise InputError(f"{name} is a whole number of at least {least}; got {value!r}.")
+        whole(name, value, least)
     files = find_pictures(images, deep=True)
     if not files:
         raise InputError("There is no image. Give files or folders.")
