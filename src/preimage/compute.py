@@ -108,16 +108,16 @@ class Compute:
         batch = self.batch
         if batch is None and self.limit is not None:
             batch = samples_at_once(energy, start, jitter, self.limit)
-        x = jitter.crop(start[:1])
         precision, trial = self.precision, None
         if precision == "auto":
-            trial = try_bfloat16(energy, x) if self.dtype == torch.float32 else None
+            trial = try_bfloat16(energy, jitter.crop(start[:1])) if self.dtype == torch.float32 else None
             precision = "bfloat16" if trial is not None and trial.pays else "float32"
         if precision == "bfloat16":
             energy.quick = in_bfloat16(energy.phi)
         if self.compiled:
             energy.quick = compiled(energy.quick or energy.phi, self.device)
-            try_compiled(energy, x)
+            some = slice(0, batch or 1)  # what the loop will ask for, as each shape is compiled anew
+            try_compiled(energy.part(some), jitter.crop(start[some]))
         self.chosen = {"precision": precision, "compiled": self.compiled} | ({} if trial is None else {"precision_trial": trial.to_dict()})
         return batch
 
@@ -148,9 +148,9 @@ def compiled(phi: Callable[[Tensor], Tensor], device: torch.device) -> Callable[
 
 
 def try_compiled(energy: Energy, x: Tensor) -> None:
-    """One evaluation at a crop x (1, C, H, W), in which the compiler runs; InputError where it cannot."""
+    """One evaluation at crops x (B, C, H, W), in which the compiler runs; InputError where it cannot."""
     try:
-        energy.part(slice(0, 1)).differentiate(x)
+        energy.differentiate(x)
     except Exception as error:  # the compiler's own errors have no public base
         raise InputError(f"Φ cannot be compiled here: {first_line(error)} Leave compiled out: nothing needs it.") from error
 

@@ -190,8 +190,7 @@ class Run:
     def _differentiate(self, energy: Energy, x: Tensor, offsets: Offsets | None) -> tuple[Tensor, Tensor, Tensor]:
         """For some samples: terms and total (terms + 1, b), gradient (b, C, H, W), and whether the loss has a gradient (b,)."""
         terms, gradient, seen = energy.differentiate(x, None if offsets is None else self.jitter, offsets or ())
-        found = torch.stack(list(terms.values()))
-        return torch.cat([found, found.sum(dim=0, keepdim=True)]), gradient, seen.abs().amax(dim=(1, 2, 3)) != 0
+        return torch.stack([*terms.values(), total(terms)]), gradient, seen.abs().amax(dim=(1, 2, 3)) != 0
 
     def energies(self, x: Tensor) -> dict[str, Tensor]:
         """Each term and the total, (B,), at crops x, without jitter."""

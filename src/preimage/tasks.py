@@ -107,7 +107,7 @@ def invert(
     (torch.Size([1, 1, 8, 8]), True)
     """
     compute = Compute(phi, device, dtype, batch, precision, max_memory, compiled)
-    setup = _Setup("invert", phi, compute, solver, iterations, progress, regularizers, bound, frames, watch, stages)
+    setup = _Setup("invert", compute, solver, iterations, progress, regularizers, bound, frames, watch, stages)
     with compute.session():
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(compute.device, compute.dtype)
@@ -180,7 +180,7 @@ def maximize(
     tensor([0, 2])
     """
     compute = Compute(phi, device, dtype, batch, precision, max_memory, compiled)
-    setup = _Setup("maximize", phi, compute, solver, iterations, progress, regularizers, bound, frames, watch)
+    setup = _Setup("maximize", compute, solver, iterations, progress, regularizers, bound, frames, watch)
     units = unit if isinstance(unit, list) else [unit]
     if Z is not None and stats is not None:
         raise InputError("Z and stats both give the divisor: leave one out.")
@@ -249,7 +249,7 @@ def caricature(
     True
     """
     compute = Compute(phi, device, dtype, batch, precision, max_memory, compiled)
-    setup = _Setup("caricature", phi, compute, solver, iterations, progress, regularizers, bound, frames, watch)
+    setup = _Setup("caricature", compute, solver, iterations, progress, regularizers, bound, frames, watch)
     with compute.session():
         x0, labels, keys = _load(phi, image, fit)
         x0 = x0.to(compute.device, compute.dtype)
@@ -283,7 +283,6 @@ class _Setup:
     """What the three tasks share: where to compute, the solver, the run and the record."""
 
     task: str
-    phi: Representation
     compute: Compute
     solver: str | Solver
     iterations: int | None
@@ -295,6 +294,7 @@ class _Setup:
     stages: Sequence[Stage] | None = None
 
     def __post_init__(self) -> None:
+        self.phi = self.compute.phi
         if isinstance(self.solver, str):
             load_solvers()[self.solver]
         if self.stages is not None and not (len(self.stages) and all(isinstance(s, Stage) for s in self.stages)):
