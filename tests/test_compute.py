@@ -118,6 +118,13 @@ def test_a_compiled_network_gives_the_same_image_and_says_that_it_was_compiled(p
     assert compiled.evaluations == plain.evaluations
 
 
+def test_a_network_is_compiled_once_for_the_batch_that_is_used(phi, photo, monkeypatch):
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda graph, **options: (seen.append(options), graph)[1])
+    preimage.invert(phi, photo, progress=False, iterations=3, restarts=4, batch=2, compiled=True)
+    assert seen == [{"dynamic": False, "mode": "default"}]
+
+
 def test_where_nothing_can_be_compiled_it_is_said(phi, photo, monkeypatch):
     def refuse(function, **options):
         def call(x):
