@@ -93,7 +93,7 @@ def invert(
     fit. precision: of Φ where gradients are taken: "float32", "bfloat16" (`torch.autocast`; target, image and reported numbers stay in
     float32), or "auto", bfloat16 if a short trial says that it pays. max_memory: bytes, or as "4GB": as many samples are evaluated
     together as fit, on any device. compiled: Φ through `torch.compile` where gradients are taken, on a GPU as CUDA graphs: the first
-    evaluation then takes seconds to minutes. docs/performance.md says where it paid, which was nowhere on a CPU.
+    evaluation then takes seconds to minutes. On a CPU it hardly ever pays (docs/performance.md).
     release: what is known of Φ(x0), a function of it (`representations.release`: quantised, with noise); the error is then that from
     what was released. watch: called a few times a second with the evaluations so far, the images (B, C, H, W) as levels 0–255 and
     their energies (B,); if it returns True the run ends as with Ctrl-C.
