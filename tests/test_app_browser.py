@@ -128,7 +128,7 @@ def test_an_inversion_is_chosen_watched_and_downloaded(visitor, net, cat, tmp_pa
     visitor.page.wait_for_function("document.querySelector('#layer input').value.startsWith('fire3 ')")
     visitor.pick("layer", "pool1 ")
     visitor.page.wait_for_function("document.querySelector('#facts').innerText.includes('64 channels at 56 × 56')")
-    visitor.evaluations(60)
+    visitor.evaluations(180)
     visitor.start()
     visitor.wait("running")
     seen = set()
@@ -139,8 +139,8 @@ def test_an_inversion_is_chosen_watched_and_downloaded(visitor, net, cat, tmp_pa
     assert len(seen) >= 3, "the image does not form before one's eyes"
     visitor.wait("done")
     result = visitor.result(tmp_path)
-    assert (result.task, result.config["representation"], result.evaluations) == ("invert", "pool1", 60)
-    assert (result.images == preimage.invert(net.layer("pool1"), cat, iterations=60, progress=False).images).all()
+    assert (result.task, result.config["representation"], result.evaluations) == ("invert", "pool1", 180)
+    assert (result.images == preimage.invert(net.layer("pool1"), cat, iterations=180, progress=False).images).all()
     assert f"error {result.error.item():.1%}" in visitor.page.inner_text(".run")
     assert visitor.page.locator(".run .curve polyline").count() == 1
 
