@@ -19,7 +19,7 @@ import torch
 from torch import nn
 
 import preimage
-from preimage.result import versions
+from preimage.tasks.result import versions
 
 
 def photographs() -> list[str]:

@@ -18,10 +18,10 @@ from typing import Any
 import torch
 from tqdm.auto import tqdm
 
-from preimage.jobs import Job
 from preimage.report import write_report
-from preimage.result import Result
-from preimage.store import Store
+from preimage.studies.jobs import Job
+from preimage.studies.store import Store
+from preimage.tasks.result import Result
 
 from .common import quartiles, write
 

@@ -19,11 +19,11 @@ from typing import Any
 
 import torch
 
-from preimage.compute import compiled, in_bfloat16
-from preimage.energy import Energy, Euclidean
-from preimage.optimize import Run, Stage, keep_freed_memory, minimize
-from preimage.regularizers import Jitter, PixelBall
+from preimage.energy.energy import Energy, Euclidean
+from preimage.energy.regularizers import Jitter, PixelBall
 from preimage.representations.cnn import likes_channels_last
+from preimage.solvers.compute import compiled, in_bfloat16
+from preimage.solvers.loop import Run, Stage, keep_freed_memory, minimize
 
 from .common import figure, parser, photographs, quartiles, save, seconds, show_machine, write
 from .convergence import CASES, encoded, representation

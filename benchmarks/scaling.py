@@ -22,10 +22,10 @@ from typing import Any
 import torch
 
 import preimage
-from preimage.backends.ray import connected
-from preimage.jobs import Job, Outcome, open_network
-from preimage.runner import Backend, Batch, known_backends, run
-from preimage.store import Store
+from preimage.studies.jobs import Job, Outcome, open_network
+from preimage.studies.ray import connected
+from preimage.studies.runner import Backend, Batch, known_backends, run
+from preimage.studies.store import Store
 
 from .common import quartiles, write
 

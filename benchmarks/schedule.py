@@ -23,13 +23,13 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from preimage.backends.crew import Answer, Crew, Lost, Ready
-from preimage.backends.ray import connected
 from preimage.experiments.atlas import atlas
 from preimage.experiments.base import Study
-from preimage.jobs import Job, Outcome
-from preimage.runner import Batch, known_backends, run
-from preimage.store import Store
+from preimage.studies.jobs import Job, Outcome
+from preimage.studies.ray import connected
+from preimage.studies.runner import Batch, known_backends, run
+from preimage.studies.scheduler import Answer, Crew, Lost, Ready
+from preimage.studies.store import Store
 
 from .common import write
 from .scaling import Watched

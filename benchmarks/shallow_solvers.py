@@ -11,7 +11,7 @@ import torch
 
 import preimage
 from preimage.representations.shallow import load_shallow
-from preimage.solvers import FourierAdam
+from preimage.solvers.methods import FourierAdam
 
 from .common import photographs
 

@@ -22,9 +22,9 @@ from typing import Any
 import torch
 
 import preimage
-from preimage.jobs import Job
-from preimage.runner import run
-from preimage.store import Store
+from preimage.studies.jobs import Job
+from preimage.studies.runner import run
+from preimage.studies.store import Store
 
 from .common import add_precision, devices, figure, parser, photographs, precision, quartiles, save, seconds, show_machine, spread, write
 

@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 import preimage
-from preimage.energy import Energy, Euclidean, total
-from preimage.regularizers import Jitter
+from preimage.energy.energy import Energy, Euclidean, total
+from preimage.energy.regularizers import Jitter
 
 from . import paper_loop
 from .common import add_precision, devices, figure, parser, photographs, precision, save, seconds, show_machine, spread, vgg16, write

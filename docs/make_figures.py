@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 import preimage
-from preimage.images import to_pil
+from preimage.pixels.images import to_pil
 
 HERE = Path(__file__).parent
 IMAGES = HERE / "images"

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from preimage import load_result
-from preimage.images import write_png
+from preimage.pixels.images import write_png
 
 
 def main(demo: Path) -> None:

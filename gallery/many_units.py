@@ -13,7 +13,7 @@ from __future__ import annotations
 from shared import arguments, show
 
 import preimage
-from preimage.images import mosaic, write_png
+from preimage.pixels.images import mosaic, write_png
 
 # %%
 given = arguments(__doc__, name="many_units", size=96, iterations=150)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import preimage
-from preimage.images import mosaic, write_png
+from preimage.pixels.images import mosaic, write_png
 
 MEAN, STD = 0.31, 0.38  # of the digits' pixels
 

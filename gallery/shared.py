@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from preimage.images import write_png
+from preimage.pixels.images import write_png
 
 
 def arguments(text: str | None, *, name: str, size: int | None, iterations: int) -> argparse.Namespace:

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 import preimage
-from preimage.runner import run
-from preimage.store import Store
+from preimage.studies.runner import run
+from preimage.studies.store import Store
 
 from .stores import contents, small_jobs
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import torch
 
-from preimage.jobs import Job
-from preimage.result import Result
-from preimage.store import Store
+from preimage.studies.jobs import Job
+from preimage.studies.store import Store
+from preimage.tasks.result import Result
 
 LAYERS = ("fire2", "pool1", "fire9")  # not in the order in which the network runs them
 WEIGHTS = (1.0, 20.0, 100.0)

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from preimage.jobs import Job, open_network
-from preimage.store import Store
+from preimage.studies.jobs import Job, open_network
+from preimage.studies.store import Store
 
 SCRIPT = """
 import sys
-from preimage.runner import run
-from preimage.store import Store
+from preimage.studies.runner import run
+from preimage.studies.store import Store
 from tests.stores import small_jobs
 print("ready", flush=True)
 found = run(small_jobs(int(sys.argv[2])), Store.open(sys.argv[1]), workers=int(sys.argv[3]), progress=False)

@@ -13,8 +13,8 @@ from preimage.cli import app
 from preimage.errors import InputError, UnknownName
 from preimage.experiments.atlas import EVALUATIONS, atlas
 from preimage.experiments.base import Study
-from preimage.store import Store
-from preimage.units import estimated_largest
+from preimage.studies.store import Store
+from preimage.tasks.units import estimated_largest
 
 UNITS = {"conv1": 3, "pool10": 3}
 
@@ -118,7 +118,7 @@ def test_without_layers_it_takes_those_that_compute_something(tmp_path):
 
 
 def test_a_failed_unit_is_listed_at_the_end_and_the_others_are_kept(tmp_path, monkeypatch):
-    from preimage import jobs
+    from preimage.studies import jobs
 
     plain = jobs.tasks.maximize
 

@@ -19,12 +19,12 @@ from typer.testing import CliRunner
 import preimage
 from preimage.cli import app
 from preimage.errors import InputError, ResultFolderError, UnknownName
+from preimage.experiments.audit import _RATES, BLUR, COLUMNS, RISK, SPREAD, Leakage, _blurred, _interval, _layers
 from preimage.experiments.base import Found, Study
-from preimage.jobs import Job
-from preimage.leakage import _RATES, BLUR, COLUMNS, RISK, SPREAD, Leakage, _blurred, _interval, _layers
 from preimage.representations.release import InTurn, Noisy, Quantised, parse_release
-from preimage.result import Result
-from preimage.store import Store
+from preimage.studies.jobs import Job
+from preimage.studies.store import Store
+from preimage.tasks.result import Result
 
 FEATURES = hnp.arrays(np.float32, (3, 40), elements=st.floats(-100, 100, width=32))
 

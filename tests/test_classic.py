@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 import preimage
 from preimage.cli import app
 from preimage.networks.network import find_card
-from preimage.units import canvas_size
+from preimage.tasks.units import canvas_size
 
 
 def rows(text: str) -> list[tuple]:

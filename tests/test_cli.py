@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from preimage import tasks
 from preimage.cli import app
-from preimage.result import load_result
+from preimage.tasks.result import load_result
 
 QUICK = ["--iterations", "4", "-q"]
 

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 import preimage
-from preimage.compute import STATE, Trial, graph_bytes, in_bfloat16, memory_limit, samples_at_once, try_bfloat16
-from preimage.energy import Energy, Euclidean
+from preimage.energy.energy import Energy, Euclidean
+from preimage.energy.regularizers import Jitter
 from preimage.errors import InputError
-from preimage.regularizers import Jitter
 from preimage.representations.cnn import likes_channels_last
+from preimage.solvers.compute import STATE, Trial, graph_bytes, in_bfloat16, memory_limit, samples_at_once, try_bfloat16
 
 SPACE = preimage.PixelSpace(32, "rgb")
 CPU = torch.device("cpu")
@@ -76,7 +76,7 @@ def test_large_weights_are_rounded_once_to_the_same_features_and_gradients(monke
     quick = in_bfloat16(phi)
     first, again = found(), found()
     assert rounded.count(3 * 32 * 32 * 400) == 1
-    monkeypatch.setattr("preimage.compute._LARGE", 10**9)
+    monkeypatch.setattr("preimage.solvers.compute._LARGE", 10**9)
     quick = in_bfloat16(phi)
     each_time = found()
     for a, b, c in zip(first, again, each_time, strict=True):
@@ -93,7 +93,7 @@ def test_bfloat16_pays_if_it_is_faster_and_its_gradient_alike(trial, pays):
 
 def test_a_trial_is_recorded_and_what_it_chose_is_done(phi, photo, monkeypatch):
     for seconds, chosen in ((0.1, "bfloat16"), (2.0, "float32")):
-        monkeypatch.setattr("preimage.compute.try_bfloat16", lambda energy, x, s=seconds: Trial(1.0, s, 0.99))
+        monkeypatch.setattr("preimage.solvers.compute.try_bfloat16", lambda energy, x, s=seconds: Trial(1.0, s, 0.99))
         result = preimage.invert(phi, photo, progress=False, iterations=5, precision="auto")
         assert result.config["precision"] == chosen
         assert result.config["precision_trial"] == {"float32": 1.0, "bfloat16": seconds, "cosine": 0.99}

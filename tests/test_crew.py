@@ -9,10 +9,10 @@ from benchmarks.schedule import Simulated
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preimage.backends.crew import DEPTH, LIVES, STARTS, Crew
 from preimage.errors import InputError
-from preimage.jobs import Job
-from preimage.runner import Batch
+from preimage.studies.jobs import Job
+from preimage.studies.runner import Batch
+from preimage.studies.scheduler import DEPTH, LIVES, STARTS, Crew
 
 
 def job(k: int) -> Job:

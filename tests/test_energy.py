@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from preimage.energy import Energy, Euclidean, InnerProduct, total
+from preimage.energy.energy import Energy, Euclidean, InnerProduct, total
+from preimage.energy.regularizers import Jitter, TVBeta
 from preimage.errors import InputError
-from preimage.regularizers import Jitter, TVBeta
 
 from . import reference
 

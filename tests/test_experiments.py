@@ -14,7 +14,6 @@ import torch
 from typer.testing import CliRunner
 
 import preimage
-from preimage import runner
 from preimage.cli import app
 from preimage.errors import InputError, UnknownName
 from preimage.experiments import known_experiments
@@ -26,10 +25,11 @@ from preimage.experiments.neurons import Neurons
 from preimage.experiments.restarts import Restarts
 from preimage.experiments.spread import Spread
 from preimage.experiments.study import choose_quirks, run_study
-from preimage.images import reference_images
-from preimage.jobs import execute
+from preimage.pixels.images import reference_images
 from preimage.representations.masks import central
-from preimage.store import Store
+from preimage.studies import runner
+from preimage.studies.jobs import execute
+from preimage.studies.store import Store
 
 FAMILIES = list(known_experiments())
 

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import preimage
-from preimage import images
 from preimage.errors import ImageError, InputError
+from preimage.pixels import images
 
 
 def png(path, array, **kw):

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import preimage
 from preimage import metrics
 from preimage.errors import InputError, MissingExtra, UnknownName
-from preimage.images import read_image
 from preimage.metrics import perceptual
+from preimage.pixels.images import read_image
 
 
 @pytest.fixture(scope="module")

@@ -14,10 +14,10 @@ from typer.testing import CliRunner
 
 from preimage.cli import app
 from preimage.errors import InputError, MissingExtra, ResultFolderError
-from preimage.jobs import Job
-from preimage.mirror import Mirror, pull, push
-from preimage.runner import run
-from preimage.store import Store
+from preimage.studies.jobs import Job
+from preimage.studies.mirror import Mirror, pull, push
+from preimage.studies.runner import run
+from preimage.studies.store import Store
 
 from .stores import contents, leftovers, small_jobs
 
@@ -28,7 +28,7 @@ def url(request, tmp_path, monkeypatch):
     if request.param == "file":
         return f"file://{tmp_path}/there"
     if request.param == "object":
-        monkeypatch.setattr("preimage.mirror._WHOLE", {"memory"})
+        monkeypatch.setattr("preimage.studies.mirror._WHOLE", {"memory"})
     return f"memory://{uuid.uuid4().hex}/there"
 
 
@@ -101,7 +101,7 @@ def test_an_upload_that_fails_costs_no_job_and_is_tried_again_by_the_next_run(st
 
 def test_interrupting_leaves_whole_results_in_the_mirror(store, url):
     def interrupted(batches, workers, threads):
-        from preimage.runner import local
+        from preimage.studies.runner import local
 
         for k, done in enumerate(local(batches, workers, threads)):
             if k == 2:

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import preimage
-from preimage.optimize import load_solvers
-from preimage.regularizers import REGULARIZERS
+from preimage.energy.regularizers import REGULARIZERS
+from preimage.solvers.loop import load_solvers
 
 ROOT = Path(__file__).parents[1]
 

@@ -7,11 +7,11 @@ import torch
 from torch import nn
 
 import preimage
-from preimage.energy import Energy, Euclidean, InnerProduct
-from preimage.optimize import Stage, minimize
-from preimage.quasinewton import Curvature, Descent, Level, Pairs, Waves, bands, cosines, dot, opponents
-from preimage.regularizers import Jitter
-from preimage.solvers import Fast, FourierAdam
+from preimage.energy.energy import Energy, Euclidean, InnerProduct
+from preimage.energy.regularizers import Jitter
+from preimage.solvers.loop import Stage, minimize
+from preimage.solvers.methods import Fast, FourierAdam
+from preimage.solvers.quasinewton import Curvature, Descent, Level, Pairs, Waves, bands, cosines, dot, opponents
 
 FIXED = (Stage(60, jitter=False),)
 

@@ -14,15 +14,15 @@ import torch
 from torch import nn
 from typer.testing import CliRunner
 
-from preimage.backends import ray as backend
-from preimage.backends.crew import DEPTH
-from preimage.backends.ray import Ray
 from preimage.cli import app
 from preimage.errors import InputError, MissingExtra
-from preimage.jobs import Job
-from preimage.pixelspace import PixelSpace
-from preimage.runner import Batch, run
-from preimage.store import Store
+from preimage.pixels.pixelspace import PixelSpace
+from preimage.studies import ray as backend
+from preimage.studies.jobs import Job
+from preimage.studies.ray import Ray
+from preimage.studies.runner import Batch, run
+from preimage.studies.scheduler import DEPTH
+from preimage.studies.store import Store
 
 from .stores import contents, leftovers, small_jobs
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preimage.energy.regularizers import REGULARIZERS, AlphaNorm, Jitter, PixelBall, TVBeta, add_gradient
 from preimage.errors import InputError
-from preimage.regularizers import REGULARIZERS, AlphaNorm, Jitter, PixelBall, TVBeta, add_gradient
 
 from . import reference
 

@@ -30,7 +30,7 @@ from preimage.report.boxes import central_box, geometry, masked_box
 from preimage.report.charts import Chart, Curve, _log_ticks, _ticks
 from preimage.report.grids import arrange
 from preimage.report.traces import short_trace, trace_curve
-from preimage.store import Store
+from preimage.studies.store import Store
 
 from .report_store import WEIGHTS, build_store, write_summary
 

@@ -22,14 +22,14 @@ from typer.testing import CliRunner
 
 from preimage.cli import app
 from preimage.errors import InputError
-from preimage.jobs import Job
 from preimage.report import write_comparison, write_report
 from preimage.report.catalogue import Column, captions, encode, identities
 from preimage.report.compare import pair
 from preimage.report.page import script_json
 from preimage.report.sheets import GUTTER, SIDE, THUMBNAIL, Folder, Shot
 from preimage.report.traces import pack_trace, short_trace
-from preimage.store import Store
+from preimage.studies.jobs import Job
+from preimage.studies.store import Store
 
 from .report_store import _result
 from .test_report import BREAKOUT, HOSTILE, Page

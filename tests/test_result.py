@@ -17,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import preimage
-from preimage import result as result_module
 from preimage.errors import InputError, MissingExtra, ResultFolderError
-from preimage.result import check_folder, file_names, load_result, write_video
+from preimage.tasks import result as result_module
+from preimage.tasks.result import check_folder, file_names, load_result, write_video
 
 
 @pytest.fixture(scope="module")

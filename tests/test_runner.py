@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from preimage import runner
 from preimage.errors import InputError, UnknownName
-from preimage.jobs import execute
-from preimage.optimize import load_solvers
-from preimage.runner import run
-from preimage.store import Store
+from preimage.solvers.loop import load_solvers
+from preimage.studies import runner
+from preimage.studies.jobs import execute
+from preimage.studies.runner import run
+from preimage.studies.store import Store
 
 from .stores import contents, leftovers, small_jobs, start
 
@@ -90,7 +90,7 @@ def test_a_full_disk_fails_one_job_and_not_the_others(store, monkeypatch):
     def full(self, job, *rest):
         calls.append(job)
         if len(calls) == 2:
-            from preimage import result as result_module
+            from preimage.tasks import result as result_module
 
             with monkeypatch.context() as patch:
 

@@ -20,14 +20,14 @@ from preimage.errors import InputError, UnknownName
 from preimage.experiments import shallow_table as experiment
 from preimage.experiments.hog_template import hog_template
 from preimage.experiments.hoggles import learn_dictionary, load_dictionary
-from preimage.optimize import Stage
 from preimage.representations.base import Representation
 from preimage.representations.hog import HOG
 from preimage.representations.shallow import SHALLOW, load_shallow
 from preimage.representations.template import HOGTemplate, load_template
 from preimage.representations.vocabulary import load_vocabulary
-from preimage.result import load_result
-from preimage.solvers import FourierAdam
+from preimage.solvers.loop import Stage
+from preimage.solvers.methods import FourierAdam
+from preimage.tasks.result import load_result
 
 METHODS = ["hoggles", "hog", "hogb", "dsift"]
 

@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from preimage.energy import Energy, Euclidean, InnerProduct
+from preimage.energy.energy import Energy, Euclidean, InnerProduct
+from preimage.energy.regularizers import Jitter, PixelBall
 from preimage.errors import InputError, OptimizationError, PreimageWarning, UnknownName
-from preimage.optimize import Stage, load_solvers, minimize
-from preimage.regularizers import Jitter, PixelBall
-from preimage.solvers import Adam, Paper, spectrum
+from preimage.solvers.loop import Stage, load_solvers, minimize
+from preimage.solvers.methods import Adam, Paper, spectrum
 
 from . import reference
 

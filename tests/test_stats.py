@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 import preimage
 from preimage.cli import app
 from preimage.errors import InputError, ResultFolderError, UnknownName
-from preimage.stats import collect_statistics, load_statistics
-from preimage.stats.accumulators import Histogram, Moments, Strongest
-from preimage.units import recorded_largest
+from preimage.statistics import collect_statistics, load_statistics
+from preimage.statistics.accumulators import Histogram, Moments, Strongest
+from preimage.tasks.units import recorded_largest
 
 numbers = st.floats(-1e4, 1e4, width=32, allow_subnormal=False)  # below 1.2e-38 a float32 has not the bits of a bin
 rows = st.lists(numbers, min_size=1, max_size=30)
@@ -438,7 +438,7 @@ def test_a_full_disk_says_so(module, folder, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("preimage.stats.checkpoint.save_record", full)
+    monkeypatch.setattr("preimage.statistics.checkpoint.save_record", full)
     with pytest.raises(ResultFolderError, match="cannot be written: No space left on device"):
         collect_statistics(module, folder, tmp_path / "s.safetensors", space=SPACE, progress=False)
 
@@ -552,7 +552,7 @@ def test_the_interrupted_command_says_how_to_go_on(folder, tmp_path, monkeypatch
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("preimage.stats.collect_statistics", interrupted)
+    monkeypatch.setattr("preimage.statistics.collect_statistics", interrupted)
     done = run("stats", "squeezenet1_1", folder, "-o", tmp_path / "s.safetensors", "--weights", "none")
     assert done.exit_code == 130
     assert "The same command goes on from what" in done.stderr

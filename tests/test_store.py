@@ -14,11 +14,11 @@ import pytest
 import torch
 
 import preimage
-from preimage import jobs as jobs_module
-from preimage.claims import claims_of
 from preimage.errors import InputError, ResultFolderError
-from preimage.jobs import Job, bare_source, code_version, execute
-from preimage.store import Store
+from preimage.studies import jobs as jobs_module
+from preimage.studies.claims import claims_of
+from preimage.studies.jobs import Job, bare_source, code_version, execute
+from preimage.studies.store import Store
 
 from .stores import leftovers, small_jobs
 
@@ -202,7 +202,7 @@ def test_leftovers_of_killed_runs_are_removed_but_not_those_of_live_ones(store, 
         (part / "image.png").write_bytes(b"")
     (store.path / "failed" / f".{dead}.json.x.part").write_bytes(b"")
     (store.path / "inputs" / f".{dead}.png.x.part").write_bytes(b"")  # nobody's job; young, so somebody may be writing it
-    other = "import sys; from preimage.claims import claims_of; from pathlib import Path\n"
+    other = "import sys; from preimage.studies.claims import claims_of; from pathlib import Path\n"
     other += "assert claims_of(Path(sys.argv[1])).take(sys.argv[2]); print('held', flush=True); sys.stdin.read()"
     command = [sys.executable, "-c", other, str(store.path / "claims.lock"), live]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:

@@ -14,8 +14,8 @@ from torch import nn
 import preimage
 from preimage import masks, tasks
 from preimage.errors import ImageError, InputError, Interrupted, OptimizationError, UnknownName
-from preimage.optimize import Run
-from preimage.units import estimated_largest
+from preimage.solvers.loop import Run
+from preimage.tasks.units import estimated_largest
 
 FEW = {"progress": False, "iterations": 12}
 
@@ -191,7 +191,7 @@ def test_a_channel_everywhere_is_measured_by_its_largest_mean(net, monkeypatch):
     phi, like = net.layer("fire3"), torch.empty(0)
     result = preimage.maximize(phi, [5, 6], canvas=60, everywhere=True, progress=False, iterations=20)
     assert result.config["M"] == pytest.approx(estimated_largest(phi, [(5,), (6,)], (60, 60), like, everywhere=True)[0])
-    monkeypatch.setattr("preimage.units.TYPICAL", 0.0)
+    monkeypatch.setattr("preimage.tasks.units.TYPICAL", 0.0)
     means, largest = (estimated_largest(phi, [(5,), (6,)], (60, 60), like, everywhere=e)[0] for e in (True, False))
     photos = torch.cat([net.space.encode(p) for p in preimage.images.reference_images()])
     expected = phi(photos)[:, [5, 6]].mean(dim=(2, 3)).amax(dim=0).tolist()

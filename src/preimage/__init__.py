@@ -13,13 +13,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import images as images
     from . import metrics as metrics
     from . import solvers as solvers
     from . import tasks as tasks
-    from .energy import Energy as Energy
-    from .energy import Euclidean as Euclidean
-    from .energy import InnerProduct as InnerProduct
+    from .energy.energy import Energy as Energy
+    from .energy.energy import Euclidean as Euclidean
+    from .energy.energy import InnerProduct as InnerProduct
+    from .energy.regularizers import AlphaNorm as AlphaNorm
+    from .energy.regularizers import Jitter as Jitter
+    from .energy.regularizers import PixelBall as PixelBall
+    from .energy.regularizers import TVBeta as TVBeta
     from .errors import FetchError as FetchError
     from .errors import ImageError as ImageError
     from .errors import InputError as InputError
@@ -30,17 +33,12 @@ if TYPE_CHECKING:
     from .errors import PreimageWarning as PreimageWarning
     from .errors import ResultFolderError as ResultFolderError
     from .errors import UnknownName as UnknownName
-    from .leakage import Audit as Audit
-    from .leakage import audit as audit
+    from .experiments.audit import Audit as Audit
+    from .experiments.audit import audit as audit
     from .networks.network import Network as Network
     from .networks.network import load_network as load_network
-    from .optimize import Stage as Stage
-    from .optimize import minimize as minimize
-    from .pixelspace import PixelSpace as PixelSpace
-    from .regularizers import AlphaNorm as AlphaNorm
-    from .regularizers import Jitter as Jitter
-    from .regularizers import PixelBall as PixelBall
-    from .regularizers import TVBeta as TVBeta
+    from .pixels import images as images
+    from .pixels.pixelspace import PixelSpace as PixelSpace
     from .representations import masks as masks
     from .representations.base import Representation as Representation
     from .representations.base import from_callable as from_callable
@@ -56,28 +54,30 @@ if TYPE_CHECKING:
     from .representations.vocabulary import Vocabulary as Vocabulary
     from .representations.vocabulary import learn_vocabulary as learn_vocabulary
     from .representations.vocabulary import load_vocabulary as load_vocabulary
-    from .result import Result as Result
-    from .result import load_result as load_result
-    from .stats import Statistics as Statistics
-    from .stats import collect_statistics as collect_statistics
-    from .stats import load_statistics as load_statistics
-    from .tasks import caricature as caricature
-    from .tasks import invert as invert
-    from .tasks import maximize as maximize
+    from .solvers.loop import Stage as Stage
+    from .solvers.loop import minimize as minimize
+    from .statistics import Statistics as Statistics
+    from .statistics import collect_statistics as collect_statistics
+    from .statistics import load_statistics as load_statistics
+    from .tasks.result import Result as Result
+    from .tasks.result import load_result as load_result
+    from .tasks.tasks import caricature as caricature
+    from .tasks.tasks import invert as invert
+    from .tasks.tasks import maximize as maximize
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "energy": ["Energy", "Euclidean", "InnerProduct"],
+    "energy.energy": ["Energy", "Euclidean", "InnerProduct"],
     "errors": [
         "FetchError", "ImageError", "InputError", "Interrupted", "MissingExtra", "OptimizationError", "PreimageError",
         "PreimageWarning", "ResultFolderError", "UnknownName",
     ],
-    "leakage": ["Audit", "audit"],
+    "experiments.audit": ["Audit", "audit"],
     "networks.network": ["Network", "load_network"],
-    "optimize": ["Stage", "minimize"],
-    "pixelspace": ["PixelSpace"],
-    "regularizers": ["AlphaNorm", "Jitter", "PixelBall", "TVBeta"],
+    "solvers.loop": ["Stage", "minimize"],
+    "pixels.pixelspace": ["PixelSpace"],
+    "energy.regularizers": ["AlphaNorm", "Jitter", "PixelBall", "TVBeta"],
     "representations.base": ["Representation", "from_callable"],
     "representations.cnn": ["Layer", "LayerInfo", "layers"],
     "representations.dsift": ["DenseSIFT"],
@@ -85,12 +85,12 @@ _HOMES = {
     "representations.hog": ["HOG"],
     "representations.lbp": ["LBP"],
     "representations.vocabulary": ["Vocabulary", "learn_vocabulary", "load_vocabulary"],
-    "result": ["Result", "load_result"],
-    "stats": ["Statistics", "collect_statistics", "load_statistics"],
-    "tasks": ["caricature", "invert", "maximize"],
+    "tasks.result": ["Result", "load_result"],
+    "statistics": ["Statistics", "collect_statistics", "load_statistics"],
+    "tasks.tasks": ["caricature", "invert", "maximize"],
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
-_MODULES = {"images": "images", "masks": "representations.masks", "metrics": "metrics", "solvers": "solvers", "tasks": "tasks"}
+_MODULES = {"images": "pixels.images", "masks": "representations.masks", "metrics": "metrics", "solvers": "solvers", "tasks": "tasks"}
 
 __all__ = ["__version__", *sorted([*_HOME, *_MODULES])]
 

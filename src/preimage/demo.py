@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from .images import reference_images
 from .networks.network import load_network
+from .pixels.images import reference_images
 from .report import Section, write_page
-from .tasks import caricature, invert, maximize
+from .tasks.tasks import caricature, invert, maximize
 
 DEPTHS = ("fire2", "fire4", "fire9")
 CLASSES = ("black swan", "goose", "tree frog", "cheeseburger")

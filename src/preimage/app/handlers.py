@@ -14,11 +14,11 @@ import gradio as gr
 import numpy as np
 import torch
 
-from .. import images as pictures
-from .. import tasks
 from ..errors import ImageError, InputError, PreimageError
-from ..optimize import load_solvers
-from ..units import Unit
+from ..pixels import images as pictures
+from ..solvers.loop import load_solvers
+from ..tasks import tasks
+from ..tasks.units import Unit
 from . import view
 from .catalogue import Catalogue, Entry
 from .jobs import Desk, Job, Order, plain, preview

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import images as pictures
-from .. import tasks
 from ..errors import InputError, Interrupted, PreimageError
 from ..networks.network import Network, load_network
-from ..result import Result, data_uri, file_names
+from ..pixels import images as pictures
+from ..tasks import tasks
+from ..tasks.result import Result, data_uri, file_names
 
 PATIENCE = 15.0
 """Seconds after which a run that nobody looks at any more is stopped."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..optimize import load_solvers
+from ..solvers.loop import load_solvers
 from . import view
 from .catalogue import Catalogue
 from .handlers import CLASS, EXAMPLES, FORMATS, MAX_PIXELS, MOST_ITERATIONS, MOST_RESTARTS, OWN, Handlers, own_C, own_iterations

@@ -60,8 +60,8 @@ def atlas(
     with guard():
         from ..experiments.atlas import atlas as plan
         from ..experiments.base import Study
-        from ..images import find_pictures
-        from ..store import Store
+        from ..pixels.images import find_pictures
+        from ..studies.store import Store
 
         computing = choose_backend(backend, address, workers)
         study = Study(

@@ -56,9 +56,9 @@ def audit(
     lower bound on what leaks.
     """
     with guard():
-        from ..images import find_pictures
-        from ..leakage import PAGE, STRENGTHS
-        from ..leakage import audit as run_audit
+        from ..experiments.audit import PAGE, STRENGTHS
+        from ..experiments.audit import audit as run_audit
+        from ..pixels.images import find_pictures
 
         chosen = "all" if layers == "all" else names_in(layers)
         release = [*(f"bits:{n}" for n in bits or []), *(f"noise:{a:g}" for a in noise or [])]

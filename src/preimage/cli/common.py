@@ -17,7 +17,7 @@ import typer
 from ..errors import ImageError, InputError, Interrupted, PreimageError, ResultFolderError, UnknownName
 
 if TYPE_CHECKING:
-    from ..result import Result
+    from ..tasks.result import Result
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 UNREAD = 141  # as of a command that SIGPIPE ended: 128 + 13

@@ -11,7 +11,7 @@ from . import app
 from .common import FAILED, guard, one_line
 
 if TYPE_CHECKING:
-    from ..mirror import Copied
+    from ..studies.mirror import Copied
 
 _Url = Annotated[str, typer.Argument(metavar="URL", help="As fsspec takes them: s3://bucket/study, sftp://host/study, a shared folder.")]
 
@@ -20,8 +20,8 @@ _Url = Annotated[str, typer.Argument(metavar="URL", help="As fsspec takes them: 
 def push(store: Annotated[Path, typer.Argument(metavar="DIR", help="A store of results.")], url: _Url) -> None:
     """Copy the results of a store to a mirror, those that are not there. `--mirror URL` of atlas and paper does so while they run."""
     with guard():
-        from ..mirror import push as copy
-        from ..store import Store
+        from ..studies.mirror import push as copy
+        from ..studies.store import Store
 
         _tell(copy(Store.open(store, create=False), url))
 
@@ -33,9 +33,9 @@ def pull(
 ) -> None:
     """Copy the results of a mirror into a store, those that it has not, and make its table again."""
     with guard():
-        from ..mirror import Mirror
-        from ..mirror import pull as copy
-        from ..store import Store
+        from ..studies.mirror import Mirror
+        from ..studies.mirror import pull as copy
+        from ..studies.store import Store
 
         Mirror.open(url, create=False)  # before a folder is made
         _tell(copy(url, Store.open(out)))

@@ -71,7 +71,7 @@ def load(net: str, weights: str, space: str | None, size: str | None, trust: boo
     listed: only its layers are looked at, so a network that comes with its weights may have them also where "none" are asked for.
     """
     from ..networks.network import find_card, load_network
-    from ..pixelspace import PixelSpace, parse_size
+    from ..pixels.pixelspace import PixelSpace, parse_size
 
     card: Any = find_card(net, trust)
     return load_network(

@@ -81,7 +81,7 @@ def shallow_table(
     """
     with guard():
         from ..experiments import shallow_table as experiment
-        from ..images import find_pictures
+        from ..pixels.images import find_pictures
 
         found = find_pictures(images)
         make_folder(out)
@@ -122,7 +122,7 @@ def hog_template(
     with guard():
         from ..experiments.hog_template import hog_template as maximize_template
         from ..representations.template import load_template
-        from ..result import check_folder
+        from ..tasks.result import check_folder
 
         check_folder(out, overwrite)
         w = load_template(template)
@@ -212,8 +212,8 @@ def _run_study(
     from ..experiments import known_experiments
     from ..experiments.base import Study
     from ..experiments.study import choose_quirks
-    from ..images import find_pictures
-    from ..store import Store
+    from ..pixels.images import find_pictures
+    from ..studies.store import Store
 
     computing = choose_backend(backend, address, workers)
     registry = known_experiments()
@@ -250,7 +250,7 @@ def quirks(as_json: Json = False) -> None:
 def _dictionary(path: Path, learn_from: Path | None, progress: bool) -> PairedDictionary:
     """Read the paired dictionary, or learn it and keep it there."""
     from ..experiments.hoggles import learn_dictionary, load_dictionary
-    from ..images import check_file, find_pictures
+    from ..pixels.images import check_file, find_pictures
 
     if path.is_file():
         if learn_from is not None:

@@ -50,8 +50,8 @@ def report(
     """
     with guard():
         from ..report import save_figures, write_comparison, write_report
-        from ..result import file_names
-        from ..store import Store
+        from ..studies.store import Store
+        from ..tasks.result import file_names
 
         store = Store.open(folder, create=False)
         if compare is not None and (figures is not None or gallery_from != 400):

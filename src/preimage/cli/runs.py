@@ -14,7 +14,7 @@ from .common import guard, table
 from .options import Json
 
 if TYPE_CHECKING:
-    from ..store import Record
+    from ..studies.store import Record
 
 _COLUMNS = ("experiment", "layer", "what", "C", "variant", "status", "reached", "time", "key")
 
@@ -37,7 +37,7 @@ def runs(
 ) -> None:
     """List what is in a store: what was asked for, what came of it, and why it failed where it did."""
     with guard():
-        from ..store import Store
+        from ..studies.store import Store
 
         chosen: dict[str, Any] = {k: v for k, v in (("experiment", experiment), ("layer", layer), ("status", status)) if v is not None}
         opened = Store.open(store, create=False)

@@ -35,7 +35,7 @@ def vocabulary(
     """
     with guard():
         from ..errors import InputError
-        from ..images import check_file, find_pictures
+        from ..pixels.images import check_file, find_pictures
         from ..representations.dsift import DenseSIFT
         from ..representations.vocabulary import learn_vocabulary
 
@@ -80,8 +80,8 @@ def invert_shallow(
     with guard():
         from ..representations.shallow import load_shallow
         from ..representations.vocabulary import load_vocabulary
-        from ..result import check_folder
-        from ..tasks import invert
+        from ..tasks.result import check_folder
+        from ..tasks.tasks import invert
 
         check_folder(out, overwrite)
         phi = load_shallow(name, None if vocabulary is None else load_vocabulary(vocabulary))

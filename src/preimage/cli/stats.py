@@ -12,7 +12,7 @@ from .common import FAILED, INTERRUPTED, guard, names_in, table
 from .options import Device, Json, Quiet, Squash, Weights
 
 if TYPE_CHECKING:
-    from ..stats import Statistics
+    from ..statistics import Statistics
 
 
 @app.command(
@@ -43,7 +43,7 @@ def stats(
     """
     with guard():
         from ..networks.network import load_network
-        from ..stats import collect_statistics
+        from ..statistics import collect_statistics
 
         network = load_network(net, weights=None if weights == "none" else weights)
         names = names_in(",".join(layers)) if layers else None

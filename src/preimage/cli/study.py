@@ -13,13 +13,13 @@ from .common import FAILED, one_line, resumable
 if TYPE_CHECKING:
     from ..experiments import Experiment
     from ..experiments.base import Study
-    from ..runner import Backend
+    from ..studies.runner import Backend
 
 
 def choose_backend(name: str, address: str | None, workers: int | None) -> Backend:
     """The backend of this name. Raises UnknownName, and InputError for an address that it has no use for."""
-    from ..backends.ray import Ray
-    from ..runner import known_backends
+    from ..studies.ray import Ray
+    from ..studies.runner import known_backends
 
     found = known_backends()[name]
     if name == "ray":

@@ -42,7 +42,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..representations.cnn import Layer
-    from ..result import Result
+    from ..tasks.result import Result
 
 
 @app.command(
@@ -182,7 +182,7 @@ def caricature(
 
 
 def _tasks() -> Any:
-    from .. import tasks
+    from ..tasks import tasks
 
     return tasks
 
@@ -237,7 +237,7 @@ class _Destination:
         self.out, self.overwrite, self.video, self.as_json = out, overwrite, video, as_json
 
     def check(self) -> None:
-        from ..result import check_folder
+        from ..tasks.result import check_folder
 
         check_folder(self.out, self.overwrite)
 

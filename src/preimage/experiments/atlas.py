@@ -12,8 +12,8 @@ from .base import Experiment, Found, Study, Summary, row
 from .neurons import STRENGTH, divisors
 
 if TYPE_CHECKING:
-    from ..jobs import Job
     from ..representations.cnn import LayerInfo
+    from ..studies.jobs import Job
 
 EVALUATIONS = 100  # of a unit, half of what `maximize` takes: an atlas is looked at in small
 CARICATURE_C, INVERSION_C = 10.0, 100.0
@@ -28,7 +28,7 @@ def atlas(study: Study, units: str, restarts: int = 1, stats: str | None = None)
     `preimage stats`). restarts: images of each unit. With photographs in the study also an inversion and a caricature of each by each
     layer. Raises InputError for what it cannot read, and UnknownName for a layer.
     """
-    from ..result import file_names
+    from ..tasks.result import file_names
     from .caricature import Caricatures
     from .inversion import Inversion
 
@@ -111,7 +111,7 @@ class Atlas:
         count = min(_count(self.units, channels), channels)
         chosen: list[int] = list(range(count))
         if self.units.startswith("top"):
-            from ..stats import load_statistics
+            from ..statistics import load_statistics
 
             assert self.stats is not None
             answers = load_statistics(self.stats)[self.layer].max

@@ -18,10 +18,10 @@ from ..registry import Registry
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..jobs import Job
     from ..networks.network import Network
     from ..representations.cnn import Layer, LayerInfo
-    from ..store import Record, Store
+    from ..studies.jobs import Job
+    from ..studies.store import Record, Store
 
 STRENGTHS = (1.0, 20.0, 100.0, 300.0)  # C of exp_inversion.m
 _NO_FEATURES = ("ReLU", "Pool", "Dropout", "Norm", "Softmax", "CrossMap")  # kinds of layers that only pass on what another computed
@@ -92,7 +92,7 @@ class Study:
 
     @cached_property
     def net(self) -> Network:
-        from ..jobs import open_network
+        from ..studies.jobs import open_network
 
         return open_network(self.network, self.weights, self.device)[0]
 
@@ -131,8 +131,8 @@ class Study:
 
         What cannot be read is treated as in `photographs`.
         """
-        from ..images import reference_images
-        from ..result import file_names
+        from ..pixels.images import reference_images
+        from ..tasks.result import file_names
 
         space = space or self.net.space
         paths = [Path(p) for p in (self.images or reference_images())][: 2 if self.smoke else None]
@@ -151,7 +151,7 @@ class Study:
 
     def job(self, experiment: str, task: str, *, photo: Photo | None = None, **settings: Any) -> Job:
         """A job with the study's network (unless a representation is named), solver and seed."""
-        from ..jobs import Job, open_network
+        from ..studies.jobs import Job, open_network
 
         common: dict[str, Any] = {n: getattr(self, n) for n in ("solver", "iterations", "seed", "device")}
         if self.smoke and self.iterations is None:
@@ -213,7 +213,7 @@ class Summary:
 
     def write(self, folder: Path) -> None:
         """summary.json, table.json and table.csv."""
-        from ..images import atomic_write
+        from ..pixels.images import atomic_write
 
         buffer = io.StringIO()
         writer = csv.DictWriter(buffer, list(self.columns), lineterminator="\n", extrasaction="ignore")

@@ -12,8 +12,8 @@ from .neurons import STRENGTH
 from .variants import BETAS, case_name
 
 if TYPE_CHECKING:
-    from ..jobs import Job
-    from ..store import Record
+    from ..studies.jobs import Job
+    from ..studies.store import Record
 
 CLASSES = ("black swan", "goose", "tree frog", "cheeseburger", "coffee mug", "comic book", "vending machine")
 READINGS = ("input", "receptive-field", "both")

@@ -11,8 +11,8 @@ from .base import CURVE_COLUMNS, EXPERIMENTS, PNG, SQUASH, STRENGTHS, Found, Stu
 from .inversion import inversion_jobs, strength_curves
 
 if TYPE_CHECKING:
-    from ..jobs import Job
-    from ..store import Record
+    from ..studies.jobs import Job
+    from ..studies.store import Record
 
 
 @EXPERIMENTS.register("consistency")

@@ -10,7 +10,7 @@ from .base import CURVE_COLUMNS, EARLY, EXPERIMENTS, SQUASH, STRENGTHS, Found, S
 from .inversion import inversion_jobs, reconstruction_error, strength_curves
 
 if TYPE_CHECKING:
-    from ..jobs import Job
+    from ..studies.jobs import Job
 
 
 @EXPERIMENTS.register("errors")

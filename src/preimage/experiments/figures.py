@@ -8,8 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import images as pictures
-from ..result import file_names
+from ..pixels import images as pictures
+from ..tasks.result import file_names
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -11,7 +11,7 @@ from .base import EXPERIMENTS, Found, Photo, Study, Summary, flag, interval
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ..jobs import Job
+    from ..studies.jobs import Job
 
 METHODS = {"hog": "HOG", "hogb": "HOGb", "dsift": "DSIFT"}
 STRENGTHS = (1.0, 20.0, 100.0, 300.0)

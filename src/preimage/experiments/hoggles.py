@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError, MissingExtra
-from ..images import ImageLike, atomic_write, read_image, resize, to_grey
+from ..pixels.images import ImageLike, atomic_write, read_image, resize, to_grey
 from ..representations.hog import HOG
 
 CELL, WINDOW = 8, 5  # a window is 5x5 cells, 40x40 pixels

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .base import EXPERIMENTS, SQUASH, STRENGTHS, Found, Study, Summary, curve, flag, row
 
 if TYPE_CHECKING:
-    from ..jobs import Job
-    from ..store import Record
+    from ..studies.jobs import Job
+    from ..studies.store import Record
 
 NAME = "inversion"
 

@@ -12,8 +12,8 @@ from .inversion import inversion_jobs
 from .no_regularizer import control_jobs
 
 if TYPE_CHECKING:
-    from ..jobs import Job
-    from ..store import Record
+    from ..studies.jobs import Job
+    from ..studies.store import Record
 
 
 @EXPERIMENTS.register("naturalness")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, ClassVar
 from .base import EXPERIMENTS, SQUASH, STRENGTHS, Found, Study, Summary, flag, row
 
 if TYPE_CHECKING:
-    from ..jobs import Job
     from ..representations.cnn import LayerInfo
     from ..representations.receptive_field import Span
+    from ..studies.jobs import Job
 
 
 @EXPERIMENTS.register("neighbourhood")

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .base import EXPERIMENTS, Found, Study, Summary, flag, row
 
 if TYPE_CHECKING:
-    from ..jobs import Job
     from ..representations.cnn import Layer, LayerInfo
+    from ..studies.jobs import Job
 
 _MANY = 512  # layers of more channels show the first two units alone, large
 STRENGTH = 1.0e4
@@ -93,8 +93,8 @@ def divisors(phi: Layer, wanted: Sequence[tuple[int, ...]], canvas: str, stats: 
     """Z = M·rf² of each unit on this canvas, M from a file of statistics, or else estimated."""
     import torch
 
-    from ..stats import load_statistics
-    from ..units import canvas_size, estimated_largest, recorded_largest
+    from ..statistics import load_statistics
+    from ..tasks.units import canvas_size, estimated_largest, recorded_largest
 
     like = torch.empty(0, device=device)
     size = canvas_size(phi, canvas, like)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from .base import EXPERIMENTS, SQUASH, Found, Study, Summary, row
 
 if TYPE_CHECKING:
-    from ..jobs import Job
+    from ..studies.jobs import Job
 
 
 @EXPERIMENTS.register("no-regularizer")

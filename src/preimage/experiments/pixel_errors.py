@@ -10,7 +10,7 @@ from .base import CURVE_COLUMNS, EXPERIMENTS, SQUASH, STRENGTHS, Found, Study, S
 from .inversion import inversion_jobs, strength_curves
 
 if TYPE_CHECKING:
-    from ..jobs import Job
+    from ..studies.jobs import Job
 
 
 @EXPERIMENTS.register("pixel-errors")

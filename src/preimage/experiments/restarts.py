@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from .base import EXPERIMENTS, SQUASH, STRENGTHS, Found, Study, Summary, flag, interval
 
 if TYPE_CHECKING:
-    from ..jobs import Job
+    from ..studies.jobs import Job
 
 SUMMED = {"summed-error": "Give the sum over the restarts of the squared error, not their mean error."}
 

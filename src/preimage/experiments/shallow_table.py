@@ -16,17 +16,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .. import images as pictures
-from ..energy import Energy, Euclidean, total
+from ..energy.energy import Energy, Euclidean, total
 from ..errors import InputError, PreimageError
 from ..metrics import normalised_error
-from ..optimize import Stage
-from ..pixelspace import PixelSpace
+from ..pixels import images as pictures
+from ..pixels.pixelspace import PixelSpace
 from ..representations.base import Representation
 from ..representations.dsift import DenseSIFT
 from ..representations.hog import HOG
-from ..result import Result, file_names, load_result, versions
-from ..tasks import INVERT_C, invert
+from ..solvers.loop import Stage
+from ..tasks.result import Result, file_names, load_result, versions
+from ..tasks.tasks import INVERT_C, invert
 from .hoggles import CELL, PairedDictionary
 
 ITERATIONS = 300  # one stage at the full rate: exp_hog.m has no second

@@ -10,8 +10,8 @@ from .base import CURVE_COLUMNS, EXPERIMENTS, PNG, SQUASH, STRENGTHS, Found, Stu
 from .restarts import restart_jobs
 
 if TYPE_CHECKING:
-    from ..jobs import Job
-    from ..store import Record
+    from ..studies.jobs import Job
+    from ..studies.store import Record
 
 _SEEDS = 4  # exp_inversion.m, multival: batches of four restarts that begin at the same seed
 REPEATED = {"repeated-seeds": "Begin every batch of four restarts at the same seed, so that with more than four some are the same."}

@@ -11,7 +11,7 @@ from ..registry import unknown
 from .base import Experiment, Found, Study
 
 if TYPE_CHECKING:
-    from ..runner import Backend, Run
+    from ..studies.runner import Backend, Run
 
 _FEW = 24  # jobs for which another process is not worth its start
 
@@ -33,7 +33,7 @@ def run_study(
     and a line for each summary. An experiment whose summary cannot be made, as none of its jobs went well, is named among the failures, and
     so are photographs that could not be read.
     """
-    from ..runner import run
+    from ..studies.runner import run
 
     wanted = {name: experiment.jobs(study) for name, experiment in experiments.items()}
     jobs = [job for listed in wanted.values() for job in listed]

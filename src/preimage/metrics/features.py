@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..images import resize
+from ..pixels.images import resize
 
 if TYPE_CHECKING:
     from ..networks.network import Network

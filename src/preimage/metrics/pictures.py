@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
-from ..images import LUMA, contrast_stretch
+from ..pixels.images import LUMA, contrast_stretch
 
 BINS = 18  # exp_naturalness.m
 WINDOW, SIGMA = 11, 1.5  # Wang et al. 2004: a Gaussian of 11 x 11 pixels

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 from torch import nn
 
-from ..pixelspace import PixelSpace
+from ..pixels.pixelspace import PixelSpace
 from .chain import Chain, Conv, Norm, Pool, ReLU, Step, initialise
 from .fetch import RemoteFile
 from .imagenet import class_names

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import MissingExtra
-from ..pixelspace import PixelSpace
+from ..pixels.pixelspace import PixelSpace
 from .checkpoints import packaged
 from .imagenet import class_names
 from .network import NETWORKS, NetworkCard

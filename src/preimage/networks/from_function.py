@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from ..errors import InputError
-from ..pixelspace import PixelSpace
+from ..pixels.pixelspace import PixelSpace
 from .network import SOURCES, Network, NetworkCard, Source
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import FetchError, InputError, MissingExtra
-from ..pixelspace import PixelSpace
+from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
 from .checkpoints import no_pickled_code
 from .imagenet import class_names

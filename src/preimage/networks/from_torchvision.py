@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import FetchError, InputError
-from ..pixelspace import PixelSpace
+from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
 from .checkpoints import no_pickled_code
 from .network import SOURCES, NetworkCard, Source

@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from ..errors import FetchError, InputError, MissingExtra
-from ..pixelspace import PixelSpace
+from ..pixels.pixelspace import PixelSpace
 from .network import SOURCES, NetworkCard, Source
 
 _PROCESSOR = "preprocessor_config.json"

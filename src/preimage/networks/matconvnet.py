@@ -18,7 +18,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..errors import InputError, PreimageWarning
-from ..pixelspace import PixelSpace
+from ..pixels.pixelspace import PixelSpace
 from .chain import Chain, Pair, Step, differences, initialise
 from .matfile import read_mat
 from .network import SOURCES, NetworkCard, Source

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, UnknownName
-from ..images import ImageLike
-from ..pixelspace import PixelSpace
+from ..pixels.images import ImageLike
+from ..pixels.pixelspace import PixelSpace
 from ..registry import Registry, unknown
 from ..representations.cnn import Layer, LayerInfo, evaluating, layers, only_tensor, parse_name, with_title
 from .checkpoints import fill, read_state

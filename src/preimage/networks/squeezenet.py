@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..pixelspace import PixelSpace
+from ..pixels.pixelspace import PixelSpace
 from .checkpoints import packaged
 from .imagenet import class_names
 from .network import NETWORKS, NetworkCard

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ..errors import InputError
-from ..result import Result
+from ..tasks.result import Result
 from .charts import Chart, Curve
 
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .. import images as pictures
-from ..result import Result, data_uri
+from ..pixels import images as pictures
+from ..tasks.result import Result, data_uri
 from .charts import Chart
 from .numbers import number_table
 from .page import write_html

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..errors import ResultFolderError
 from ..experiments.figures import draw_grid, save
-from ..result import file_names
+from ..tasks.result import file_names
 from .archive import Archive
 from .charts import Chart, draw_chart
 from .grids import Grid

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ..images import atomic_write
+from ..pixels.images import atomic_write
 from .numbers import show_value
 
 

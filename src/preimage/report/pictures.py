@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ..errors import ImageError
-from ..images import MAX_PIXELS
+from ..pixels.images import MAX_PIXELS
 
 if TYPE_CHECKING:
     import PIL.Image

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ..errors import ImageError, ResultFolderError
-from ..images import atomic_write
+from ..pixels.images import atomic_write
 from .archive import inside
 from .pictures import open_picture
 

@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from ..energy.regularizers import Jitter
 from ..errors import InputError
-from ..pixelspace import PixelSpace
+from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
-from ..regularizers import Jitter
 from .receptive_field import Field, Follow, Layout, Number
 from .tokens import Part, find_part, parts_of
 

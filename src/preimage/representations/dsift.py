@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import InputError, whole
-from ..pixelspace import PixelSpace
+from ..pixels.pixelspace import PixelSpace
 from . import gradients
 from .receptive_field import Number
 

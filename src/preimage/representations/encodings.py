@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError, whole
-from ..pixelspace import PixelSpace
+from ..pixels.pixelspace import PixelSpace
 from . import gradients
 from .dsift import DenseSIFT
 from .receptive_field import Number

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..starts import generator
+from ..solvers.starts import generator
 
 
 class Release(Protocol):

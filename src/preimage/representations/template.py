@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
-from ..pixelspace import PixelSpace
+from ..pixels.pixelspace import PixelSpace
 from . import gradients
 from .hog import HOG
 from .receptive_field import Number

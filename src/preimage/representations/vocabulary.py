@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, MissingExtra, whole
-from ..images import ImageLike, atomic_write, read_image, resize, to_grey
+from ..pixels.images import ImageLike, atomic_write, read_image, resize, to_grey
 from .dsift import DenseSIFT
 
 Kind = Literal["kmeans", "gmm"]

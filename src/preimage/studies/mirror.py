@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import images as pictures
-from .errors import InputError, MissingExtra, ResultFolderError, first_line
-from .result import TENSORS, new_folder
+from ..errors import InputError, MissingExtra, ResultFolderError, first_line
+from ..pixels import images as pictures
+from ..tasks.result import TENSORS, new_folder
 from .store import FACTS, MARK, Store
 
 _UPLOADS = 4  # at a time: each waits for a network

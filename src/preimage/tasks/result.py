@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from . import images as pictures
-from .errors import InputError, MissingExtra, ResultFolderError
+from ..errors import InputError, MissingExtra, ResultFolderError
+from ..pixels import images as pictures
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -340,7 +340,7 @@ def versions() -> Mapping[str, str]:
 
     import torch
 
-    from . import __version__
+    from .. import __version__
 
     found = {name: version(name) for name in ("torchvision", "numpy", "pillow")}
     return {
@@ -359,7 +359,7 @@ def _code() -> str:
     import hashlib
 
     digest = hashlib.sha256()
-    root = Path(__file__).parent
+    root = Path(__file__).parent.parent
     for source in sorted(root.rglob("*.py")):
         digest.update(source.relative_to(root).as_posix().encode() + b"\0" + source.read_bytes())
     return digest.hexdigest()[:16]

@@ -11,17 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .energy import Energy, Loss
-from .errors import InputError, OptimizationError, PreimageWarning, first_line
-from .images import reference_images
-from .networks.network import weights_hash
-from .optimize import Stage, minimize
-from .regularizers import Jitter
-from .representations.base import Representation, features_of, module_of
-from .solvers import Paper
-from .starts import generator, noise
-from .stats.accumulators import by_channel, channel_axis
-from .stats.statistics import Statistics
+from ..energy.energy import Energy, Loss
+from ..energy.regularizers import Jitter
+from ..errors import InputError, OptimizationError, PreimageWarning, first_line
+from ..networks.network import weights_hash
+from ..pixels.images import reference_images
+from ..representations.base import Representation, features_of, module_of
+from ..solvers.loop import Stage, minimize
+from ..solvers.methods import Paper
+from ..solvers.starts import generator, noise
+from ..statistics.accumulators import by_channel, channel_axis
+from ..statistics.statistics import Statistics
 
 TILE = 1.1  # exp_maximization.m: a unit's canvas spans 1.1 receptive fields
 LEAK = 0.05  # exp_maximization.m's own default slope of ReLUs; here only for the gradient, until a closed unit opens

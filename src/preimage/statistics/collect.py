@@ -16,9 +16,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from .. import __version__
 from ..errors import ImageError, InputError, whole
-from ..images import find_pictures
 from ..networks.network import Network, weights_hash
-from ..pixelspace import Fit, PixelSpace
+from ..pixels.images import find_pictures
+from ..pixels.pixelspace import Fit, PixelSpace
 from ..representations.cnn import evaluating, placed
 from .checkpoint import Checkpoint, State
 from .layer import LayerStatistics

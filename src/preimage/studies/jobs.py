@@ -18,25 +18,25 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import metrics, tasks
-from .errors import InputError, PreimageWarning
-from .images import png
-from .networks.network import Network, load_network, weights_hash
-from .optimize import Stage
-from .regularizers import AlphaNorm, Regularizer, TVBeta
-from .representations.base import Representation
-from .representations.masks import parse_mask
-from .representations.release import parse_release
-from .representations.shallow import load_shallow
-from .representations.template import HOGTemplate
-from .result import Result
-from .starts import sample_seeds
-from .units import as_indices
+from .. import metrics
+from ..energy.regularizers import AlphaNorm, Regularizer, TVBeta
+from ..errors import InputError, PreimageWarning
+from ..networks.network import Network, load_network, weights_hash
+from ..pixels.images import png
+from ..representations.base import Representation
+from ..representations.masks import parse_mask
+from ..representations.release import parse_release
+from ..representations.shallow import load_shallow
+from ..representations.template import HOGTemplate
+from ..solvers.loop import Stage
+from ..solvers.starts import sample_seeds
+from ..tasks import tasks
+from ..tasks.result import Result
+from ..tasks.units import as_indices
 
 Plain = str | int | float | bool | None | list[Any]
 _SOURCES = (
-    "energy.py", "optimize.py", "solvers.py", "quasinewton.py", "regularizers.py", "starts.py", "units.py", "tasks.py", "compute.py",
-    "pixelspace.py", "images.py", "jobs.py", "representations", "networks", "stats/accumulators.py",
+    "energy", "solvers", "tasks", "pixels", "representations", "networks", "studies/jobs.py", "statistics/accumulators.py",
 )  # fmt: skip
 _NAMES_ONLY = ("image", "variant", "name", "weights")  # what a person calls it; weights are known by their hash
 _ONE_BY_ONE = ("original", "image", "unit", "name", "restart", "seed", "variant", "Z")  # what may differ within a batch
@@ -194,7 +194,7 @@ def code_version() -> str:
 
     So a changed solver asks for every result anew, and a changed docstring, page or command does not.
     """
-    root = Path(__file__).parent
+    root = Path(__file__).parent.parent
     digest = hashlib.sha256()
     for name in _SOURCES:
         found = sorted((root / name).rglob("*.py")) if (root / name).is_dir() else [root / name]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..networks.network import Network
-from ..pixelspace import PixelSpace
+from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
 from ..representations.cnn import LayerInfo, layers, parse_name, tensors_in
 

@@ -15,18 +15,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from . import metrics
-from .errors import InputError, MissingExtra, ResultFolderError, UnknownName
-from .experiments.base import Found, Photo, Study, Summary
-from .representations.base import device_of, features_of
-from .representations.release import parse_release
+from .. import metrics
+from ..errors import InputError, MissingExtra, ResultFolderError, UnknownName
+from ..representations.base import device_of, features_of
+from ..representations.release import parse_release
+from .base import Found, Photo, Study, Summary
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from .jobs import Job
-    from .store import Record
+    from ..studies.jobs import Job
+    from ..studies.store import Record
 
 NAME = "audit"
 PAGE = "audit.html"
@@ -143,8 +143,8 @@ def audit(
     An image that cannot be read is named in `failed`. Raises InputError for fewer than two that can, and what `load_network` and the
     layers raise.
     """
-    from .experiments.study import run_study
-    from .store import Store
+    from ..studies.store import Store
+    from .study import run_study
 
     _at_least_two(len(images))
     store = Store.open(tempfile.mkdtemp(prefix="preimage-audit-") if out is None else out)
@@ -170,8 +170,8 @@ def _at_least_two(images: int) -> None:
 
 def write_page(store: Path) -> Path:
     """The page of an audit, in its store's folder."""
-    from .report import write_report
-    from .store import Store
+    from ..report import write_report
+    from ..studies.store import Store
 
     return write_report(Store.open(store, create=False), store / PAGE, title="What can be recovered from the features", lead=RISK)
 
@@ -209,7 +209,7 @@ class Leakage:
 
     def summarise(self, study: Study, found: Found, out: Path) -> Summary:
         """The table and the curves; also kept as `found`."""
-        from .experiments.figures import draw_curves
+        from .figures import draw_curves
 
         comparison = _Comparison(study, found, self.lpips)
         layers = [i.name for i in study.chosen]

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..errors import InputError
-from ..images import atomic_write
+from ..pixels.images import atomic_write
 from ..registry import unknown
 from .accumulators import channel_axis
 from .layer import LayerStatistics

@@ -13,10 +13,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from .energy import Energy, total
-from .errors import InputError, OptimizationError, PreimageWarning
-from .registry import Registry
-from .regularizers import Jitter, PixelBall
+from ..energy.energy import Energy, total
+from ..energy.regularizers import Jitter, PixelBall
+from ..errors import InputError, OptimizationError, PreimageWarning
+from ..registry import Registry
 
 Offsets = Sequence[tuple[int, int]]
 
@@ -259,7 +259,7 @@ def scaled(stages: Sequence[Stage], iterations: int) -> list[Stage]:
 
 def load_solvers() -> Registry[Callable[..., Solver]]:
     """The registry with the solvers of this package in it."""
-    from . import solvers  # noqa: F401
+    from .. import solvers  # noqa: F401
 
     return SOLVERS
 

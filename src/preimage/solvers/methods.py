@@ -11,7 +11,7 @@ from itertools import groupby
 import torch
 from torch import Tensor
 
-from .optimize import SOLVERS, Offsets, Run, Stage
+from .loop import SOLVERS, Offsets, Run, Stage
 from .quasinewton import MEMORY, Curvature, Descent, Inverse, Level, Waves
 
 WARM_UP = 0.1  # of the run: full first steps would close the units that the start has open
@@ -65,7 +65,7 @@ class Adam:
 class Fast:
     """Explore with `FourierAdam` in the stages with jitter, then descend with a quasi-Newton method in those without: the default.
 
-    The descent is L-BFGS around an estimate of the curvature in bands of frequency and in places (`preimage.quasinewton`): one
+    The descent is L-BFGS around an estimate of the curvature in bands of frequency and in places (`preimage.solvers.quasinewton`): one
     evaluation a step, no line search, and the energy of the image kept never rises. rate: of the exploration, as `FourierAdam`'s.
     What each part gave is in docs/solvers.md.
     """

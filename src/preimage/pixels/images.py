@@ -14,7 +14,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 import numpy as np
 
-from .errors import ImageError, InputError, PreimageWarning
+from ..errors import ImageError, InputError, PreimageWarning
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -280,7 +280,7 @@ def reference_images() -> list[str]:
     >>> len(reference_images())
     3
     """
-    return [str(p) for p in sorted((Path(__file__).parent / "data").glob("*.jpg"))]
+    return [str(p) for p in sorted((Path(__file__).parent.parent / "data").glob("*.jpg"))]
 
 
 ImageLike = Any

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .regularizers import squared_norm
+from ..energy.regularizers import squared_norm
 
 MEMORY = 20  # pairs of steps and changes of the gradient
 HALF = {torch.float64: torch.float32, torch.float32: torch.bfloat16}  # in which type they are kept

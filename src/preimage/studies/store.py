@@ -19,11 +19,11 @@ from typing import Any
 
 from torch import Tensor
 
-from . import images as pictures
+from ..errors import InputError, ResultFolderError
+from ..pixels import images as pictures
+from ..tasks.result import TENSORS, Result, load_result, load_trace, new_folder
 from .claims import Claims, claims_of
-from .errors import InputError, ResultFolderError
 from .jobs import Job
-from .result import TENSORS, Result, load_result, load_trace, new_folder
 
 MARK, TABLE, FACTS, PICTURE = "store.json", "index.sqlite", "job.json", "image.png"
 _VERSION = 1

@@ -15,20 +15,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .compute import Compute, at_least_one
-from .energy import Energy, Euclidean, InnerProduct, Loss
-from .errors import InputError, Interrupted
-from .images import ImageLike
-from .networks.network import weights_hash
-from .optimize import Minimum, Solver, Stage, Watch, load_solvers, minimize
-from .pixelspace import Fit
-from .regularizers import Jitter, PixelBall, Regularizer
-from .representations.base import Representation, features_of, module_of
-from .representations.masks import Mask, resolve
-from .representations.release import Release
+from ..energy.energy import Energy, Euclidean, InnerProduct, Loss
+from ..energy.regularizers import Jitter, PixelBall, Regularizer
+from ..errors import InputError, Interrupted
+from ..networks.network import weights_hash
+from ..pixels.images import ImageLike
+from ..pixels.pixelspace import Fit
+from ..representations.base import Representation, features_of, module_of
+from ..representations.masks import Mask, resolve
+from ..representations.release import Release
+from ..solvers.compute import Compute, at_least_one
+from ..solvers.loop import Minimum, Solver, Stage, Watch, load_solvers, minimize
+from ..solvers.starts import generator, noise, sample_seeds
+from ..statistics.statistics import Statistics, load_statistics
 from .result import Result, versions
-from .starts import generator, noise, sample_seeds
-from .stats.statistics import Statistics, load_statistics
 from .units import Unit, as_indices, canvas_size, estimated_largest, one_hot, recorded_largest, wake
 
 INVERT_C = 100.0  # get_defaults.m and exp_inversion.m use 1, 20, 100, 300; the paper's figures 100

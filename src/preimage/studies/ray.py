@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError, MissingExtra, first_line
-from ..jobs import Outcome, code_version, execute
-from ..runner import BACKENDS, Batch
-from .crew import Answer, Crew, Done, Lost, Ready
+from .jobs import Outcome, code_version, execute
+from .runner import BACKENDS, Batch
+from .scheduler import Answer, Crew, Done, Lost, Ready
 
 _KNOCK = 10.0  # seconds
 

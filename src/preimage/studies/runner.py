@@ -16,10 +16,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .errors import InputError, PreimageError
+from ..errors import InputError, PreimageError
+from ..registry import Registry
 from .jobs import Job, Outcome, execute
 from .mirror import Copied, Mirror, copying
-from .registry import Registry
 from .store import Store
 
 _WAIT = 0.5  # seconds between two looks at jobs that another run is at
@@ -120,7 +120,7 @@ def run(
 
 def known_backends() -> Registry[Backend]:
     """The registry with the backends of this package in it."""
-    from .backends import ray  # noqa: F401
+    from . import ray  # noqa: F401
 
     return BACKENDS
 

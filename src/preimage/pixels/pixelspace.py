@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import ImageError, InputError
 from . import images
-from .errors import ImageError, InputError
 from .images import ImageLike
 
 Fit = Literal["crop", "squash"]

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from .errors import InputError
+from ..errors import InputError
 from .regularizers import AlphaNorm, Jitter, Regularizer, TVBeta, add_gradient
 
 

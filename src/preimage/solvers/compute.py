@@ -16,11 +16,11 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
-from .energy import Energy
-from .errors import InputError, first_line, whole
-from .regularizers import Jitter
-from .representations.base import Representation, device_of, module_of
-from .representations.cnn import Layer, likes_channels_last
+from ..energy.energy import Energy
+from ..energy.regularizers import Jitter
+from ..errors import InputError, first_line, whole
+from ..representations.base import Representation, device_of, module_of
+from ..representations.cnn import Layer, likes_channels_last
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 FASTER, ALIKE = 1.15, 0.9  # bfloat16 is taken if it is that much faster and its gradient has that cosine with float32's

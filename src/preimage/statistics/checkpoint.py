@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ResultFolderError
-from ..images import check_file
+from ..pixels.images import check_file
 from .layer import LayerStatistics
 from .statistics import Statistics, load_record, load_statistics, save_record
 

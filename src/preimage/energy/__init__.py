@@ -1,0 +1,1 @@
+"""The energy and its parts."""

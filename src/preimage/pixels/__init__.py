@@ -1,0 +1,1 @@
+"""Pixels: reading pictures, and what a network's pixels are."""

@@ -1,0 +1,1 @@
+"""Many results: jobs, the store that keeps them, and who computes them."""
