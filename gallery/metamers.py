@@ -10,9 +10,6 @@ both of which a stimulus set needs. Each restart has its own seed (`Result.seeds
 # %%
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from shared import arguments, side_by_side
 from torch import Tensor
@@ -22,28 +19,19 @@ from preimage.metrics import pairwise_distance, rms
 
 
 # %%
-class Statistics:
+class Statistics(preimage.Wrapped):
     """Means and mean products of a layer's channels: a representation of its own, made of another."""
 
-    def __init__(self, layer: preimage.Layer) -> None:
-        self.layer, self.space, self.name = layer, layer.space, f"statistics of {layer.name}"
-        self.stride, self.receptive_field = layer.stride, None
-
     def __call__(self, x: Tensor) -> Tensor:
-        maps = self.layer(x).flatten(2)
+        maps = self.inner(x).flatten(2)
         products = maps @ maps.transpose(1, 2) / maps.shape[2]
         return torch.cat([maps.mean(dim=2, keepdim=True), products], dim=2)
-
-    @contextmanager
-    def session(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Iterator[None]:
-        """The layer's own preparation, once for the whole run."""
-        with self.layer.session(device, dtype):
-            yield
 
 
 # %%
 given = arguments(__doc__, name="metamers", size=128, iterations=200)
-phi = Statistics(preimage.load_network("squeezenet1_1", size=given.size).layer("fire2"))
+layer = preimage.load_network("squeezenet1_1", size=given.size).layer("fire2")
+phi = Statistics(layer, name=f"statistics of {layer.name}", receptive_field=None)
 photograph = preimage.images.reference_images()[0]
 result = preimage.invert(phi, photograph, C=1e4, restarts=4, iterations=given.iterations, progress=False)
 

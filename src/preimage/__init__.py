@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from .pixels.pixelspace import PixelSpace as PixelSpace
     from .representations import masks as masks
     from .representations.base import Representation as Representation
+    from .representations.base import Wrapped as Wrapped
+    from .representations.base import as_representation as as_representation
     from .representations.base import from_callable as from_callable
     from .representations.cnn import Layer as Layer
     from .representations.cnn import LayerInfo as LayerInfo
@@ -78,7 +80,7 @@ _HOMES = {
     "solvers.loop": ["Stage", "minimize"],
     "pixels.pixelspace": ["PixelSpace"],
     "energy.regularizers": ["AlphaNorm", "Jitter", "PixelBall", "TVBeta"],
-    "representations.base": ["Representation", "from_callable"],
+    "representations.base": ["Representation", "Wrapped", "as_representation", "from_callable"],
     "representations.cnn": ["Layer", "LayerInfo", "layers"],
     "representations.dsift": ["DenseSIFT"],
     "representations.encodings": ["BagOfWords", "FisherVector", "VLAD"],

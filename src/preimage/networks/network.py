@@ -16,7 +16,8 @@ from ..errors import InputError, UnknownName
 from ..pixels.images import ImageLike
 from ..pixels.pixelspace import PixelSpace
 from ..registry import Registry, unknown
-from ..representations.cnn import Layer, LayerInfo, evaluating, layers, only_tensor, parse_name, with_title
+from ..representations.cnn import Layer, LayerInfo, layers, only_tensor, parse_name, with_title
+from ..representations.sessions import evaluating
 from .checkpoints import fill, read_state
 from .fetch import RemoteFile, check
 
@@ -287,6 +288,8 @@ class Network:
 
 class ClassifierLayer(Layer):
     """A layer that knows its network, so that its units can be called by class names where it is the last one."""
+
+    network: Network
 
     def __init__(self, network: Network, name: str, **options: Any) -> None:
         super().__init__(network.module, name, space=network.space, **options)

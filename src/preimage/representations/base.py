@@ -1,28 +1,90 @@
-"""The protocol of a representation, and the shortest way to one: a function."""
+"""What a representation declares, and the ways to one: a function, another representation, an object of one's own."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Protocol, runtime_checkable
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
-from .cnn import evaluating, placed
 from .receptive_field import Number
+from .sessions import evaluating, placed
+
+
+class Representation(ABC):
+    """Φ: canonical image (B, C, H, W) -> features (B, ...); differentiable; sample b depends on x[b] alone.
+
+    Everything that tasks ask of a representation is declared here with what holds where a subclass says nothing else. A subclass
+    has a call, a space and a name; an object that is no subclass is taken too (see `as_representation`), and `Wrapped` is the
+    base of a representation that is made of another one.
+
+    Attributes
+    ----------
+    space : PixelSpace
+        The pixels that it takes.
+    name : str
+        What results and errors call it.
+    stride : number, default 1
+        Pixels from one feature to the next; 1 if there is no grid.
+    receptive_field : number or None
+        Side in pixels of what one feature sees; None is the whole image.
+    jitter : int or None
+        The amount of jitter; None is the paper's rule for the stride.
+    leak : float, default 0
+        Slope of its ReLUs below zero.
+    fast_rate : float or None
+        Step of the solver "fast"; None is the solver's own.
+    network : object or None
+        The `preimage.Network` that it belongs to.
+    can_open : bool, default False
+        Whether `opened` can be entered.
+    prefers_channels_last : bool, default False
+        Whether `session` should be asked for that memory format on a CPU.
+    """
+
+    space: PixelSpace
+    name: str
+    stride: Number = 1
+    receptive_field: Number | None = None
+    jitter: int | None = None
+    leak: float = 0.0
+    fast_rate: float | None = None
+    network: object | None = None
+    can_open: bool = False
+    prefers_channels_last: bool = False
+
+    @abstractmethod
+    def __call__(self, x: Tensor, /) -> Tensor:
+        """Compute the features (B, ...) of canonical images x (B, C, H, W)."""
+
+    @property
+    def module(self) -> nn.Module | None:
+        """Give the module that holds the weights, which are moved to the device and hashed for the record; None if there is none."""
+        return self if isinstance(self, nn.Module) else None
+
+    def session(
+        self, device: torch.device | None = None, dtype: torch.dtype | None = None, channels_last: bool = False
+    ) -> AbstractContextManager[None]:
+        """Prepare for many calls on a device and in a type, and restore everything at the end. Here there is nothing to prepare."""
+        return nullcontext()
+
+    def opened(self, slope: float) -> AbstractContextManager[None]:
+        """Let the gradient pass ReLUs below zero with this slope for a while; the values stay. Only where `can_open` is True."""
+        raise InputError(f"{self.name} cannot be opened: it does not say which of its units are closed by a ReLU.")
+
+    def unit_named(self, name: str) -> int:
+        """Find the unit of a class name. Raises InputError where units have no names."""
+        raise InputError(f"{self.name} has no class names: give the unit as a number.")
 
 
 @runtime_checkable
-class Representation(Protocol):
-    """Φ: canonical image (B, C, H, W) -> features (B, ...); differentiable; sample b depends on x[b] alone.
-
-    space: the pixels that it takes. stride: pixels from one feature to the next, 1 if there is no grid.
-    receptive_field: side in pixels of what one feature sees; None is the whole image.
-    A representation may have ``session(device, dtype)``, a context manager entered once around many calls.
-    """
+class RepresentationLike(Protocol):
+    """The least that an object must have to be used as a representation; `as_representation` adds what `Representation` declares."""
 
     space: PixelSpace
     name: str
@@ -32,10 +94,131 @@ class Representation(Protocol):
     def __call__(self, x: Tensor, /) -> Tensor: ...
 
 
-class FromCallable:
+def as_representation(phi: RepresentationLike) -> Representation:
+    """Take an object as a representation: itself if it is one, or wrapped if it has at least a call, space, name, stride, receptive_field.
+
+    What else of `Representation` the object has (jitter, session, module, …) is used as it is. Raises InputError for anything else.
+
+    >>> class Mean:
+    ...     space, name, stride, receptive_field = PixelSpace(8, "grey"), "mean", 1, None
+    ...     def __call__(self, x):
+    ...         return x.mean(dim=(2, 3))
+    >>> phi = as_representation(Mean())
+    >>> phi.name, phi.jitter, phi(torch.ones(2, 1, 8, 8)).shape
+    ('mean', None, torch.Size([2, 1]))
+    """
+    if isinstance(phi, Representation):
+        return phi
+    if isinstance(phi, RepresentationLike) and isinstance(phi.space, PixelSpace):
+        return _Adapted(phi)
+    raise InputError(
+        f"phi is a representation (net.layer(…), Layer(…), from_callable(…)); got {type(phi).__name__}, which has not "
+        "all of: a call, space, name, stride, receptive_field."
+    )
+
+
+class _Adapted(Representation):
+    """An object of somebody's own behind the full declaration: the only place that asks what else it has."""
+
+    def __init__(self, own: RepresentationLike) -> None:
+        self.own: Any = own
+        self.space, self.name, self.stride, self.receptive_field = own.space, own.name, own.stride, own.receptive_field
+        for field in ("jitter", "leak", "fast_rate", "network", "prefers_channels_last"):
+            if hasattr(own, field):
+                setattr(self, field, getattr(own, field))
+        self.can_open = bool(getattr(own, "can_open", hasattr(own, "opened")))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return cast(Tensor, self.own(x))
+
+    def __repr__(self) -> str:
+        return repr(self.own)
+
+    @property
+    def module(self) -> nn.Module | None:
+        return _module_in(self.own)
+
+    @contextmanager
+    def session(self, device: torch.device | None = None, dtype: torch.dtype | None = None, channels_last: bool = False) -> Iterator[None]:
+        with ExitStack() as stack:
+            if hasattr(self.own, "session"):
+                stack.enter_context(self.own.session(device, dtype, **({"channels_last": True} if channels_last else {})))
+            yield
+
+    def opened(self, slope: float) -> AbstractContextManager[None]:
+        return cast("AbstractContextManager[None]", self.own.opened(slope)) if self.can_open else super().opened(slope)
+
+    def unit_named(self, name: str) -> int:
+        return int(self.own.unit_named(name)) if hasattr(self.own, "unit_named") else super().unit_named(name)
+
+
+class Wrapped(Representation):
+    """The base of a representation that computes its features from those of another, its `inner`.
+
+    A subclass has a ``__call__`` that calls ``self.inner(x)``. Pixels, device, memory format, session, weights, network and the
+    opening of closed units are the inner one's, so that nothing of it is lost. The units are others, so class names do not pass.
+
+    Parameters
+    ----------
+    inner : Representation
+        The representation that the features are made of.
+    name : str, optional
+        The inner one's by default.
+    stride : number, optional
+        The inner one's by default.
+    receptive_field : number or None, optional
+        The inner one's by default; None is the whole image.
+
+    Examples
+    --------
+    >>> class Means(Wrapped):
+    ...     def __call__(self, x):
+    ...         return self.inner(x).mean(dim=(2, 3))
+    >>> inner = from_callable(nn.Conv2d(1, 4, 3), PixelSpace(8, "grey"), receptive_field=3)
+    >>> phi = Means(inner, name="means", receptive_field=None)
+    >>> phi(torch.zeros(2, 1, 8, 8)).shape, phi.module is inner.module, phi.receptive_field
+    (torch.Size([2, 4]), True, None)
+    """
+
+    def __init__(
+        self,
+        inner: RepresentationLike,
+        *,
+        name: str | None = None,
+        stride: Number | None = None,
+        receptive_field: Number | Literal["inner"] | None = "inner",
+    ) -> None:
+        self.inner = as_representation(inner)
+        self.space = self.inner.space
+        self.name = name or self.inner.name
+        self.stride = self.inner.stride if stride is None else stride
+        self.receptive_field = self.inner.receptive_field if receptive_field == "inner" else receptive_field
+        self.jitter, self.leak, self.fast_rate = self.inner.jitter, self.inner.leak, self.inner.fast_rate
+        self.network, self.can_open, self.prefers_channels_last = self.inner.network, self.inner.can_open, self.inner.prefers_channels_last
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.name!r}, of {self.inner!r})"
+
+    @property
+    def module(self) -> nn.Module | None:
+        """Give the inner representation's module."""
+        return self.inner.module
+
+    def session(
+        self, device: torch.device | None = None, dtype: torch.dtype | None = None, channels_last: bool = False
+    ) -> AbstractContextManager[None]:
+        """Prepare the inner representation."""
+        return self.inner.session(device, dtype, channels_last)
+
+    def opened(self, slope: float) -> AbstractContextManager[None]:
+        """Open the inner representation's units."""
+        return self.inner.opened(slope)
+
+
+class FromCallable(Representation):
     """See `from_callable`."""
 
-    def __init__(self, f: Callable[[Tensor], Tensor], space: PixelSpace, name: str, stride: int, receptive_field: int | None) -> None:
+    def __init__(self, f: Callable[[Tensor], Tensor], space: PixelSpace, name: str, stride: Number, receptive_field: Number | None) -> None:
         self.f, self.space, self.name, self.stride, self.receptive_field = f, space, name, stride, receptive_field
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -51,8 +234,13 @@ class FromCallable:
     def __repr__(self) -> str:
         return f"from_callable({self.name}, space={self.space})"
 
+    @property
+    def module(self) -> nn.Module | None:
+        """Give the function where it is a module."""
+        return self.f if isinstance(self.f, nn.Module) else None
+
     @contextmanager
-    def session(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Iterator[None]:
+    def session(self, device: torch.device | None = None, dtype: torch.dtype | None = None, channels_last: bool = False) -> Iterator[None]:
         """Put a module on the device and in the type for a while; a plain function must follow its input by itself."""
         with ExitStack() as stack:
             if isinstance(self.f, nn.Module):
@@ -84,7 +272,7 @@ def from_callable(
     return FromCallable(f, space, str(title), stride, receptive_field)
 
 
-def features_of(phi: Representation, x: Tensor) -> Tensor:
+def features_of(phi: RepresentationLike, x: Tensor) -> Tensor:
     """Φ(x) without a graph, checked."""
     size = 1 if x.device.type == "cpu" else len(x)  # on a CPU the last bits would depend on the batch
     with torch.no_grad():
@@ -97,14 +285,21 @@ def features_of(phi: Representation, x: Tensor) -> Tensor:
     return features.detach()
 
 
-def module_of(phi: Any) -> nn.Module | None:
-    for candidate in (phi, getattr(phi, "module", None), getattr(phi, "f", None)):
-        if isinstance(candidate, nn.Module):
-            return candidate
-    return None
+def module_of(phi: Callable[[Tensor], Tensor]) -> nn.Module | None:
+    """Find the module that holds the weights of a representation or of any other function of images."""
+    return phi.module if isinstance(phi, Representation) else _module_in(phi)
 
 
-def device_of(phi: Any) -> torch.device:
+def device_of(phi: Callable[[Tensor], Tensor]) -> torch.device:
+    """Find where the weights are; the CPU if there are none."""
     module = module_of(phi)
     tensors = [] if module is None else [*module.parameters(), *module.buffers()]
     return tensors[0].device if tensors else torch.device("cpu")
+
+
+def _module_in(own: Any) -> nn.Module | None:
+    """The module that an object of somebody's own is, or has under the usual names."""
+    for candidate in (own, getattr(own, "module", None), getattr(own, "f", None)):
+        if isinstance(candidate, nn.Module):
+            return candidate
+    return None

@@ -17,7 +17,9 @@ from ..energy.regularizers import Jitter
 from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
+from .base import Representation
 from .receptive_field import Field, Follow, Layout, Number
+from .sessions import channels_last_kernels, evaluating, likes_channels_last, placed
 from .tokens import Part, find_part, parts_of
 
 
@@ -43,7 +45,7 @@ class LayerInfo:
     parts: tuple[str, ...] = ()
 
 
-class Layer:
+class Layer(Representation):
     """Φ: canonical image (B, C, H, W) -> the output of one layer (B, ...), differentiable in the image.
 
     module: any nn.Module that takes images. name: a dotted name of `module.named_modules()` ("" for the whole module),
@@ -80,7 +82,8 @@ class Layer:
             raise InputError("The pixel space of a network needs a size: PixelSpace(size=(H, W), …).")
         if not 0.0 <= leak < 1.0:
             raise InputError(f"leak is the slope of ReLUs below zero, from 0 to less than 1; got {leak!r}")
-        self.module, self.space, self.leak = module, space, leak
+        self._module, self.space, self.leak = module, space, leak
+        self.can_open, self.prefers_channels_last = True, likes_channels_last(module)
         dotted, key, run, part = parse_name(name)
         found = dict(module.named_modules())
         if dotted not in found:
@@ -122,6 +125,11 @@ class Layer:
     def __repr__(self) -> str:
         field = f"receptive field {self.receptive_field}" if self.receptive_field else "global"
         return f"Layer({self.name!r}, shape={self.shape}, stride={self.stride}, {field}, skips {len(self.skipped)} modules)"
+
+    @property
+    def module(self) -> nn.Module:
+        """Give the module that the layer belongs to."""
+        return self._module
 
     @contextmanager
     def session(self, device: torch.device | None = None, dtype: torch.dtype | None = None, channels_last: bool = False) -> Iterator[None]:
@@ -222,65 +230,6 @@ def parse_name(name: str) -> tuple[str, int | str | None, int | None, str | None
         raise InputError(f"A layer is named dotted.name, dotted.name[output], dotted.name#call or dotted.name:part; got {name!r}")
     key, call = match["key"], match["call"]
     return match["name"], int(key) if key is not None and key.isdigit() else key, None if call is None else int(call), match["part"]
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Eval mode and weights without gradients, each module's and each weight's own setting restored afterwards."""
-    training = [(m, m.training) for m in module.modules()]
-    wanted = [(p, p.requires_grad) for p in module.parameters()]
-    module.eval()
-    try:
-        for p, _ in wanted:
-            p.requires_grad_(False)
-        yield
-    finally:
-        for m, flag in training:
-            m.training = flag
-        for p, flag in wanted:
-            p.requires_grad_(flag)
-
-
-@contextmanager
-def placed(module: nn.Module, device: torch.device | None, dtype: torch.dtype | None) -> Iterator[None]:
-    """The module on a device and in a floating-point type for a while; its own tensors come back untouched."""
-    tensors = [*module.parameters(), *module.buffers()]
-    if all((device is None or t.device == device) and (dtype is None or not t.is_floating_point() or t.dtype == dtype) for t in tensors):
-        yield
-        return
-    with _replaced(tensors, lambda t: t.to(device=device, dtype=dtype if t.is_floating_point() else None)):
-        yield
-
-
-@contextmanager
-def channels_last_kernels(module: nn.Module, without: Sequence[str] = ()) -> Iterator[None]:
-    """The kernels of a module with channels last for a while, but for those of the modules named in `without`."""
-    modules = [m for n, m in module.named_modules() if n not in without]
-    kernels = [p for m in modules for p in m.parameters(recurse=False) if p.dim() == 4]
-    with _replaced(kernels, lambda t: t.contiguous(memory_format=torch.channels_last)):
-        yield
-
-
-@contextmanager
-def _replaced(tensors: Sequence[Tensor], change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    own = [(t, t.data) for t in tensors]
-    try:
-        for t, data in own:
-            t.data = change(data)
-        yield
-    finally:
-        for t, data in own:
-            t.data = data
-
-
-def likes_channels_last(module: nn.Module) -> bool:
-    """Whether a network of this kind is faster with channels last on a CPU: one with a convolution that overlaps, not only patches.
-
-    >>> likes_channels_last(nn.Conv2d(3, 8, 3)), likes_channels_last(nn.Conv2d(3, 8, 16, stride=16))
-    (True, False)
-    """
-    convolutions = [m for m in module.modules() if isinstance(m, nn.Conv2d) and m.groups < m.in_channels]
-    return any(kernel > stride for m in convolutions for kernel, stride in zip(m.kernel_size, m.stride, strict=True))
 
 
 class _Reached(BaseException):

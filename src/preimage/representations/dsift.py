@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..errors import InputError, whole
 from ..pixels.pixelspace import PixelSpace
 from . import gradients
+from .base import Representation
 from .receptive_field import Number
 
 BINS = 4  # along each side of a descriptor
@@ -23,7 +24,7 @@ EPS_PAPER = 1e-6  # added to the square of a descriptor's norm
 EPS_VLFEAT = float(np.finfo(np.float32).eps)  # added to the norm, in either precision
 
 
-class DenseSIFT(nn.Module):
+class DenseSIFT(nn.Module, Representation):
     r"""SIFT descriptors on a grid: :math:`\Phi` of the paper's Table 2, "DSIFT".
 
     x: grey (B, 1, H, W), levels 0–255 -> (B, 128, h, w). Channel 32·i + 8·j + t is row i and column j of the 4x4 bins and the

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import InputError, whole
 from ..pixels.pixelspace import PixelSpace
 from . import gradients
+from .base import Representation
 from .dsift import DenseSIFT
 from .receptive_field import Number
 from .vocabulary import Kind, Vocabulary
@@ -20,7 +21,7 @@ from .vocabulary import Kind, Vocabulary
 TINY = 1e-12  # added to squares under a root, so that its derivative stays finite
 
 
-class BagOfWords(nn.Module):
+class BagOfWords(nn.Module, Representation):
     r"""Histograms of visual words in a spatial pyramid (Lazebnik, Schmid & Ponce, CVPR 2006).
 
     x: grey (B, 1, H, W), levels 0–255 -> (B, K·Σ g²): for each grid g x g of the pyramid, for each word, its share in each of the
@@ -68,7 +69,7 @@ class BagOfWords(nn.Module):
         return torch.cat(levels, dim=1)
 
 
-class VLAD(nn.Module):
+class VLAD(nn.Module, Representation):
     r"""Vector of locally aggregated descriptors (Jégou et al., CVPR 2010): :math:`v_k = \sum_i a_{ik} (d_i - c_k)`.
 
     x: grey (B, 1, H, W), levels 0–255 -> (B, K·128·Σ g²), region by region, in it word by word. vocabulary, grids, temperature as
@@ -120,7 +121,7 @@ class VLAD(nn.Module):
         return features if self.normalise == "none" else _unit(features, 1)
 
 
-class FisherVector(nn.Module):
+class FisherVector(nn.Module, Representation):
     r"""Fisher vector of a Gaussian mixture (Perronnin & Dance, CVPR 2007), as scikit-image's `fisher_vector`.
 
     x: grey (B, 1, H, W), levels 0–255 -> (B, (K + 2·K·128)·Σ g²): in each region the derivatives of the descriptors' mean

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..errors import InputError, whole
 from ..pixels.pixelspace import PixelSpace
 from . import gradients
+from .base import Representation
 from .gradients import Axis
 from .receptive_field import Number
 
@@ -21,7 +22,7 @@ EPS_VLFEAT = 1e-4  # added to the square of a block's norm, on differences that 
 EPS_PAPER = 1e-6  # least norm of a block, on halved differences
 
 
-class HOG(nn.Module):
+class HOG(nn.Module, Representation):
     r"""HOG of Felzenszwalb et al. (TPAMI 2010): :math:`\Phi` of the paper's Table 2, "HOG" and (bilinear=True) "HOGb".
 
     x: grey (B, 1, H, W), levels 0–255 -> (B, C, h, w), C = 3·orientations, 27 by default; h = floor((H + floor(cell/2)) / cell),

@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from ..errors import InputError, whole
 from ..pixels.pixelspace import PixelSpace
 from . import gradients
+from .base import Representation
 from .receptive_field import Number
 
 Method = Literal["default", "nri_uniform", "uniform", "ror"]
 
 
-class LBP(nn.Module):
+class LBP(nn.Module, Representation):
     r"""Histograms of local binary patterns over square cells (Ojala et al., TPAMI 2002; Ahonen et al., TPAMI 2006).
 
     x: grey (B, 1, H, W), levels 0–255 -> (B, labels, h, w), h = floor(H / cell); each cell's histogram of labels sums to 1.

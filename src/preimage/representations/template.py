@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
 from . import gradients
+from .base import Representation
 from .hog import HOG
 from .receptive_field import Number
 
 LAYOUTS = {27: "HOG", 31: "HOG with texture", 32: "the DPM's, whose last channel says that a cell is outside the image"}
 
 
-class HOGTemplate(nn.Module):
+class HOGTemplate(nn.Module, Representation):
     r"""Score of a linear template: :math:`\Phi(x) = \langle w, \mathrm{HOG}(x)\rangle` (exp_hog_model_viz).
 
     template: w (C, h, w), C = 27 or 31. x: grey (B, 1, H, W) with `size` pixels -> (B, 1). Each side of the image has one cell more

@@ -19,8 +19,7 @@ from torch.overrides import TorchFunctionMode
 from ..energy.energy import Energy
 from ..energy.regularizers import Jitter
 from ..errors import InputError, first_line, whole
-from ..representations.base import Representation, device_of, module_of
-from ..representations.cnn import Layer, likes_channels_last
+from ..representations.base import Representation, as_representation, device_of, module_of
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 FASTER, ALIKE = 1.15, 0.9  # bfloat16 is taken if it is that much faster and its gradient has that cosine with float32's
@@ -63,11 +62,7 @@ class Compute:
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.phi, Representation):
-            raise InputError(
-                f"phi is a representation (net.layer(…), Layer(…), from_callable(…)); got {type(self.phi).__name__}, which has not "
-                "all of: a call, space, name, stride, receptive_field."
-            )
+        self.phi = as_representation(self.phi)
         if self.batch is not None:
             at_least_one("batch", self.batch)
         if self.batch is not None and self.max_memory is not None:
@@ -88,16 +83,12 @@ class Compute:
     @property
     def channels_last(self) -> bool:
         """By a rule and not by a trial, so that the same run gives the same bits."""
-        return isinstance(self.phi, Layer) and self.device.type == "cpu" and likes_channels_last(self.phi.module)
+        return self.phi.prefers_channels_last and self.device.type == "cpu"
 
     @contextmanager
     def session(self) -> Iterator[None]:
         """Around the whole task: the representation prepared once, on the device and in the type asked for."""
-        session = getattr(self.phi, "session", None)
-        if session is None:
-            yield
-            return
-        with session(self.device, self.dtype, **({"channels_last": True} if self.channels_last else {})):
+        with self.phi.session(self.device, self.dtype, self.channels_last):
             yield
 
     def prepare(self, energy: Energy, start: Tensor, jitter: Jitter) -> int | None:
@@ -237,7 +228,7 @@ def samples_at_once(energy: Energy, start: Tensor, jitter: Jitter, limit: int) -
 
 def graph_bytes(energy: Energy, x: Tensor) -> int:
     """What the graph of one evaluation at crops x (B, C, H, W) keeps for its backward pass, in bytes; the weights not counted."""
-    module = module_of(energy.phi) if isinstance(energy.phi, Representation) else None
+    module = module_of(energy.phi)
     held = [] if module is None else [*module.parameters(), *module.buffers()]
     seen = {t.untyped_storage().data_ptr() for t in held}
     count = 0

@@ -19,7 +19,7 @@ from ..errors import ImageError, InputError, whole
 from ..networks.network import Network, weights_hash
 from ..pixels.images import find_pictures
 from ..pixels.pixelspace import Fit, PixelSpace
-from ..representations.cnn import evaluating, placed
+from ..representations.sessions import evaluating, placed
 from .checkpoint import Checkpoint, State
 from .layer import LayerStatistics
 from .statistics import Statistics

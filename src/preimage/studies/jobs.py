@@ -182,8 +182,8 @@ def measure(result: Result, x0: Tensor | None, phi: Representation) -> dict[str,
         found["ssim"] = metrics.ssim(result.images, original).item()
         found["naturalness"] = metrics.naturalness(result.images, original).item()
         found["roughness"] = metrics.roughness(result.images, original).item()
-    network: Network | None = getattr(phi, "network", None)
-    if network is not None and network.classes:
+    network = phi.network
+    if isinstance(network, Network) and network.classes:
         found["consistent"] = float(metrics.top1_agreement(network, result.images, original))
     return found
 

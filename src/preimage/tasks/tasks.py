@@ -18,10 +18,10 @@ from torch import Tensor
 from ..energy.energy import Energy, Euclidean, InnerProduct, Loss
 from ..energy.regularizers import Jitter, PixelBall, Regularizer
 from ..errors import InputError, Interrupted
-from ..networks.network import weights_hash
+from ..networks.network import Network, weights_hash
 from ..pixels.images import ImageLike
 from ..pixels.pixelspace import Fit
-from ..representations.base import Representation, features_of, module_of
+from ..representations.base import Representation, features_of
 from ..representations.masks import Mask, resolve
 from ..representations.release import Release
 from ..solvers.compute import Compute, at_least_one
@@ -107,6 +107,7 @@ def invert(
     (torch.Size([1, 1, 8, 8]), True)
     """
     compute = Compute(phi, device, dtype, batch, precision, max_memory, compiled)
+    phi = compute.phi
     setup = _Setup("invert", compute, solver, iterations, progress, regularizers, bound, frames, watch, stages)
     with compute.session():
         x0, labels, keys = _load(phi, image, fit)
@@ -180,6 +181,7 @@ def maximize(
     tensor([0, 2])
     """
     compute = Compute(phi, device, dtype, batch, precision, max_memory, compiled)
+    phi = compute.phi
     setup = _Setup("maximize", compute, solver, iterations, progress, regularizers, bound, frames, watch)
     units = unit if isinstance(unit, list) else [unit]
     if Z is not None and stats is not None:
@@ -249,6 +251,7 @@ def caricature(
     True
     """
     compute = Compute(phi, device, dtype, batch, precision, max_memory, compiled)
+    phi = compute.phi
     setup = _Setup("caricature", compute, solver, iterations, progress, regularizers, bound, frames, watch)
     with compute.session():
         x0, labels, keys = _load(phi, image, fit)
@@ -349,7 +352,7 @@ class _Setup:
 
     def _method(self) -> str | Solver:
         """ "fast" at the rate that the representation asks for, where it does; everything else as it was given."""
-        rate = getattr(self.phi, "fast_rate", None)
+        rate = self.phi.fast_rate
         if self._explores():
             return "fourier-adam"
         return load_solvers()["fast"](rate=rate) if self.solver == "fast" and rate is not None else self.solver
@@ -389,17 +392,17 @@ class _Setup:
         return result
 
     def _record(self, took: float) -> dict[str, Any]:
-        module = module_of(self.phi)
-        network = getattr(self.phi, "network", None)
+        module = self.phi.module
+        network = self.phi.network if isinstance(self.phi.network, Network) else None
         return {
             "representation": self.phi.name,
             "network": None if network is None else network.card.name,
             "weights": None if network is None else network.weights,
             "weights_sha256": None if module is None else weights_hash(module),
-            "leak": getattr(self.phi, "leak", 0.0),
+            "leak": self.phi.leak,
             "space": self.phi.space.to_dict(),
             "solver": self.solver if isinstance(self.solver, str) else repr(self.solver),
-            "fast_rate": getattr(self.phi, "fast_rate", None) if self.solver == "fast" else None,
+            "fast_rate": self.phi.fast_rate if self.solver == "fast" else None,
             "iterations": self.iterations,
             "stages": None if self.stages is None else [asdict(s) for s in self.stages],
             "regularizers": {k: repr(r) for k, r in self._energy.regularizers.items()},
@@ -431,10 +434,8 @@ def _load(phi: Representation, image: Any, fit: Fit | None) -> tuple[Tensor, lis
 
 
 def _jitter(phi: Representation, amount: int | None) -> Jitter:
-    own = getattr(phi, "jitter", None)
-    if amount is not None:
-        return Jitter(amount)
-    return Jitter(own) if isinstance(own, int) else Jitter.for_stride(float(phi.stride))
+    own = phi.jitter if amount is None else amount
+    return Jitter.for_stride(float(phi.stride)) if own is None else Jitter(own)
 
 
 def _largest(

@@ -34,10 +34,7 @@ Unit = int | str | tuple[int, ...]
 def as_indices(phi: Representation, unit: Unit) -> tuple[int, ...]:
     """A unit as a tuple of indices: (channel,) or a full position."""
     if isinstance(unit, str):
-        named = getattr(phi, "unit_named", None)
-        if named is None:
-            raise InputError(f"{phi.name} has no class names: give the unit as a number.")
-        return (int(named(unit)),)
+        return (phi.unit_named(unit),)
     indices = unit if isinstance(unit, tuple) else (unit,)
     if not all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in indices):
         raise InputError(f"A unit is a channel, (channel, row, column) or a class name; got {unit!r}.")
@@ -195,8 +192,7 @@ def wake(
     Most units of a deep layer are closed by their ReLU for noise. A few of the paper's steps on the loss alone, with a gradient
     that passes closed ReLUs, open them; each sample takes its own way and the others are not touched. Raises KeyboardInterrupt on Ctrl-C.
     """
-    opened = getattr(phi, "opened", None)
-    if opened is None or getattr(phi, "leak", 0.0) > 0:
+    if not phi.can_open or phi.leak > 0:
         return start, [], 0
     closed = _closed(phi, loss, phi0, start, jitter)
     woken, spent = closed, 1
@@ -205,7 +201,7 @@ def wake(
         if not closed:
             break
         energy = Energy(loss, phi, phi0[closed], 1.0, {})
-        with opened(LEAK), warnings.catch_warnings():
+        with phi.opened(LEAK), warnings.catch_warnings():
             warnings.simplefilter("ignore", PreimageWarning)
             try:
                 own = [generators[b] for b in closed]
