@@ -112,7 +112,7 @@ def test_a_wrapper_loses_nothing_of_a_layer():
 
 def test_the_closed_units_of_a_wrapped_layer_are_opened():
     module = net()
-    nn.init.constant_(module[0].bias, -1e3)
+    nn.init.constant_(module[0].bias, -2.0)
     phi = Doubled(Layer(module, "1", space=SPACE))
     x = torch.zeros(1, 3, 12, 12, requires_grad=True)
     with phi.opened(0.05):
