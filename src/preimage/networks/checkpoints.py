@@ -27,7 +27,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     Raises InputError for what is not there, damaged, of another kind, or holds code.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"There is no weights file {str(path)!r}. Give 'default', a .safetensors or .pt file, or None for random weights.")
     if path.suffix in SAFE:
         return _read_safetensors(path)
@@ -45,6 +45,18 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{str(path)!r} holds no state dict. Save the model's state_dict().")
     return {str(k): v for k, v in state.items()}
+
+
+def is_file(path: Path) -> bool:
+    """Say whether a path is an ordinary file; what cannot be a path, as a name with a zero byte or one too long, is none.
+
+    >>> is_file(Path("x" * 5000))
+    False
+    """
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:

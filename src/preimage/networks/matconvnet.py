@@ -20,9 +20,12 @@ from torch import Tensor, nn
 from ..errors import InputError, PreimageWarning
 from ..pixels.pixelspace import PixelSpace
 from .chain import Chain, Pair, Step, differences, initialise
+from .checkpoints import is_file
 from .matfile import read_mat
 from .network import SOURCES, NetworkCard, Source
 from .simplenn import SIDE, Reading, numbers_of
+
+_GREY = 1e6  # pixels are from 0 to 255; no average of them, in whatever unit, is beyond this
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def read_network(path: str | os.PathLike[str]) -> MatNetwork:
     inconsistent (channels, map sizes) or not finite, and MissingExtra without scipy or h5py.
     """
     path = Path(path)
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"There is no file {str(path)!r}.")
     found = read_mat(path)
     inner = found.get("net")
@@ -74,13 +77,15 @@ def read_network(path: str | os.PathLike[str]) -> MatNetwork:
         raise InputError(f"{str(path)!r} is a DagNN network, a graph; only chains (simplenn) can be read. Export it as ONNX or PyTorch.")
     if not isinstance(layers, list) or not layers:
         raise InputError(
-            f"{str(path)!r} is no MatConvNet network: it has no cell array `layers`. It holds: {', '.join(found) or 'nothing'}."
+            f"{str(path)!r} is no MatConvNet network: it has no cell array `layers`. It holds: {', '.join(found)[:200] or 'nothing'}."
         )
     meta = net["meta"] if isinstance(net.get("meta"), dict) else net
     size, channels, average = _normalization(path, meta, layers)
     reading = Reading(path, size, channels)
     for index, entry in enumerate(layers, start=1):
         reading.layer(index, entry, last=index == len(layers))
+    if not reading.steps:
+        raise InputError(f"{str(path)!r} has no layer but a softmax or loss at its end.")
     classes = _classes(path, meta, reading.channels)
     return MatNetwork(path, reading.steps, reading.state, size, channels, average, classes)
 
@@ -141,6 +146,8 @@ def _normalization(path: Path, meta: Mapping[str, Any], layers: Sequence[Any]) -
     if average is not None and not (isinstance(average, np.ndarray) and average.dtype.kind in "fiu"):
         raise InputError(f"{str(path)!r}: normalization.averageImage holds no numbers.")
     channels = int(size[2]) if len(size) > 2 else _first_channels(layers)
+    if not 1 <= channels <= SIDE:
+        raise InputError(f"{str(path)!r}: its images would have {channels} channels.")
     if average is None:
         return (int(size[0]), int(size[1])), channels, None
     if average.size == 0:  # MatConvNet subtracts nothing then
@@ -149,9 +156,10 @@ def _normalization(path: Path, meta: Mapping[str, Any], layers: Sequence[Any]) -
         average = average.reshape(1, 1, channels)
     elif channels == 1 and average.ndim == 2:
         average = average[:, :, None]
-    if average.ndim != 3 or average.shape[2] != channels or not np.isfinite(average).all():
+    if average.ndim != 3 or average.shape[2] != channels or not (np.abs(average.astype(np.float64)) <= _GREY).all():
         raise InputError(
-            f"{str(path)!r}: normalization.averageImage has shape {average.shape}, or NaN; wanted a picture of {channels} channels."
+            f"{str(path)!r}: normalization.averageImage has shape {average.shape}, or NaN, or values beyond {_GREY:g}; "
+            f"wanted a picture of {channels} channels, in grey levels."
         )
     return (int(size[0]), int(size[1])), channels, average
 
@@ -169,14 +177,15 @@ def _first_channels(layers: Sequence[Any]) -> int:
 def _classes(path: Path, meta: Mapping[str, Any], outputs: int) -> list[str]:
     said = meta.get("classes")
     said = said if isinstance(said, dict) else {}
-    names = said.get("description") or said.get("name") or []
-    if not isinstance(names, list) or not all(isinstance(n, str) for n in names):
+    given = [v for v in (said.get("description"), said.get("name")) if v is not None and not (isinstance(v, np.ndarray) and v.size == 0)]
+    names: list[Any] = next((v for v in given if isinstance(v, list) and v), [])
+    if not all(isinstance(v, list) for v in given) or not all(isinstance(n, str) for n in names):
         raise InputError(f"{str(path)!r}: classes.description is no cell array of texts.")
     if names and len(names) != outputs:
         message = f"{str(path)!r} names {len(names)} classes, but its last layer has {outputs} channels: the names are left out."
         warnings.warn(message, PreimageWarning, stacklevel=4)
         return []
-    return list(names)
+    return names
 
 
 SOURCES.register("matconvnet")(

@@ -8,10 +8,12 @@ inside the file only, each value once counted.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -36,6 +38,8 @@ def read_mat(path: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = Path(path)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe or a device would be waited for
+            raise Damaged("it is no ordinary file")
         with path.open("rb") as stream:
             start = stream.read(520)
             size = os.fstat(stream.fileno()).st_size
@@ -43,21 +47,22 @@ def read_mat(path: str | os.PathLike[str]) -> dict[str, Any]:
                 return _read_hdf5(path, size)
             if start[126:128] not in (b"IM", b"MI") or start[124:126] not in (b"\x00\x01", b"\x01\x00"):
                 raise Damaged("it does not begin as one of version 5, 7 or 7.3 does")
-            Walk(stream, size, ">" if start[126:128] == b"MI" else "<").file()
-        return _read_scipy(path)
+            names = Walk(stream, size, ">" if start[126:128] == b"MI" else "<").file()
+            return _read_scipy(stream, names)
     except Damaged as error:
         raise InputError(f"{str(path)!r} is no MAT-file that can be read, or damaged: {error}.") from None
-    except OSError as error:
-        raise InputError(f"{str(path)!r} cannot be read: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # of the path, as a zero byte in it
+        raise InputError(f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}.") from error
 
 
-def _read_scipy(path: Path) -> dict[str, Any]:
+def _read_scipy(stream: BinaryIO, names: Sequence[str]) -> dict[str, Any]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
         raise MissingExtra("Reading a MAT-file needs scipy: pip install 'preimage[matlab]'") from error
     try:
-        found = loadmat(path)
+        # only what the walk saw has a name; what has none is for MATLAB's own objects
+        found = loadmat(stream, variable_names=[name for name in dict.fromkeys(names) if name])
     except Exception as error:  # scipy raises whatever a damaged byte leads to
         raise Damaged(first_line(error).rstrip(".")) from error
     return {name: _plain(value) for name, value in found.items() if not name.startswith("__")}
@@ -105,6 +110,8 @@ class _Hdf5:
     def members(self, group: Any) -> Iterator[tuple[str, Any]]:
         import h5py
 
+        if len(group) > VALUES:
+            raise Damaged(f"a group of it has {len(group)} members")
         for name in group:
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise Damaged(f"{name!r} is a link out of its place")
@@ -116,8 +123,7 @@ class _Hdf5:
         self.values += 1
         if depth > DEPTH or self.values > VALUES:
             raise Damaged(f"its values are more than {VALUES}, or nested more than {DEPTH} deep, or in a circle")
-        kind = node.attrs.get("MATLAB_class", b"")
-        kind = kind.decode("ascii", "replace") if isinstance(kind, bytes) else str(kind)
+        kind = self._mark(node, "MATLAB_class", "")
         if "MATLAB_object_decode" in node.attrs or kind == "function_handle":
             return Unreadable("function handle" if kind == "function_handle" else "object")
         if isinstance(node, h5py.Group):
@@ -125,6 +131,18 @@ class _Hdf5:
         if not isinstance(node, h5py.Dataset):
             return Unreadable("HDF5 type")
         return self._array(node, kind, depth)
+
+    def _mark(self, node: Any, name: str, default: Any) -> Any:
+        """One of the small notes that MATLAB puts on a value: a text or a whole number, as the default is."""
+        if name not in node.attrs:
+            return default
+        about = node.attrs.get_id(name)
+        if about.shape in ((), (1,)) and about.dtype.itemsize <= 64:
+            found = np.asarray(node.attrs[name]).reshape(-1)[0]
+            found = found.decode("ascii", "replace") if isinstance(found, bytes) else found
+            if isinstance(found, type(default)) or (isinstance(found, np.integer) and isinstance(default, int)):
+                return found
+        raise Damaged(f"the mark {name} of {node.name!r:.60} is no word, or no number")
 
     def _struct(self, group: Any, depth: int) -> Any:
         fields = dict(self.members(group))
@@ -137,27 +155,37 @@ class _Hdf5:
         return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
     def _array(self, node: Any, kind: str, depth: int) -> Any:
-        if node.is_virtual or node.external:
-            raise Damaged("an array is kept outside the file")
-        if node.attrs.get("MATLAB_empty", 0):
+        if node.shape is None:
+            return Unreadable("value of no shape")
+        if self._mark(node, "MATLAB_empty", 0):
             return "" if kind == "char" else [] if kind == "cell" else {} if kind == "struct" else np.zeros(0)
         if node.dtype.kind == "O":
             return self._referred(node, depth + 1)
-        self._count(node)
         if kind == "char":
-            codes = np.asarray(node[()]).T
-            rows = ["".join(map(chr, row)) for row in np.atleast_2d(codes)]
-            return rows[0] if len(rows) == 1 else rows
-        return np.asarray(node[()]).T if node.dtype.kind in "fiub" else Unreadable(f"array of {node.dtype}")
+            return _letters(self._read(node))
+        return self._read(node).T if node.dtype.kind in "fiub" else Unreadable(f"array of {node.dtype}")
 
     def _referred(self, node: Any, depth: int) -> list[Any]:
+        """The values of a cell array. References alone: a text, which numpy tells by no other type, would be taken for a path."""
         import h5py
 
-        if node.dtype != h5py.ref_dtype or node.size > VALUES:
+        if h5py.check_dtype(ref=node.dtype) is not h5py.Reference or node.shape is None or node.size > VALUES:
             raise Damaged("a cell array holds no references, or too many")
-        self._count(node)
-        return [self.value(self.file[reference], depth) for reference in np.asarray(node[()]).T.flatten(order="F")]
+        return [self.value(self.file[reference], depth) for reference in self._read(node).T.flatten(order="F")]
 
-    def _count(self, node: Any) -> None:
-        self.bytes += int(node.nbytes)
+    def _read(self, node: Any) -> np.ndarray:
+        """The numbers of a dataset, once it is sure that they and the blocks that they are packed in are no more than a network's."""
+        if node.is_virtual or node.external:
+            raise Damaged("an array is kept outside the file")
+        self.bytes += max(int(node.nbytes), prod(node.chunks or ()) * node.dtype.itemsize)
         bounded(self.bytes, self.size)
+        return np.asarray(node[()])
+
+
+def _letters(codes: np.ndarray) -> str | list[str]:
+    """The rows of a character array, whose letters MATLAB keeps as UTF-16; what is no letter becomes a replacement character."""
+    if codes.dtype.kind not in "iu" or codes.ndim > 2:
+        raise Damaged(f"a text is kept as an array of {codes.dtype} and shape {codes.shape[:8]}")
+    rows = np.atleast_2d(np.where((codes >= 0) & (codes < 1 << 16), codes, 0xFFFD).astype("<u2").T)
+    found = [np.ascontiguousarray(row).tobytes().decode("utf-16-le", "replace") for row in rows]
+    return found[0] if len(found) == 1 else found if found else ""

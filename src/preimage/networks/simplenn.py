@@ -17,6 +17,9 @@ from .chain import BatchNorm, Chain, Conv, Dropout, Norm, Pair, Pool, ReLU, Sigm
 from .matfile import Unreadable
 
 SIDE, _MAP = 1 << 12, 1 << 30  # more pixels along one side, or values in one map, than this is a damaged file
+_WORK = 1 << 38  # and more products in one pooling or normalisation; VGG's largest convolution has 2e9
+_LAYERS = 4096
+_LARGE = 1e6  # the constants of a normalisation are some thousandths to some hundreds
 _ENDS = ("softmax", "softmaxloss", "loss")
 
 
@@ -35,6 +38,8 @@ class Reading:
         self.where = f"{str(self.path)!r}, layer {index}"
         if not isinstance(entry, dict) or not isinstance(entry.get("type"), str):
             raise InputError(f"{self.where} is no layer: wanted a struct with a type, got {kind_of(entry)}.")
+        if index > _LAYERS:
+            raise InputError(f"{self.where}: more than {_LAYERS} layers are absurd.")
         name = entry.get("name")
         name = self._own_name(name if isinstance(name, str) and name else f"layer{index}")
         self.where += f" ({name})"
@@ -43,15 +48,23 @@ class Reading:
             return
         read = _READERS.get(kind)
         if read is None:
-            raise InputError(f"{self.where} is of type {kind!r}; the types that can be read are {', '.join(_READERS)}.")
+            raise InputError(f"{self.where} is of type {kind!r:.40}; the types that can be read are {', '.join(_READERS)}.")
         self._options(entry)
+        top, bottom, left, right = self._pads(entry) if kind in ("conv", "pool") else (0, 0, 0, 0)
+        self._fits(self.size[0] + top + bottom, self.size[1] + left + right)
         step = read(self, name, entry)
         self.steps.append(step)
         self.size = map_size(step, self.size)
-        if self.size[0] * self.size[1] * self.channels > _MAP:
-            raise InputError(f"{self.where}: its map of {self.channels} x {self.size[0]} x {self.size[1]} values is absurdly large.")
         if min(self.size) < 1:
             raise InputError(f"{self.where}: nothing is left of the image; its window is larger than the map that it is given.")
+        self._fits(*self.size)
+        window = step.kernel[0] * step.kernel[1] if isinstance(step, Pool) else step.size if isinstance(step, Norm) else 1
+        if self.size[0] * self.size[1] * self.channels * window > _WORK:
+            raise InputError(f"{self.where}: its window of {window} values at each of {self.size} places is absurdly large.")
+
+    def _fits(self, rows: int, columns: int) -> None:
+        if rows * columns * self.channels > _MAP:
+            raise InputError(f"{self.where}: a map of {self.channels} x {rows} x {columns} values is absurdly large.")
 
     def conv(self, name: str, entry: Mapping[str, Any]) -> Step:
         arrays = self._weights(entry, "filters", "biases")
@@ -86,8 +99,10 @@ class Reading:
 
     def pool(self, name: str, entry: Mapping[str, Any]) -> Step:
         method = entry.get("method", "max")
-        if method not in ("max", "avg"):
-            raise InputError(f"{self.where}: its method is {method!r}; wanted 'max' or 'avg'.")
+        if not isinstance(method, str) or method not in ("max", "avg"):
+            raise InputError(
+                f"{self.where}: its method is {repr(method)[:40] if isinstance(method, str) else kind_of(method)}; wanted 'max' or 'avg'."
+            )
         kernel, pads = self._pair(entry, "pool", needed=True), self._pads(entry)
         if max(pads[:2]) >= kernel[0] or max(pads[2:]) >= kernel[1]:
             raise InputError(f"{self.where}: padding {pads} is not smaller than the window {kernel}.")
@@ -97,6 +112,8 @@ class Reading:
         numbers = numbers_of(entry.get("param", np.array([5, 1, 1e-4 / 5, 0.75])), f"{self.where}: param")
         if len(numbers) != 4 or not np.isfinite(numbers).all() or numbers[0] != int(numbers[0]) or not 1 <= numbers[0] <= SIDE:
             raise InputError(f"{self.where}: param is {numbers}; wanted the size, kappa, alpha and beta.")
+        if not 0 < numbers[1] <= _LARGE or not all(0 <= v <= _LARGE for v in numbers[2:]):  # a root of what may be negative
+            raise InputError(f"{self.where}: param is {numbers}; wanted kappa above 0, alpha and beta from 0, none above {_LARGE:g}.")
         return Norm(name, int(numbers[0]), *numbers[1:])
 
     def batch_norm(self, name: str, entry: Mapping[str, Any]) -> Step:
@@ -107,7 +124,11 @@ class Reading:
                 f"got arrays of shapes {[a.shape for a in arrays]}. Without moments it only works while training."
             )
         mean, deviation = arrays[2].reshape(self.channels, 2, order="F").T
-        values = {"weight": arrays[0].ravel(), "bias": arrays[1].ravel(), "running_mean": mean, "running_var": deviation**2}
+        variance = np.square(deviation.astype(np.float64))
+        tiny, huge = np.finfo(np.float32).tiny, np.finfo(np.float32).max
+        if deviation.min() <= 0 or variance.min() < tiny or variance.max() > huge:
+            raise InputError(f"{self.where}: its deviations are from {deviation.min():g} to {deviation.max():g}; wanted them above 0.")
+        values = {"weight": arrays[0].ravel(), "bias": arrays[1].ravel(), "running_mean": mean, "running_var": variance}
         self.state |= {f"{name}.{k}": torch.from_numpy(np.array(v, dtype=np.float32)) for k, v in values.items()}
         self.state[f"{name}.num_batches_tracked"] = torch.tensor(0)
         return BatchNorm(name, self.channels)
@@ -115,14 +136,14 @@ class Reading:
     def _options(self, entry: Mapping[str, Any]) -> None:
         """`opts` go to MatConvNet's functions as they are: what concerns the GPU is left out, what would change the result is refused."""
         given = entry.get("opts", [])
-        texts = [o for o in given if isinstance(o, str)] if isinstance(given, list) else []
+        texts = [given] if isinstance(given, str) else [o for o in given if isinstance(o, str)] if isinstance(given, list) else []
         for text in texts:
             if not text.lower().startswith(("cudnn", "nocudnn", "verbose")):
                 raise InputError(f"{self.where}: the option {text!r:.40} in its opts cannot be read.")
 
     def _own_name(self, name: str) -> str:
         """As the file has it, but for what a module's name or a layer's name on the command line cannot hold."""
-        name = re.sub(r"[.\[\]#\s]", "_", name)
+        name = "".join(c if c.isprintable() else "_" for c in re.sub(r"[.\[\]#\s]", "_", name[:100]))
         taken = {s.name for s in self.steps} | set(dir(Chain([])))
         return next(n for k in range(1, 10**6) if (n := name if k == 1 else f"{name}_{k}") not in taken)
 
@@ -134,9 +155,10 @@ class Reading:
         for array in given:
             if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiu":
                 raise InputError(f"{self.where}: its weights hold {kind_of(array)}, wanted arrays of numbers.")
-        arrays = [np.asarray(a, dtype=np.float32) for a in given]
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused as that
+            arrays = [np.asarray(a, dtype=np.float32) for a in given]
         if not all(np.isfinite(a).all() for a in arrays):
-            raise InputError(f"{self.where}: its weights hold NaN or infinite values.")
+            raise InputError(f"{self.where}: its weights hold NaN or infinite values, or such as single precision cannot hold.")
         return arrays
 
     def _pair(self, entry: Mapping[str, Any], key: str, needed: bool = False) -> Pair:
