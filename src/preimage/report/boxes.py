@@ -1,16 +1,18 @@
-"""Receptive fields as boxes over a picture, from the geometry of a network alone: no weights are made or read."""
+"""Receptive fields as boxes over a picture, from what the results themselves say of their layers: no network is opened for it."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
-from ..errors import InputError
-from ..networks.network import find_card
+from ..errors import InputError, first_line
+from ..networks.network import known_networks
 from ..representations.cnn import LayerInfo, layers, with_title
 from ..representations.receptive_field import Span
+from ..studies.about import About
 
 
 @dataclass(frozen=True)
@@ -31,14 +33,27 @@ class Geometry:
     layers: dict[str, LayerInfo]
 
 
+def gather(found: Sequence[About]) -> Geometry:
+    """What the results of one network say of its layers; for inputs of several sizes, those of the first. There is at least one."""
+    size = found[0].size
+    layers = {a.layer.name: a.layer for a in sorted(found, key=lambda a: a.place) if a.size == size}
+    return Geometry(size, layers)
+
+
 def geometry(network: str) -> Geometry:
-    """Of a network by its name. Raises what `find_card` raises for the name, and what the module raises if it does not run."""
-    card = find_card(network)
-    if card.space is None or card.space.size is None:
-        raise InputError(f"{network} does not say its pixels, so its receptive fields cannot be drawn.")
-    with torch.device("meta"):
-        module = card.build()
-        found = layers(module, card.space)
+    """Of a network of this package, for results that do not say it themselves. Raises InputError for every other name.
+
+    A name in a store may be anybody's, and opening one can run a program or ask another machine: no other is opened.
+    """
+    card = next((c for c in known_networks() if c.name == network), None)
+    if card is None or card.space is None or card.space.size is None:
+        raise InputError("the store does not hold them, and the network is none of this package's.")
+    try:
+        with torch.device("meta"):
+            module = card.build()
+            found = layers(module, card.space)
+    except Exception as error:  # a page is more than this picture on it
+        raise InputError(f"its layers cannot be listed ({first_line(error)}).") from error
     own = {dotted: name for name, dotted in card.names.items()}
     named = {i.name: i for i in found} | {own[i.name]: with_title(i, own[i.name]) for i in found if i.name in own}
     return Geometry(card.space.size, named)

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import PreimageError
+from ..errors import InputError
+from ..studies.about import About, read_about
 from .archive import Archive, Row, inside, summaries
-from .boxes import Box, Geometry, geometry, masked_box
+from .boxes import Box, Geometry, gather, geometry, masked_box
 from .charts import Chart
 from .grids import AXES, Grid, arrange, label, telling
 from .numbers import show_metric
@@ -30,13 +31,20 @@ class StoreView:
         self.done = [i for i, r in enumerate(self.rows) if r.status == "done"]
         self.failed = [r for r in self.rows if r.status == "failed"]
         self.originals = [inside(store.path, r.config.get("original")) for r in self.rows]
-        self.geometries, self.unknown_networks = _geometries(self.rows)
         self.traces: dict[int, Mapping[str, Tensor]] = {}
         self.versions: dict[str, set[str]] = {}
+        self.abouts: dict[int, About] = {}
+        notes: dict[str, str] = {}
         for i in tqdm(self.done, desc="energies", unit="result", disable=not progress, dynamic_ncols=True):
             self.traces[i], config = store.trace(self.rows[i].key)
             for name, version in config.get("versions", {}).items():
                 self.versions.setdefault(str(name), set()).add(str(version))
+            try:
+                self.abouts[i] = read_about(config.get("about"))
+            except InputError as error:
+                if config.get("about"):
+                    notes.setdefault(str(self.rows[i].config.get("network")), str(error))
+        self.geometries, self.unknown_networks = _geometries(self.rows, self.abouts, notes)
         self.summaries = summaries(store.path)
 
     def experiments(self) -> list[str]:
@@ -111,15 +119,16 @@ class StoreView:
         return list(dict.fromkeys([*known, *[str(c.get("layer")) for c in configs]]))
 
 
-def _geometries(rows: Sequence[Row]) -> tuple[dict[str, Geometry], dict[str, str]]:
-    """Of the networks in the store, and why there is none for the others."""
+def _geometries(rows: Sequence[Row], abouts: Mapping[int, About], notes: Mapping[str, str]) -> tuple[dict[str, Geometry], dict[str, str]]:
+    """Of the networks in the store, as their results tell it, and why there is none for the others."""
     found: dict[str, Geometry] = {}
     unknown: dict[str, str] = {}
     for name in dict.fromkeys(str(r.config["network"]) for r in rows if r.config.get("network")):
+        told = [about for i, about in abouts.items() if str(rows[i].config.get("network")) == name]
         try:
-            found[name] = geometry(name)
-        except (PreimageError, RuntimeError, NotImplementedError) as error:
-            unknown[name] = " ".join(str(error).split())
+            found[name] = gather(told) if told else geometry(name)
+        except InputError as error:
+            unknown[name] = notes.get(name, str(error))
     return found, unknown
 
 

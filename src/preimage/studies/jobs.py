@@ -33,6 +33,7 @@ from ..solvers.starts import sample_seeds
 from ..tasks import tasks
 from ..tasks.result import Result
 from ..tasks.units import as_indices
+from .about import describe
 
 Plain = str | int | float | bool | None | list[Any]
 _SOURCES = (
@@ -152,6 +153,8 @@ def execute(jobs: Sequence[Job], inputs: Sequence[Tensor | None]) -> list[Outcom
             phi = _representation(jobs[0], inputs[0])
             whole = _run(phi, jobs, inputs)
             parts = [_sample(whole, b, job) for b, job in enumerate(jobs)]
+            for part, job in zip(parts, jobs, strict=True):
+                part.config["about"] = describe(phi, job.layer, job.unit)
             given = [None if job.template else x for job, x in zip(jobs, inputs, strict=True)]
             seconds = whole.config["seconds"] / len(jobs)
             return [_outcome(part, measure(part, x, phi), seconds) for part, x in zip(parts, given, strict=True)]

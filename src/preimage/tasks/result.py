@@ -133,14 +133,14 @@ class Result:
         return written
 
     def _write_tensors(self, path: Path) -> None:
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
         tensors = {"images": self.images}
         tensors |= {
             k: t for k, t in (("error", self.error), ("activation", self.activation), ("originals", self.originals)) if t is not None
         }
         tensors |= {f"energy.{k}": t for k, t in self.energy.items()} | {f"trace.{k}": t for k, t in self.trace.items()}
-        save_file({k: t.contiguous() for k, t in tensors.items()}, path)
+        path.write_bytes(save({k: t.detach().cpu().contiguous().clone() for k, t in tensors.items()}))  # no two may share their memory
 
     def _repr_html_(self) -> str:
         """How a notebook shows it."""
