@@ -8,11 +8,16 @@ from __future__ import annotations
 from .features import normalised_error, top1_agreement
 from .perceptual import LPIPS
 from .pictures import gradient_histogram, ms_ssim, naturalness, psnr, roughness, ssim, through_png
+from .recognition import Recognition, Resemblance, Share, embeddings, recognition, resemblance
 from .sets import Interval, interval, pairwise_distance, reidentified, rms, spread
 
 __all__ = [
     "LPIPS",
     "Interval",
+    "Recognition",
+    "Resemblance",
+    "Share",
+    "embeddings",
     "gradient_histogram",
     "interval",
     "ms_ssim",
@@ -20,7 +25,9 @@ __all__ = [
     "normalised_error",
     "pairwise_distance",
     "psnr",
+    "recognition",
     "reidentified",
+    "resemblance",
     "rms",
     "roughness",
     "spread",
