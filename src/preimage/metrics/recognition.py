@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..networks.network import Network, weights_hash
-from ..representations.cnn import evaluating
+from ..representations.sessions import evaluating
 
 Maker = Network | nn.Module | str
 
