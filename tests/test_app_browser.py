@@ -284,14 +284,14 @@ def post(site, path: str, body: bytes, headers: dict[str, str]) -> int:
 
 
 def test_no_upload_is_taken_while_the_folder_is_full_and_no_body_that_is_too_long(site, monkeypatch):
-    from preimage.app import server
+    from preimage.app import gate
 
     buffer = io.BytesIO()
     PIL.Image.new("L", (8, 8)).save(buffer, "PNG")
     form = {"Content-Type": "multipart/form-data; boundary=x"}
     body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + buffer.getvalue() + b"\r\n--x--\r\n"
     assert post(site, "/gradio_api/upload", body, form) == 200
-    monkeypatch.setattr(server, "MAX_STORED", 0)
+    monkeypatch.setattr(gate, "MAX_STORED", 0)
     assert post(site, "/gradio_api/upload", body, form) == 507
     assert post(site, "/gradio_api/queue/join", b"", {"Content-Length": str(2 * 2**20)}) == 413
     assert post(site, "/gradio_api/upload", b"", form | {"Content-Length": str(2**33)}) == 413

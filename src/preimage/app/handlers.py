@@ -21,6 +21,7 @@ from ..tasks import tasks
 from ..tasks.units import Unit
 from . import view
 from .catalogue import Catalogue, Entry
+from .gate import uploaded
 from .jobs import Desk, Job, Order, plain, preview
 
 MAX_PIXELS = 32_000_000
@@ -101,7 +102,7 @@ class Handlers:
         path = Path(upload)
         try:
             with self._decoding:
-                return view.photograph(small(read(path)), path.name)
+                return view.photograph(small(read(self._own(path))), path.name)
         except PreimageError as error:
             return view.refusal(plain(error, path))
 
@@ -185,14 +186,18 @@ class Handlers:
             return example(choice)
         if upload is None:
             raise InputError("Drop an image first, or choose one of the example photographs.")
-        path = Path(upload)
-        if not path.is_file():
-            raise InputError("The image that you dropped has been deleted by now: drop it again.")
+        path = self._own(Path(upload))
         try:
             with self._decoding:
                 read(path)
         except PreimageError as error:
             raise ImageError(plain(error, path)) from None
+        return path
+
+    def _own(self, path: Path) -> Path:
+        """A path, if it is a file in this server's folder. The gate has looked already, and what stands behind it must not rely on that."""
+        if not uploaded(path, self.desk.folder):
+            raise InputError("The image that you dropped has been deleted by now: drop it again.")
         return path
 
     def _unit(self, entry: Entry, layer: str, what: str, index: int | None, channel: float | None) -> tuple[str, Any]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,31 +16,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, MissingExtra
 from ..networks.network import known_networks
 from .catalogue import Catalogue
+from .gate import MAX_UPLOAD, Gate
 from .jobs import Desk
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-MAX_UPLOAD = 32 * 2**20
-"""Bytes of one uploaded file."""
-
-MAX_BODY = 2**20
-"""Bytes of anything else that is sent."""
-
-MAX_STORED = 2 * 2**30
-"""Bytes of all uploads and results together; beyond it nothing is taken until old ones have been deleted."""
-
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]", "::1"]
-
-HEADERS = {
-    # Gradio's page needs inline scripts and makes functions of templates; what matters is that it can reach this server alone.
-    "content-security-policy": "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; font-src 'self' data:; media-src 'self' data: blob:; worker-src 'self' blob:; connect-src 'self'; "
-    "object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'",
-    "referrer-policy": "no-referrer",
-    "x-content-type-options": "nosniff",
-}
-
 
 FIRST = "squeezenet1_1"
 """Stands first unless another network was asked for: it is small and always there."""
@@ -96,53 +80,10 @@ def make(catalogue: Catalogue, desk: Desk, *, local: bool = True) -> FastAPI:
         css=page.style(),
         app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )
-    outer.add_middleware(_Gate, folder=desk.folder)
+    outer.add_middleware(Gate, folder=desk.folder)
     if local:
         outer.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK, www_redirect=False)
     return outer
-
-
-class _Gate:
-    """Adds the security headers to every answer; refuses bodies that are too long, and uploads while the folder is full."""
-
-    def __init__(self, app: Any, folder: Path) -> None:
-        self.app, self.folder = app, folder
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_with_headers(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *((k.encode(), v.encode()) for k, v in HEADERS.items())]
-            await send(message)
-
-        app = self.app
-        if scope["type"] == "http" and (refused := self._refusal(scope)):
-            from starlette.responses import JSONResponse
-
-            app = JSONResponse({"detail": refused[1]}, status_code=refused[0])
-        await app(scope, receive, send_with_headers if scope["type"] == "http" else send)
-
-    def _refusal(self, scope: Any) -> tuple[int, str] | None:
-        """The status and the words."""
-        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
-            return None
-        upload = scope["path"].endswith("/upload")
-        length = dict(scope["headers"]).get(b"content-length", b"")
-        if not length.isdigit():
-            return 411, "The length of the body must be said beforehand."
-        if int(length) > (MAX_UPLOAD + MAX_BODY if upload else MAX_BODY):
-            return 413, f"At most {MAX_UPLOAD // 2**20} MiB are taken."
-        if upload and stored(self.folder) > MAX_STORED:
-            return 507, "The server's folder for uploads is full. Try again later."
-        return None
-
-
-def stored(folder: Path) -> int:
-    """Bytes of all files in a folder; what disappears meanwhile does not count."""
-    total = 0
-    for path in folder.rglob("*"):
-        with suppress(OSError):
-            total += path.stat().st_size if path.is_file() else 0
-    return total
 
 
 def is_loopback(host: str) -> bool:
@@ -167,9 +108,49 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def serve(app: FastAPI, bound: socket.socket) -> None:
-    """Serve until Ctrl-C."""
+    """Serve until Ctrl-C. Another signal of `ending_signals` raises SystemExit when the answers under way have been given."""
     import uvicorn
 
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2, server_header=False))
+    hung_up = threading.Event()
+
+    def hang_up(number: int, frame: Any) -> None:  # the one that uvicorn does not wait for
+        hung_up.set()
+        server.should_exit = True
+
+    number = getattr(signal, "SIGHUP", None)
+    before = None if number is None else signal.getsignal(number)
+    if number is not None and callable(before):  # neither ignored nor left to the system
+        signal.signal(number, hang_up)
     with suppress(KeyboardInterrupt):
         server.run(sockets=[bound])
+    if number is not None and callable(before):
+        signal.signal(number, before)
+    if number is not None and hung_up.is_set():
+        signal.raise_signal(number)
+
+
+@contextmanager
+def ending_signals() -> Iterator[None]:
+    """Let Ctrl-C, SIGTERM and SIGHUP end what is inside by an exception, so that files are deleted; a second one changes nothing.
+
+    SIGTERM and SIGHUP raise SystemExit of 128 and their number. A signal that is ignored (as by nohup) stays so.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    numbers = [n for name in ("SIGINT", "SIGTERM", "SIGHUP") if (n := getattr(signal, name, None)) is not None]
+    before = {n: found for n in numbers if (found := signal.getsignal(n)) not in (signal.SIG_IGN, None)}
+
+    def end(number: int, frame: Any) -> None:
+        for other in before:
+            signal.signal(other, signal.SIG_IGN)
+        raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
+
+    for n in before:
+        signal.signal(n, end)
+    try:
+        yield
+    finally:
+        for n, found in before.items():
+            signal.signal(n, found)

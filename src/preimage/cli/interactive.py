@@ -35,18 +35,18 @@ def interactive(
 ) -> None:
     """Serve a page on which to invert, caricature and maximize, and to watch the images form.
 
-    Nothing on the page comes from, or goes to, any other machine. Ctrl-C ends it, and its files with it.
+    Nothing on the page comes from, or goes to, any other machine. Ctrl-C (or SIGTERM) ends it, and its files with it.
     """
     with guard():
         from ..app.catalogue import Catalogue
         from ..app.jobs import Desk
-        from ..app.server import is_loopback, listen, make, networks_here, private_folder, serve
+        from ..app.server import ending_signals, is_loopback, listen, make, networks_here, private_folder, serve
 
         catalogue = Catalogue(networks_here(net or []))
         for name in net or []:
             catalogue.entry(name)
         local = is_loopback(host)
-        with listen(host, port) as bound, private_folder() as folder:
+        with ending_signals(), listen(host, port) as bound, private_folder() as folder:
             desk = Desk(folder, workers=workers or _share(device), queue=queue, seconds=seconds, keep=keep, device=device)
             try:
                 application = make(catalogue, desk, local=local)
