@@ -169,10 +169,60 @@ def test_a_task_shows_its_own_controls(handlers):
         assert iterations["placeholder"] == ("default 350" if task == "invert" else "default 300")
 
 
-def test_what_is_left_empty_is_the_task_s_own(handlers):
-    for task, C in (("invert", 100.0), ("caricature", 1.0), ("maximize", 10_000.0)):
-        found = handlers.order(**ORDER | {"task": task, "C": None, "iterations": " ", "solver": "paper"})
-        assert (found.C, found.iterations) == (C, 350 if task == "invert" else 300)
+def test_what_is_left_empty_is_not_said(handlers):
+    empty = {"C": None, "iterations": " ", "seed": None, "restarts": None, "solver": None}
+    for task in view.TASKS:
+        assert handlers.order(**ORDER | {"task": task} | empty).said == {}
+        assert handlers.order(**ORDER | {"task": task} | empty | {"C": "7", "seed": 0, "solver": "paper"}).said == {
+            "C": 7.0,
+            "seed": 0,
+            "solver": "paper",
+        }
+    assert handlers.choose_solver("fast", "invert")["placeholder"] == "default: by the layer"
+
+
+def build():
+    """A small network whose layers have strides of 1, 5 and 8: "fast" inverts them in three ways."""
+    module = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 4, 3, padding=1), torch.nn.MaxPool2d(5), torch.nn.Conv2d(4, 4, 3, padding=1), torch.nn.AvgPool2d(2, 1),
+        torch.nn.Upsample(scale_factor=1.25), torch.nn.AvgPool2d(2),
+    )  # fmt: skip
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(3)
+        for p in module.parameters():
+            p.copy_(torch.randn(p.shape) * 0.3)
+    return module, preimage.PixelSpace(16, "rgb", scale=1.0, mean=0.5, std=0.25)
+
+
+@pytest.mark.parametrize("solver", ["fast", "paper", "adam", "lbfgs", "fourier-adam"])
+def test_the_page_records_and_finds_what_python_does(desk, cat, tmp_path, solver):
+    pytest.importorskip("gradio", reason="the page needs the extra app")
+    from preimage.app.handlers import Handlers
+
+    handlers = Handlers(Catalogue([f"{__name__}:build"]), desk)
+    network = preimage.load_network(f"{__name__}:build")
+    empty = {"network": f"{__name__}:build", "C": "", "iterations": "", "seed": None, "restarts": None, "solver": solver}
+    rounds = [("invert", "5", {})]
+    if solver == "fast":
+        rounds += [("invert", "0", {}), ("invert", "1", {}), ("caricature", "1", {}), ("maximize", "0", {})]
+    elif solver == "paper":
+        rounds = [("invert", "5", {"iterations": "7", "C": "30"})]
+    for k, (task, layer, said) in enumerate(rounds):
+        what = {"task": task, "layer": layer, "what": "a channel of the layer, by its number", "channel": 2}
+        job = finish(desk.submit("a", handlers.order(**ORDER | empty | what | said)))
+        found = unpacked(job, tmp_path / str(k))
+        given = {"iterations": 7, "C": 30.0} if said else {}
+        wanted = getattr(preimage, task)(network.layer(layer), 2 if task == "maximize" else cat, solver=solver, progress=False, **given)
+        assert (found.evaluations, found.seeds, found.labels) == (wanted.evaluations, wanted.seeds, wanted.labels)
+        assert found.config | {"seconds": 0} == wanted.config | {"seconds": 0}, (task, layer)
+        assert torch.equal(found.images, wanted.images), (task, layer)
+        assert job.curve[-1][0] == wanted.evaluations or task == "maximize"
+        assert 'value="' in view.run(job) and f"{wanted.evaluations} evaluations for each image" in view.run(job)
+
+
+def test_a_run_whose_length_is_not_known_says_how_far_it_is(order):
+    job = Job(replace(order, iterations=None), 60, state=RUNNING, frame=jobs.Frame(57, 2.0, ()))
+    assert "57 evaluations so far." in view.run(job) and "<progress  aria" in view.run(job)
 
 
 # Runs

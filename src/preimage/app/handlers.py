@@ -148,18 +148,19 @@ class Handlers:
         class_index: int | None,
         channel: float | None,
         C: str | None,
-        solver: str,
+        solver: str | None,
         iterations: str | None,
         seed: float | None,
         restarts: float | None,
     ) -> Order:
-        """The values of the page as an order; an empty C or number of evaluations is the task's own, as everywhere in preimage.
+        """The values of the page as an order; what is empty is not said, and the task's own default decides, as everywhere in preimage.
 
         Raises PreimageError in words for what cannot be used.
         """
         if task not in view.TASKS:
             raise InputError(f"There is no task {task!r}: choose one of {', '.join(view.TASKS)}.")
-        load_solvers()[solver]
+        if solver:
+            load_solvers()[solver]
         entry = self.catalogue.entry(network)
         image, unit = None, None
         if task == "maximize":
@@ -172,13 +173,11 @@ class Handlers:
             layer=entry.layer(layer).name,
             image=image,
             unit=unit,
-            C=C_OF[task] if blank(C) else number("C", typed("C", C), 1e-6, 1e9),
-            solver=solver,
-            iterations=_own(solver, task)
-            if blank(iterations)
-            else whole("Evaluations", typed("Evaluations", iterations), 1, MOST_ITERATIONS),
-            seed=whole("Seed", seed, 0, MOST_SEED),
-            restarts=whole("Restarts", restarts, 1, MOST_RESTARTS),
+            C=None if blank(C) else number("C", typed("C", C), 1e-6, 1e9),
+            solver=solver or None,
+            iterations=None if blank(iterations) else whole("Evaluations", typed("Evaluations", iterations), 1, MOST_ITERATIONS),
+            seed=None if seed is None else whole("Seed", seed, 0, MOST_SEED),
+            restarts=None if restarts is None else whole("Restarts", restarts, 1, MOST_RESTARTS),
         )
 
     def _image(self, choice: str, upload: str | None) -> Path:
@@ -241,12 +240,10 @@ def own_C(task: str) -> str:
 
 
 def own_iterations(solver: str, task: str) -> str:
-    """The same for the evaluations."""
-    return f"default {_own(solver, task)}"
-
-
-def _own(solver: str, task: str) -> int:
-    return sum(s.iterations for s in tasks.own_stages(solver, task))
+    """The same for the evaluations, which with "fast" depend on the layer that is inverted."""
+    if task == "invert" and solver == "fast":
+        return "default: by the layer"
+    return f"default {sum(s.iterations for s in tasks.own_stages(solver, task))}"
 
 
 def example(choice: str) -> Path:

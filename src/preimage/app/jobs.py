@@ -36,18 +36,31 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Order:
-    """What a visitor asks for; checked by whoever makes it. image: a file; unit: as `maximize` takes it."""
+    """What a visitor asks for; checked by whoever makes it. image: a file; unit: as `maximize` takes it.
+
+    What is None has not been said: the task's own default decides, as in Python and on the command line.
+    """
 
     task: str
     network: str
     layer: str
     image: Path | None = None
     unit: int | str | None = None
-    C: float = tasks.INVERT_C
-    solver: str = "fast"
-    iterations: int = 100
-    seed: int = 0
-    restarts: int = 1
+    C: float | None = None
+    solver: str | None = None
+    iterations: int | None = None
+    seed: int | None = None
+    restarts: int | None = None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """The settings that were given, as arguments of the task.
+
+        >>> Order("invert", "squeezenet1_1", "fire2", C=30.0, seed=0).said
+        {'C': 30.0, 'seed': 0}
+        """
+        names = ["C", "solver", "iterations", "seed", *([] if self.task == "caricature" else ["restarts"])]
+        return {n: value for n in names if (value := getattr(self, n)) is not None}
 
 
 @dataclass(frozen=True)
@@ -90,6 +103,11 @@ class Job:
     _next: float = 0.0
 
     @property
+    def total(self) -> int | None:
+        """How many evaluations there are, where that is known: those asked for, or those of a run that is over."""
+        return self.order.iterations or (self.outcome.evaluations if self.outcome is not None else None)
+
+    @property
     def abandoned(self) -> bool:
         """Nobody has looked for a while."""
         return time.monotonic() - self.seen > PATIENCE
@@ -103,7 +121,7 @@ class Job:
         """The callback of the loop: keep the newest frame, and say whether to stop. Frames become rarer as a run grows long."""
         now = time.monotonic()
         self._began = self._began or now
-        if now >= self._next or evaluations >= self.order.iterations:
+        if now >= self._next or evaluations == self.order.iterations:
             self.curve.append((evaluations, float(energy.mean())))
             self.frame = Frame(evaluations, now - self._began, tuple(preview(i) for i in images))
             self._next = now + max(0.2, 0.01 * (now - self._began))
@@ -199,6 +217,8 @@ class Desk:
         try:
             if not (job.stop.is_set() or job.abandoned):
                 result = self._run(job)
+                if job.curve and result.evaluations > job.curve[-1][0]:
+                    job.curve.append((result.evaluations, float(result.trace["total"][-1].mean())))
                 if not job.abandoned:
                     job.outcome = self._keep(result)
                 state = STOPPED if result.interrupted else DONE
@@ -226,20 +246,8 @@ class Desk:
             job.original = preview(levels[0])
         task: Callable[..., Result] = getattr(tasks, order.task)
         given: Any = order.unit if order.task == "maximize" else str(order.image)
-        more = {} if order.task == "caricature" else {"restarts": order.restarts}
         try:
-            return task(
-                phi,
-                given,
-                C=order.C,
-                solver=order.solver,
-                iterations=order.iterations,
-                seed=order.seed,
-                device=self.device,
-                progress=False,
-                watch=job.watch,
-                **more,
-            )
+            return task(phi, given, **order.said, device=self.device, progress=False, watch=job.watch)
         except Interrupted as stop:
             result: Result = stop.result
             return result

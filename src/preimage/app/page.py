@@ -140,7 +140,7 @@ def _settings() -> tuple[Any, Any, Any, Any, Any]:
         gr.HTML('<p class="teach">A higher C comes closer to the features, a lower one is smoother. paper is the published solver.</p>')
         with gr.Row():
             iterations = gr.Textbox(label="Evaluations", placeholder=own_iterations("fast", "invert"), elem_id="iterations", **small)
-            seed = gr.Number(0, label="Seed", precision=0, elem_id="seed", **small)
+            seed = gr.Number(0, label="Seed", precision=0, placeholder="default 0", elem_id="seed", **small)
         gr.HTML(
             f'<p class="teach">The gradient is taken so often, at most {MOST_ITERATIONS:,} times: more comes closer. '
             "The same seed gives the same image.</p>"

@@ -89,7 +89,6 @@ def run(job: Job, ahead: int = 0) -> str:
 
 
 def _status(job: Job, ahead: int) -> str:
-    total, frame = job.order.iterations, job.frame
     if job.state == FAILED:
         return refusal(job.message)
     if job.state == WAITING:
@@ -99,17 +98,26 @@ def _status(job: Job, ahead: int) -> str:
     else:
         line = job.message or f"{job.outcome.evaluations if job.outcome else 0} evaluations for each image."
     spoken = "off" if job.state == RUNNING else "polite"
-    done = total if job.state == DONE else min(frame.evaluations, total) if frame else 0
     return (
         f'<p class="status" aria-live="{spoken}"><strong>{WORDS[job.state]}.</strong> {html.escape(line)}</p>'
-        f'<progress max="{total}" value="{done}" aria-label="evaluations done"></progress>'
+        f'<progress {_done(job)} aria-label="evaluations done"></progress>'
     )
 
 
+def _done(job: Job) -> str:
+    """The bar's attributes: without a value, it moves and says no number."""
+    total, frame = job.total, job.frame
+    if total is None:
+        return "" if job.state == RUNNING else 'max="1" value="0"'
+    return f'max="{total}" value="{total if job.state == DONE else min(frame.evaluations, total) if frame else 0}"'
+
+
 def _going(job: Job) -> str:
-    total, frame = job.order.iterations, job.frame
+    total, frame = job.total, job.frame
     if frame is None:
         return f"Opening {job.order.network} and preparing {job.order.layer}."
+    if total is None:
+        return f"{frame.evaluations} evaluations so far."
     if frame.evaluations >= total:
         return f"{total} of {total} evaluations; writing the result."
     left = frame.seconds / max(frame.evaluations - 1, 1) * (total - frame.evaluations)
