@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import select
+import sqlite3
 import sys
+import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,38 +19,66 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import ImageError, InputError, Interrupted, PreimageError, ResultFolderError, UnknownName
+from . import signals
+from .signals import exit_code, obeying
 
 if TYPE_CHECKING:
     from ..tasks.result import Result
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+_SPARE: tuple[Callable[[], str | Path], ...] = (
+    tempfile.gettempdir,
+    Path.home,
+    Path.cwd,
+)  # where a result goes that cannot be saved in its folder
+_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG, errno.EIO)
 UNREAD = 141  # as of a command that SIGPIPE ended: 128 + 13
 
 
 @contextmanager
 def guard() -> Iterator[None]:
-    """Every error ends in one line on stderr and an honest exit code; PREIMAGE_DEBUG=1 shows where it came from."""
+    """Every error ends in one line on stderr and an honest exit code; PREIMAGE_DEBUG=1 shows where it came from.
+
+    SIGTERM and SIGHUP are as Ctrl-C in here.
+    """
     plain = warnings.showwarning
     warnings.showwarning = lambda message, *rest, **more: print(f"preimage: warning: {one_line(message)}", file=sys.stderr)
+    try:
+        with obeying(), _told():
+            yield
+    finally:
+        warnings.showwarning = plain
+
+
+@contextmanager
+def _told() -> Iterator[None]:
     try:
         yield
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except KeyboardInterrupt:
         print("preimage: interrupted before there was anything to save", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(exit_code() or INTERRUPTED) from None
     except Exception as error:
         if isinstance(error, BrokenPipeError) and unread():
             raise
         if os.environ.get("PREIMAGE_DEBUG"):
             raise
-        mine = isinstance(error, PreimageError)
-        text = one_line(error) if mine else f"{type(error).__name__}: {one_line(error)} (PREIMAGE_DEBUG=1 shows where)"
-        print(f"preimage: error: {text}", file=sys.stderr)
+        print(f"preimage: error: {_in_words(error)}", file=sys.stderr)
         usage = isinstance(error, (InputError, UnknownName)) and not isinstance(error, ImageError)
         raise typer.Exit(USAGE if usage else FAILED) from None
-    finally:
-        warnings.showwarning = plain
+
+
+def _in_words(error: Exception) -> str:
+    """One line; what the system refuses (a full disk, a folder that cannot be written) is nobody's bug and needs no trace."""
+    if isinstance(error, PreimageError):
+        return one_line(error)
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        named = f"{str(error.filename)!r}: " if error.filename is not None else ""
+        return f"{named}{error.strerror}. Make room, or name another place."
+    if isinstance(error, sqlite3.OperationalError):
+        return f"The store's table cannot be used: {one_line(error)}. Is there room, and may its folder be written?"
+    return f"{type(error).__name__}: {one_line(error)} (PREIMAGE_DEBUG=1 shows where)"
 
 
 def unread() -> bool:
@@ -88,14 +120,17 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def saving(out: Path, overwrite: bool, labels: list[str]) -> Iterator[Any]:
-    """A function that saves a result and prints its captions; what was found before Ctrl-C is saved too."""
+def saving(out: Path, overwrite: bool, files: list[Path]) -> Iterator[Any]:
+    """A function that saves a result of these files and prints its captions; what was found before Ctrl-C is saved too."""
 
     def save(result: Result) -> None:
-        if len(labels) == len(result.labels):
-            result.labels = labels
-        result.save(out, overwrite=overwrite)
+        if len(files) == len(result.labels):
+            result.labels = [printable(file.stem) for file in files]
+        result.config["files"] = [source_of(file) for file in files]
+        keep(result, out, overwrite)
         typer.echo("\n".join([*result.captions(), f"{result.evaluations} evaluations an image. Saved in {out}/"]))
+
+    from ..tasks.result import printable
 
     try:
         yield save
@@ -103,7 +138,40 @@ def saving(out: Path, overwrite: bool, labels: list[str]) -> Iterator[Any]:
         if stop.result is None:
             raise
         save(stop.result)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(exit_code() or INTERRUPTED) from None
+
+
+def keep(result: Result, out: Path, overwrite: bool, video: str | None = None) -> None:
+    """Save a result, whatever signals come meanwhile. Where it cannot be, save it elsewhere, say where, and exit with 1."""
+    with signals.saving():
+        try:
+            result.save(out, overwrite=overwrite, video=video)
+        except Exception as error:  # hours of work are in it
+            print(f"preimage: error: {_in_words(error)} {_rescue(result)}", file=sys.stderr)
+            raise typer.Exit(FAILED) from None
+    if exit_code() and not result.interrupted:
+        print(f"preimage: ended while the result was saved in {out}/, which is whole", file=sys.stderr)
+        raise typer.Exit(exit_code())
+
+
+def source_of(path: Path) -> dict[str, str]:
+    """Which file was taken, for the record: its name as it was given, and the sha256 of its content."""
+    from ..tasks.result import printable
+
+    return {"path": printable(str(path)), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+
+
+def _rescue(result: Result) -> str:
+    """Save a result in the first place that takes it; what became of it, in words."""
+    for place in _SPARE:
+        folder = None
+        try:
+            folder = Path(tempfile.mkdtemp(prefix="preimage-result-", dir=place()))
+            return f"The result is kept in {result.save(folder)}/"
+        except Exception:  # the next place may take it
+            if folder is not None:
+                folder.rmdir()
+    return "It is lost: no other folder could be written either."
 
 
 @contextmanager
@@ -113,7 +181,7 @@ def resumable() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         typer.echo("preimage: interrupted; the finished jobs are kept, and the same command goes on from there", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        raise typer.Exit(exit_code() or INTERRUPTED) from None
 
 
 def names_in(text: str) -> list[str]:

@@ -126,7 +126,7 @@ def hog_template(
 
         check_folder(out, overwrite)
         w = load_template(template)
-        with saving(out, overwrite, [template.stem]) as save:
+        with saving(out, overwrite, [template]) as save:
             save(maximize_template(w, C=C, solver=solver, iterations=iterations, seed=seed, progress=not quiet))
 
 

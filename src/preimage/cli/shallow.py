@@ -87,5 +87,5 @@ def invert_shallow(
         phi = load_shallow(name, None if vocabulary is None else load_vocabulary(vocabulary))
         x0 = [phi.space.encode(i, size=None if size is None else (size, size)) for i in images]
         options: dict[str, Any] = {"C": C, "solver": solver, "iterations": iterations, "seed": seed, "progress": not quiet}
-        with saving(out, overwrite, [i.stem for i in images]) as save:
+        with saving(out, overwrite, images) as save:
             save(invert(phi, x0, **options))

@@ -10,6 +10,7 @@ import typer
 from . import app
 from .common import FAILED, INTERRUPTED, guard, names_in, table
 from .options import Device, Json, Quiet, Squash, Weights
+from .signals import exit_code
 
 if TYPE_CHECKING:
     from ..statistics import Statistics
@@ -64,7 +65,7 @@ def stats(
             )
         except KeyboardInterrupt:
             typer.echo(f"Interrupted. The same command goes on from what {out}.part holds, if it is there.", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(exit_code() or INTERRUPTED) from None
         table(["layer", "channels", "never fired", "median max", "largest"], _rows(found), as_json)
         for path, reason in found.skipped:
             typer.echo(f"preimage: skipped {path}: {reason}", err=True)

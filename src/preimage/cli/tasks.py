@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,7 +12,7 @@ import typer
 
 from ..errors import Interrupted
 from . import app
-from .common import INTERRUPTED, guard
+from .common import INTERRUPTED, guard, keep, source_of
 from .networks import load
 from .options import (
     Compiled,
@@ -39,6 +39,7 @@ from .options import (
     Video,
     Weights,
 )
+from .signals import exit_code
 
 if TYPE_CHECKING:
     from ..representations.cnn import Layer
@@ -88,7 +89,7 @@ def invert(
         lambda phi, common: _tasks().invert(phi, [str(i) for i in images], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
         _common(solver, iterations, seed, precision, max_memory, compiled, jitter, video, every, as_json or quiet),
-        _Destination(out, overwrite, video, as_json),
+        _Destination(out, overwrite, video, as_json, images),
     )
 
 
@@ -177,7 +178,7 @@ def caricature(
         lambda phi, common: _tasks().caricature(phi, [str(i) for i in images], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
         _common(solver, iterations, seed, precision, max_memory, compiled, jitter, video, every, as_json or quiet),
-        _Destination(out, overwrite, video, as_json),
+        _Destination(out, overwrite, video, as_json, images),
     )
 
 
@@ -231,18 +232,26 @@ class _Target:
 class _Destination:
     """Where the result goes."""
 
-    def __init__(self, out: Path, overwrite: bool, video: str | None, as_json: bool) -> None:
+    def __init__(self, out: Path, overwrite: bool, video: str | None, as_json: bool, images: Sequence[Path] = ()) -> None:
         if video not in (None, "mp4", "gif"):
             raise typer.BadParameter("mp4 or gif", param_hint="--video")
+        self.images = images
         self.out, self.overwrite, self.video, self.as_json = out, overwrite, video, as_json
 
     def check(self) -> None:
-        from ..tasks.result import check_folder
+        from ..pixels.images import read_image
+        from ..tasks.result import check_folder, check_video
 
         check_folder(self.out, self.overwrite)
+        if self.video:
+            check_video(self.video)
+        for image in self.images:  # a wrong path costs no loading of a network
+            read_image(image)
 
     def save(self, result: Result) -> None:
-        result.save(self.out, overwrite=self.overwrite, video=self.video if result.frames else None)
+        if self.images:
+            result.config["files"] = [source_of(i) for i in self.images]
+        keep(result, self.out, self.overwrite, self.video if result.frames else None)
         if self.as_json:
             typer.echo(json.dumps({"folder": str(self.out), **result.summary()}, ensure_ascii=False))
             return
@@ -282,7 +291,7 @@ def _run(task: Callable[[Layer, dict[str, Any]], Result], target: _Target, commo
             if stop.result is None:
                 raise
             destination.save(stop.result)
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(exit_code() or INTERRUPTED) from None
         destination.save(result)
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import io
 import math
 import os
-import tempfile
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..errors import ImageError, InputError, PreimageWarning
+from ..files import atomic_write as atomic_write
+from ..files import check_file as check_file
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -229,30 +229,6 @@ def png(image: Tensor) -> bytes:
     buffer = io.BytesIO()
     to_pil(image).save(buffer, format="PNG")
     return buffer.getvalue()
-
-
-@contextmanager
-def atomic_write(path: str | os.PathLike[str]) -> Iterator[IO[bytes]]:
-    """A binary file that takes its name only when it is complete; on any error nothing is left behind."""
-    path = Path(path)
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", suffix=".part", delete=False) as file:
-        try:
-            yield cast(IO[bytes], file)
-            file.flush()
-            Path(file.name).chmod(0o644)
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
-    Path(file.name).replace(path)
-
-
-def check_file(path: str | os.PathLike[str]) -> None:
-    """Can a file be written there? Asked before hours of work, not after. Raises InputError for a folder, and for a file in none."""
-    path = Path(path)
-    if path.is_dir():
-        raise InputError(f"{str(path)!r} is a folder. Name a file in it.")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"There is no folder {str(path.absolute().parent)!r} to write to.")
 
 
 def find_pictures(paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], *, deep: bool = False) -> list[Path]:

@@ -8,10 +8,8 @@ import io
 import json
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Mapping, Sequence
-from contextlib import contextmanager
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,16 +17,17 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..errors import InputError, MissingExtra, ResultFolderError
+from ..errors import InputError, MissingExtra, PreimageWarning, ResultFolderError, first_line
 from ..pixels import images as pictures
+from .folders import RECORD
+from .folders import check_folder as check_folder
+from .folders import new_folder as new_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import PIL.Image
 
-RECORD = "result.json"
 TENSORS = "tensors.safetensors"
+_NO_FRAMES = "No frames were kept: ask for them with frames=N, one every N iterations."
 
 
 @dataclass
@@ -59,6 +58,9 @@ class Result:
     originals: Tensor | None = None
     frames: list[Tensor] = field(default_factory=list)
     interrupted: bool = False
+
+    def __post_init__(self) -> None:
+        self.labels = [printable(label) for label in self.labels]
 
     def __repr__(self) -> str:
         height, width = self.images.shape[-2:]
@@ -100,24 +102,29 @@ class Result:
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False, video: str | None = None) -> Path:
         """Write the folder: PNGs (and the originals), energy.png, tensors.safetensors, result.json, and frames.mp4 or .gif.
 
-        The folder appears complete or not at all. overwrite: replace a folder that holds an earlier result; nothing else is
-        ever replaced. video: "mp4" (needs the extra `video`) or "gif", if frames were kept.
-        Raises ResultFolderError if it cannot be written or holds something already.
+        The folder appears complete or not at all. overwrite: replace an earlier result in the folder, and nothing else: files that
+        are no part of it stay. video: "mp4" (needs the extra `video`) or "gif", if frames were kept. A drawing or a film that
+        cannot be made is left out with a warning: the tensors are kept whatever happens.
+        Raises ResultFolderError if it cannot be written or holds something already, and MissingExtra before anything is written.
         """
         destination = Path(folder)
+        if video:
+            check_video(video)
         with new_folder(destination, overwrite) as part:
             files = self._write_pictures(part)
-            plot_energy(self, part / "energy.png")
+            files += _drawn("energy.png", lambda: plot_energy(self, part / "energy.png"), part)
+            if video and not self.frames:
+                raise InputError(_NO_FRAMES)
             if video:
-                files.append(write_video(self, part / f"frames.{video}").name)
-            self.write_record(part, [*files, "energy.png"])
+                files += _drawn(f"frames.{video}", lambda: write_video(self, part / f"frames.{video}"), part)
+            self.write_record(part, files)
         return destination
 
     def write_record(self, folder: Path, files: Sequence[str]) -> None:
         """The tensors and result.json, all that `load_result` needs. files: names of what else was written there."""
         self._write_tensors(folder / TENSORS)
         record = {"preimage": 1, **self.summary(), "files": [*files, TENSORS]}
-        (folder / RECORD).write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+        (folder / RECORD).write_bytes(plain_json(record))
 
     def _write_pictures(self, folder: Path) -> list[str]:
         if self.images.shape[1] not in (1, 3):
@@ -196,63 +203,6 @@ def load_trace(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         raise ResultFolderError(f"{str(path)!r} holds no whole result of preimage ({error}).") from error
 
 
-def check_folder(folder: str | os.PathLike[str], overwrite: bool) -> None:
-    """Can a result be written there? Asked before hours of work, not after. Raises ResultFolderError."""
-    with _parent_part(Path(folder), overwrite):
-        pass
-
-
-@contextmanager
-def new_folder(destination: Path, overwrite: bool) -> Iterator[Path]:
-    """A folder to fill that takes its name when the block ends well; on any error nothing of it stays."""
-    with _parent_part(destination, overwrite) as part:
-        try:
-            yield part
-            part.chmod(0o755)
-            old = None
-            if destination.exists() and any(destination.iterdir()):
-                old = part.with_suffix(".old")
-                destination.rename(old)
-            part.rename(destination)
-            if old is not None:
-                shutil.rmtree(old)
-        except OSError as error:
-            raise ResultFolderError(
-                f"The result could not be written to {str(destination)!r}: {_reason(error)}. Make room or name another folder."
-            ) from error
-
-
-@contextmanager
-def _parent_part(destination: Path, overwrite: bool) -> Iterator[Path]:
-    """The checks, then an empty folder beside the destination that is removed at the end if it is still there."""
-    if destination.exists() and not destination.is_dir():
-        raise ResultFolderError(f"{str(destination)!r} is a file. Name a folder for the result.")
-    if destination.is_dir() and any(destination.iterdir()):
-        if not (destination / RECORD).is_file():
-            raise ResultFolderError(f"The folder {str(destination)!r} holds other files. Name a new or an empty folder.")
-        if not overwrite:
-            raise ResultFolderError(f"The folder {str(destination)!r} holds a result already. Name another, or ask to overwrite it.")
-    made = [p for p in destination.absolute().parents if not p.exists()]
-    try:
-        destination.absolute().parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=destination.absolute().parent, prefix=f".{destination.name}.", suffix=".part"))
-    except OSError as error:
-        raise ResultFolderError(
-            f"No result can be written to {str(destination)!r}: {_reason(error)}. Name a folder that can be written."
-        ) from error
-    try:
-        yield part
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        for parent in made:
-            if parent.is_dir() and not any(parent.iterdir()):
-                parent.rmdir()
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or str(error)
-
-
 def file_names(labels: Sequence[str]) -> list[str]:
     """Labels as file names: letters, digits, dot, dash and underscore, no two alike, nothing that leads out of the folder.
 
@@ -261,13 +211,51 @@ def file_names(labels: Sequence[str]) -> list[str]:
     """
     names: list[str] = []
     for label in labels:
-        base = re.sub(r"[^\w.-]+", "-", label).strip("-.")[:80] or "image"
+        base = re.sub(r"[^\w.-]+", "-", label)[:80].encode("utf-8", "ignore")[:160].decode("utf-8", "ignore").strip("-.") or "image"
         name, k = base, 0
         while name.lower() in [n.lower() for n in names]:
             k += 1
             name = f"{base}-{k}"
         names.append(name)
     return names
+
+
+def printable(text: str) -> str:
+    """A text as every terminal, page and file can have it: what is no Unicode, as in some old file names, becomes a question mark.
+
+    >>> printable("caf\\udce9.jpg")
+    'caf?.jpg'
+    """
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
+def plain_json(value: Any) -> bytes:
+    """JSON for a file; a name that is no Unicode comes back as it was."""
+    return json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
+def check_video(kind: str) -> None:
+    """Can such a film be made here? Asked before hours of work. Raises InputError for another kind and MissingExtra without ffmpeg."""
+    if kind not in ("mp4", "gif"):
+        raise InputError(f"A video is mp4 or gif; got {kind!r}.")
+    if kind == "mp4":
+        try:
+            import imageio_ffmpeg  # noqa: F401
+        except ImportError:
+            raise MissingExtra("An MP4 needs ffmpeg: pip install 'preimage[video]', or ask for a gif.") from None
+
+
+def _drawn(name: str, draw: Callable[[], object], folder: Path) -> list[str]:
+    """The name of the file, if it could be made. Raises OSError where the disk, not the drawing, is at fault."""
+    try:
+        draw()
+    except OSError:
+        raise
+    except Exception as error:
+        (folder / name).unlink(missing_ok=True)
+        warnings.warn(f"{name} could not be made ({type(error).__name__}: {first_line(error)}): left out.", PreimageWarning, stacklevel=3)
+        return []
+    return [name]
 
 
 def plot_energy(result: Result, path: Path) -> None:
@@ -303,7 +291,7 @@ def write_video(result: Result, path: Path, rate: int = 12) -> Path:
     import numpy as np
 
     if not result.frames:
-        raise InputError("No frames were kept: ask for them with frames=N, one every N iterations.")
+        raise InputError(_NO_FRAMES)
     frames = [np.asarray(pictures.to_pil(pictures.mosaic(f)).convert("RGB")) for f in result.frames]
     if path.suffix == ".gif":
         import PIL.Image
@@ -311,12 +299,9 @@ def write_video(result: Result, path: Path, rate: int = 12) -> Path:
         first, *rest = [PIL.Image.fromarray(f) for f in frames]
         first.save(path, save_all=True, append_images=rest, duration=1000 // rate, loop=0)
         return path
-    if path.suffix != ".mp4":
-        raise InputError(f"A video is mp4 or gif; got {path.suffix!r}.")
-    try:
-        import imageio_ffmpeg
-    except ImportError:
-        raise MissingExtra("An MP4 needs ffmpeg: pip install 'preimage[video]', or ask for a gif.") from None
+    check_video(path.suffix[1:])
+    import imageio_ffmpeg
+
     height, width = frames[0].shape[0] // 2 * 2, frames[0].shape[1] // 2 * 2  # H.264 wants even sides
     writer = imageio_ffmpeg.write_frames(str(path), (width, height), fps=rate, macro_block_size=1, quality=8)
     writer.send(None)
