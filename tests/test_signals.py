@@ -60,7 +60,7 @@ def interrupted_by(monkeypatch, task: str, *numbers) -> None:
     def watched(*args, **more):
         def watch(*args):
             seen.append(1)
-            if len(seen) == 1:
+            if len(seen) == 2:
                 send(*numbers)
             return
 
@@ -74,7 +74,7 @@ def interrupted_by(monkeypatch, task: str, *numbers) -> None:
 def test_a_task_that_is_ended_keeps_what_it_had_and_says_which_signal_it_was(task, number, photo, tmp_path, monkeypatch):
     interrupted_by(monkeypatch, task, number)
     words = [photo if w == "PHOTO" else w for w in TASKS[task]]
-    done = command(*words, "--iterations", "50", "-q", "-o", tmp_path / "out")
+    done = command(*words, "--iterations", "5000", "-q", "-o", tmp_path / "out")
     assert done.exit_code == 128 + number, done.output
     assert load_result(tmp_path / "out").interrupted and "Interrupted." in done.stdout
 
@@ -88,7 +88,7 @@ def test_a_second_signal_does_not_end_the_saving_of_what_was_found(photo, tmp_pa
         real(self, path)
 
     monkeypatch.setattr(Result, "_write_tensors", impatient)
-    done = command("invert", photo, "--layer", "conv1", "--iterations", "50", "-q", "-o", tmp_path / "out")
+    done = command("invert", photo, "--layer", "conv1", "--iterations", "5000", "-q", "-o", tmp_path / "out")
     assert done.exit_code == 130 and load_result(tmp_path / "out").interrupted
 
 
