@@ -15,8 +15,8 @@ import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
-from preimage import tasks
 from preimage.cli import app
+from preimage.tasks import tasks
 from preimage.tasks.result import load_result
 
 QUICK = ["--iterations", "4", "-q"]
