@@ -278,7 +278,7 @@ class _Run:
             return LayerInfo(name, self.kind, shape, None, 1, 1, None)
         stride = max(field.rows.stride, field.cols.stride)
         whole = field.rows.whole or field.cols.whole
-        size = None if whole else _plain_number(max(field.rows.size, field.cols.size))
+        size = None if whole else _plain_number(max(field.rows.largest, field.cols.largest))
         return LayerInfo(name, self.kind, shape, size, _plain_number(stride), Jitter.for_stride(float(stride)).amount, field)
 
 
