@@ -187,7 +187,7 @@ def product(r):
 def moved(r):
     return Block(
         r.choice(
-            [lambda s, x: x + x.roll(1, 2), lambda s, x: x[:, :, 1:-2, 2:], lambda s, x: x + x.flip(3), lambda s, x: F.pad(x, (1, 2, 0, 3))]
+            [lambda s, x: x + x.roll(1, 2), lambda s, x: x[:, :, ::2], lambda s, x: x + x.flip(3), lambda s, x: F.pad(x, (1, 2, 0, 3))]
         )
     )
 
@@ -323,3 +323,54 @@ def test_fields_of_a_random_network_are_those_that_are_measured(seed):
 def test_fields_of_a_hundred_more_random_networks(seed):
     print("seed", seed)
     check(seed, EVERY_ACTIVATION[seed % len(EVERY_ACTIVATION)].replace("MultiheadAttention", "ReLU"))
+
+
+class Detector(nn.Module):
+    """As one that finds nothing: an empty part of the map is given another shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 3)
+        self.none = nn.Identity()
+        self.head = nn.Conv2d(4, 4, 3)
+
+    def forward(self, x):
+        x = self.conv(x)
+        found = self.none(x[:, :, :0].reshape(1, 2, 2, 0, x.shape[3]))
+        return self.head(x) + found.sum()
+
+
+def test_an_empty_tensor_has_no_field_and_ends_nothing():
+    found = {i.name: i for i in layers(Detector(), PixelSpace(16, "rgb"))}
+    assert (found["conv"].receptive_field, found["none"].field, found["head"].receptive_field) == (3, None, 5)
+
+
+def test_a_fault_of_the_tracker_gives_no_field_and_no_exception(monkeypatch):
+    from preimage.representations import receptive_field
+
+    true = receptive_field.after
+
+    def faulty(call):
+        if call.func.overloadpacket.__name__ == "hardswish":
+            raise ZeroDivisionError
+        return true(call)
+
+    monkeypatch.setattr(receptive_field, "after", faulty)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Hardswish(), nn.Conv2d(4, 4, 3))
+    found = layers(module, PixelSpace(16, "rgb"))
+    assert [i.receptive_field for i in found] == [3, None, None]
+    assert [i.field is None for i in found] == [False, True, True]  # and what comes after does not pass for something small
+
+
+def test_windows_of_a_shifted_window_transformer_are_exact():
+    class Windows(nn.Module):
+        def forward(self, x):
+            b, c, h, w = x.shape
+            x = x.view(b, c, h // 4, 4, w // 4, 4).permute(0, 2, 4, 3, 5, 1).reshape(-1, 16, c)
+            x = torch.softmax(x @ x.transpose(1, 2), dim=2) @ x
+            return x.view(b, h // 4, w // 4, 4, 4, c).permute(0, 5, 1, 3, 2, 4).reshape(b, c, h, w)
+
+    module = nn.Sequential(nn.Conv2d(3, 4, 2, 2), Windows(), nn.Conv2d(4, 4, 1))
+    patches, windows, after = layers(module, PixelSpace(32, "rgb"))
+    assert (patches.receptive_field, windows.receptive_field, after.receptive_field) == (2, 8, 8)
+    assert after.field.rows.units[:6] == ((0, 7), (0, 7), (0, 7), (0, 7), (8, 15), (8, 15))

@@ -164,7 +164,8 @@ def taken(reach: Reach, dim: int, length: int, index: Tensor, outside: str = "ed
         shape[dim + 1] = len(index)
         if axis == own and bool(beyond.any()):
             source, before, after = _beyond(reach, own, length, index)
-            ends = ends.index_select(dim + 1, source) + torch.stack([before, -after]).view(2, *shape[1:])
+            shift = torch.stack([before, -after]).view(2, *shape[1:])
+            ends = torch.where(_goes_on(reach, own, ends, dim, index), ends.index_select(dim + 1, source) + shift, math.inf)
         else:
             ends = ends.index_select(dim + 1, index.clamp(0, length - 1))
         out.append(torch.where(beyond.view(shape), math.inf, ends) if empty else ends)
@@ -192,6 +193,19 @@ def _beyond(reach: Reach, axis: Axis, length: int, index: Tensor) -> tuple[Tenso
     return torch.tensor(sources, device="cpu"), torch.tensor(first, **place), torch.tensor(last, **place)  # type: ignore[arg-type]
 
 
+def _goes_on(reach: Reach, axis: Axis, ends: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Whether the grid is regular where places beyond its ends would go on from it; what was turned round or stitched is not."""
+    length, period = ends.shape[dim + 1], reach.periods[axis]
+    shift = float(reach.strides[axis] * period)
+    beyond = (index < 0) | (index >= length)
+    if length < 2 * period:
+        return torch.ones(*[1] * ends.ndim, dtype=torch.bool, device="cpu")
+    near = torch.where(index < 0, index % period, length - 2 * period + (index - length + period) % period).clamp(0, length - period - 1)
+    moved = ends.index_select(dim + 1, near + period) - ends.index_select(dim + 1, near)
+    regular = (moved[0] == shift) & (moved[1] == -shift)
+    return regular | ~beyond.view(*[1] * dim, -1, *[1] * (ends.ndim - dim - 2))
+
+
 def gathered(reach: Reach, dim: int, length: int, index: Tensor, valid: Tensor | None = None) -> Reach:
     """After element o of a dimension was made of the elements index[o, :]; of those that are `valid`. The layout is not changed."""
 
@@ -212,8 +226,8 @@ def tagged(reach: Reach) -> Reach:
         if axis in tags(reach.layout):
             continue
         own = reach.ends[axis]
-        varying = [d for d in range(own.ndim - 1) if own.shape[d + 1] > 1 and not bool((own == own.narrow(d + 1, 0, 1)).all())]
-        if len(varying) != 1 or only_tag(reach.layout[varying[0]]) is not None:
+        varying = _varying(own)
+        if len(varying) != 1 or only_tag(reach.layout[varying[0]]) is not None or varying[0] in _varying(reach.ends[1 - axis]):
             continue
         d = varying[0]
         found = _regular(own.movedim(d + 1, 1).flatten(2).amin(dim=2))
@@ -223,6 +237,10 @@ def tagged(reach: Reach) -> Reach:
             strides[axis], periods[axis] = found
             reach = replace(reach, layout=layout, strides=(strides[0], strides[1]), periods=(periods[0], periods[1]))
     return reach
+
+
+def _varying(ends: Tensor) -> list[int]:
+    return [d for d in range(ends.ndim - 1) if ends.shape[d + 1] > 1 and not bool((ends == ends.narrow(d + 1, 0, 1)).all())]
 
 
 def _regular(ends: Tensor) -> tuple[Number, int] | None:
