@@ -16,7 +16,8 @@ from ..errors import InputError, UnknownName
 from ..pixels.images import ImageLike
 from ..pixels.pixelspace import PixelSpace
 from ..registry import Registry, unknown
-from ..representations.cnn import Layer, LayerInfo, layers, only_tensor, parse_name, with_title
+from ..representations.cnn import Layer, LayerInfo, layers, with_title
+from ..representations.outputs import only_tensor, parse_name
 from ..representations.sessions import evaluating
 from .checkpoints import fill, read_state
 from .fetch import RemoteFile, check
@@ -245,10 +246,10 @@ class Network:
 
     def layer(self, name: str, **options: Any) -> Layer:
         """A layer as a representation, "" for the whole network; `options` are those of `Layer`. Raises UnknownName, with the nearest."""
-        dotted, *_ = parse_name(name)
+        modules = [n for n, _ in self.module.named_modules(remove_duplicate=False) if n]
+        dotted, *_ = parse_name(name, {"", *self.card.names, *modules})
         target = self.card.names.get(dotted)
         if target is None:
-            modules = [n for n, _ in self.module.named_modules() if n]
             if dotted and dotted not in modules:
                 raise unknown(f"layer of {self.card.name}", dotted, [*self.card.names, *modules], f"preimage layers {self.card.name}")
             target = dotted

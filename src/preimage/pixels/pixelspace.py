@@ -150,7 +150,17 @@ class PixelSpace:
     def mean_colour(self) -> Tensor:
         """(C, 1, 1) in canonical order and levels 0–255."""
         mean = self.mean[::-1] if self.channels == "bgr" else self.mean
-        return torch.tensor([m * 255.0 / self.scale for m in mean]).view(-1, 1, 1)
+        return torch.tensor([m * 255.0 / self.scale for m in mean], dtype=torch.float32, device="cpu").view(-1, 1, 1)
+
+    @property
+    def canonical_mean(self) -> tuple[float, ...]:
+        """The same as plain numbers."""
+        return tuple(m * 255.0 / self.scale for m in (self.mean[::-1] if self.channels == "bgr" else self.mean))
+
+    @property
+    def is_canonical(self) -> bool:
+        """Whether the representation takes canonical images as they are: `to_network` changes nothing."""
+        return self.channels != "bgr" and all(self.scale / 255.0 / s == 1.0 for s in self.std)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values, for a result's record; `from_dict` makes the space again."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..pixels.pixelspace import PixelSpace
 from .receptive_field import Number
-from .sessions import evaluating, placed
+from .sessions import Draws, evaluating, placed
 
 
 class Representation(ABC):
@@ -215,21 +217,43 @@ class Wrapped(Representation):
         return self.inner.opened(slope)
 
 
+_outer: ContextVar[FromCallable | None] = ContextVar("the function whose pass this is", default=None)
+
+
 class FromCallable(Representation):
     """See `from_callable`."""
 
-    def __init__(self, f: Callable[[Tensor], Tensor], space: PixelSpace, name: str, stride: Number, receptive_field: Number | None) -> None:
+    def __init__(
+        self,
+        f: Callable[[Tensor], Tensor],
+        space: PixelSpace,
+        name: str,
+        stride: Number,
+        receptive_field: Number | None,
+        canonical: bool = False,
+    ) -> None:
         self.f, self.space, self.name, self.stride, self.receptive_field = f, space, name, stride, receptive_field
+        self.canonical = canonical
+        self._draws = Draws()
+        self._owner: int | None = None  # the thread that is inside a session of a module
 
     def __call__(self, x: Tensor) -> Tensor:
-        with ExitStack() as stack:
-            if isinstance(self.f, nn.Module):
-                stack.enter_context(evaluating(self.f))
-            features = self.f(self.space.to_network(x))
+        check_pixels(self)
+        inside = _outer.set(self)
+        try:
+            with self.session() if self.module is not None else nullcontext(), self._draws.same(x.device):
+                features = self.f(x if self.canonical else self.space.to_network(x))
+        finally:
+            _outer.reset(inside)
         if not isinstance(features, Tensor) or features.ndim < 1 or len(features) != len(x):
             got = f"a tensor of shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
             raise InputError(f"{self.name} must give a tensor with one entry for each of the {len(x)} images; got {got}.")
-        return features
+        if not features.is_floating_point():
+            raise InputError(
+                f"{self.name} gives {features.dtype}, and an image is found by derivatives of real numbers: give floating-point features "
+                "(of complex numbers their .abs(), or torch.view_as_real)."
+            )
+        return differentiable(features, x, self.name)
 
     def __repr__(self) -> str:
         return f"from_callable({self.name}, space={self.space})"
@@ -244,8 +268,13 @@ class FromCallable(Representation):
         """Put a module on the device and in the type for a while; a plain function must follow its input by itself."""
         with ExitStack() as stack:
             if isinstance(self.f, nn.Module):
-                stack.enter_context(placed(self.f, device, dtype))
-                stack.enter_context(evaluating(self.f))
+                first = self._owner != threading.get_ident()
+                if first:
+                    stack.enter_context(evaluating(self.f))
+                    stack.callback(setattr, self, "_owner", None)
+                    self._owner = threading.get_ident()
+                if first or device is not None or dtype is not None:
+                    stack.enter_context(placed(self.f, device, dtype))
             yield
 
 
@@ -256,11 +285,15 @@ def from_callable(
     name: str | None = None,
     stride: int = 1,
     receptive_field: int | None = None,
+    canonical: bool = False,
 ) -> FromCallable:
-    """Anything differentiable as a representation.
+    """Make a representation of anything differentiable.
 
-    f: (B, C, H, W) in the space's pixels (its order, scale, mean and std) -> (B, ...). stride sets the jitter by the paper's rule.
-    Raises InputError if f is not callable, and at a call if it does not give one entry for each image.
+    f: (B, C, H, W) in the space's pixels (its order, scale, mean and std) -> (B, ...), real numbers. stride sets the jitter by the
+    paper's rule. canonical=True: f takes canonical images, as every representation does, so that it may call some (the features of
+    two layers as one, say), whose spaces then must have the same colours and mean. Where f draws random numbers it draws the same in
+    every call. Raises InputError if f is not callable, and at a call if it does not give one entry for each image, gives features
+    that have no derivative in the image, or shows its pixels to a representation that takes others.
 
     >>> phi = from_callable(lambda x: x.mean(dim=(2, 3)), PixelSpace(8, "grey"))
     >>> phi(torch.ones(5, 1, 8, 8)).shape
@@ -269,14 +302,49 @@ def from_callable(
     if not callable(f):
         raise InputError(f"from_callable takes a function or a module; got {type(f).__name__}.")
     title: Any = name or getattr(f, "__name__", type(f).__name__)
-    return FromCallable(f, space, str(title), stride, receptive_field)
+    return FromCallable(f, space, str(title), stride, receptive_field, canonical)
+
+
+def check_pixels(phi: Representation) -> None:
+    """Refuse a representation inside the function of another that does not give it the canonical images that it takes."""
+    outer = _outer.get()
+    if outer is None:
+        return
+    if not outer.canonical and not outer.space.is_canonical:
+        raise InputError(
+            f"{outer.name}, a function of network pixels, calls {phi.name}, a representation, which takes canonical images (0–255 minus "
+            f"the mean colour). Say preimage.from_callable(f, space, canonical=True), and f gets those."
+        )
+    if outer.space.canonical_mean != phi.space.canonical_mean:
+        raise InputError(
+            f"{outer.name} calls {phi.name}, whose pixels have another mean colour ({phi.space.canonical_mean} and "
+            f"{outer.space.canonical_mean} of 255): canonical images of one are not those of the other. Give both the same space."
+        )
+
+
+def differentiable(features: Tensor, x: Tensor, name: str) -> Tensor:
+    """The features, if there is a way back from them to an image that asks for one. Raises InputError if it is cut."""
+    if x.requires_grad and not features.requires_grad and torch.is_grad_enabled():
+        raise InputError(
+            f"The features of {name} have no derivative in the image: something on the way cuts it (detach, torch.no_grad, "
+            "torch.inference_mode, .data, NumPy, rounding, argmax), or they do not depend on it. Take that out, or an earlier layer."
+        )
+    return features
 
 
 def features_of(phi: RepresentationLike, x: Tensor) -> Tensor:
-    """Φ(x) without a graph, checked."""
+    """Compute Φ(x) without a graph, checked. Raises InputError where Φ cannot take these images, with its reason, or gives NaN."""
     size = 1 if x.device.type == "cpu" else len(x)  # on a CPU the last bits would depend on the batch
-    with torch.no_grad():
-        features = torch.cat([phi(x[k : k + size]) for k in range(0, len(x), size)])
+    try:
+        with torch.no_grad():
+            features = torch.cat([phi(x[k : k + size]) for k in range(0, len(x), size)])
+    except (InputError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:  # whatever a module raises on an image that is not for it
+        canvas = f"a canvas of {x.shape[2]}x{x.shape[3]} pixels and {x.shape[1]} channels"
+        raise InputError(
+            f"{phi.name} cannot take {canvas} ({type(error).__name__}: {first_line(error)}). Choose another canvas."
+        ) from error
     if not bool(torch.isfinite(features).all()):
         module = module_of(phi)
         bad = [] if module is None else [n for n, p in module.state_dict().items() if p.is_floating_point() and not p.isfinite().all()]

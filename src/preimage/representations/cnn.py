@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from ..energy.regularizers import Jitter
-from ..errors import InputError
+from ..errors import InputError, first_line
 from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
-from .base import Representation
+from .base import Representation, check_pixels, differentiable
+from .batches import Batch, find_batch
+from .outputs import Path, find_key, only_key, parse_name, tensors_in
 from .receptive_field import Field, Follow, Layout, Number
-from .sessions import channels_last_kernels, evaluating, likes_channels_last, placed
+from .relus import Leaky
+from .sessions import (
+    Draws,
+    Reached,
+    ReachedInHooks,
+    channels_last_kernels,
+    evaluating,
+    likes_channels_last,
+    placed,
+    plain_torch,
+    signal_for,
+)
 from .tokens import Part, find_part, parts_of
 
 
@@ -55,9 +66,12 @@ class Layer(Representation):
     output: which tensor, where the layer gives a tuple, list or dict of several. call: which run, where the module runs several
     times in a pass (0 is the first; the default is the last). leak: slope given to ReLUs below zero, to revive dead units.
 
-    The forward pass stops at the layer. During a call the module is in eval mode and its weights take no gradients; both are
-    restored afterwards and no hook stays behind, whatever happens. Raises UnknownName for a wrong name and InputError for an
-    output or call that must be chosen.
+    The forward pass stops at the layer: forward hooks on modules around it do not run, but for those registered with
+    ``always_call=True``, which do. During a call the module is in eval mode, its weights take no gradients, and where it draws random
+    numbers even then it draws the same in every pass; all is restored afterwards and no hook stays behind, whatever happens. One thread
+    at a time computes: another one waits, and its own passes of the module are not disturbed. Where another dimension than the first runs
+    along the images, as in (tokens, B, channels), or windows of one image are samples of their own, the features are put in order.
+    Raises UnknownName for a wrong name and InputError for an output or call that must be chosen, or that has no dimension of images.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 8, 3))
     >>> phi = Layer(net, "0", space=PixelSpace(12, "grey", scale=1.0))
@@ -71,56 +85,65 @@ class Layer(Representation):
         name: str,
         *,
         space: PixelSpace,
-        output: int | str | None = None,
+        output: Any = None,
         call: int | None = None,
         leak: float = 0.0,
         title: str | None = None,
     ) -> None:
-        if not isinstance(module, nn.Module):
-            raise InputError(f"Layer takes an nn.Module; got {type(module).__name__}. For a function use preimage.from_callable(f, space).")
-        if space.size is None:
-            raise InputError("The pixel space of a network needs a size: PixelSpace(size=(H, W), …).")
+        _check(module, space, "Layer")
         if not 0.0 <= leak < 1.0:
             raise InputError(f"leak is the slope of ReLUs below zero, from 0 to less than 1; got {leak!r}")
         self._module, self.space, self.leak = module, space, leak
         self.can_open, self.prefers_channels_last = True, likes_channels_last(module)
-        dotted, key, run, part = parse_name(name)
-        found = dict(module.named_modules())
+        found = dict(module.named_modules(remove_duplicate=False))
+        dotted, key, run, part = parse_name(name, found)
         if dotted not in found:
             raise unknown("layer", dotted, [n for n in found if n], see="preimage.layers(module, space)")
         self._target = found[dotted]
+        dotted = next(n for n, m in module.named_modules() if m is self._target)  # the first of its names
         self._key = output if output is not None else key
         self._call = call if call is not None else run
         self.name = title or name or type(module).__name__
-        self._depth = 0
+        self._draws = Draws()
+        self._owner: int | None = None  # the thread that is inside a session
+        self._running: int | None = None  # the thread that is inside a pass
         self._channels_last = False
-        self._running = False
+        self._direct = False  # run by its forward alone, past all hooks
         self._seen = 0
         self._kept: Tensor | None = None
-        self.info, self.skipped = self._examine(dotted)
+        self._signal: type[Reached] | type[ReachedInHooks] = Reached
+        self.info, self.skipped, self._batch = self._examine(dotted)
         self._part: Part | None = None
         if part is not None:
             self.info, self._part = _part_of(self.info, part, space, module, dotted)
         self.shape, self.stride, self.receptive_field = self.info.shape, self.info.stride, self.info.receptive_field
+        if self._batch.each > 1:
+            self._put_in_order()
 
     def __call__(self, x: Tensor) -> Tensor:
+        check_pixels(self)
         with self.session():
             pixels = self.space.to_network(x)
             if self._channels_last:
                 pixels = pixels.contiguous(memory_format=torch.channels_last)
             if pixels.data_ptr() == x.data_ptr():  # the module may write into its input; the caller's x is not its to write
                 pixels = pixels.clone()
-            self._seen, self._kept, self._running = 0, None, True
+            self._seen, self._kept, self._running = 0, None, threading.get_ident()
             try:
-                with suppress(_Reached):
+                with self._draws.same(x.device):
                     self.module(pixels)
+            except (Reached, ReachedInHooks):
+                pass
+            except Exception:
+                if not self._reached():  # otherwise a module has swallowed the signal, and went on with what it cannot use
+                    raise
             finally:
-                self._running = False
-            kept: Tensor | None = self._kept
-            self._kept = None
+                self._running = None
+            kept = self._take()
             if kept is None:
                 raise InputError(f"Layer {self.name!r} was called {self._seen} time(s) in this pass; call {self._call} never came.")
-            return kept if self._part is None else self._part(kept, *x.shape[-2:])
+            features = differentiable(self._batch.arrange(kept, len(x), self.name), x, f"Layer {self.name!r}")
+            return features if self._part is None else self._part(features, *x.shape[-2:])
 
     def __repr__(self) -> str:
         field = f"receptive field {self.receptive_field}" if self.receptive_field else "global"
@@ -136,74 +159,125 @@ class Layer(Representation):
         """Prepare the module once for many calls (eval mode, frozen weights, the hook, device and type) and restore all of it.
 
         channels_last: compute in that memory format, which convolutions and pooling are often faster in; values differ by rounding.
+        Another thread waits until the session has ended.
         """
+        first = self._owner != threading.get_ident()
         with ExitStack() as stack:
-            if self._depth == 0 or device is not None or dtype is not None:
+            if first:
+                stack.enter_context(evaluating(self.module))
+                stack.callback(setattr, self, "_owner", None)
+                self._owner, self._draws, self._signal = threading.get_ident(), Draws(), signal_for(self.module)
+            if first or device is not None or dtype is not None:
                 stack.enter_context(placed(self.module, device, dtype))
             if channels_last:
                 stack.enter_context(channels_last_kernels(self.module, self.skipped))
                 stack.callback(setattr, self, "_channels_last", self._channels_last)
                 self._channels_last = True
-            if self._depth == 0:
-                stack.enter_context(evaluating(self.module))
-                stack.callback(self._target.register_forward_hook(self._keep).remove)
+            if first:
+                stack.enter_context(_noted(self._target, self._keep, self._direct))
                 if self.leak:
-                    stack.enter_context(_Leaky(self.leak))
-            self._depth += 1
-            try:
-                yield
-            finally:
-                self._depth -= 1
-
-    @contextmanager
-    def opened(self, slope: float) -> Iterator[None]:
-        """For a while the gradient passes ReLUs below zero with this slope; the values stay those of the network."""
-        with _Leaky(slope, _OpenReLU.apply):
+                    stack.enter_context(Leaky(self.leak))
             yield
 
+    def opened(self, slope: float) -> AbstractContextManager[None]:
+        """Let the gradient pass ReLUs below zero with this slope for a while; the values stay those of the network."""
+        return Leaky(slope, opened=True)
+
     def _keep(self, module: nn.Module, args: Any, output: Any) -> None:
-        if not self._running:  # somebody else runs the module while a session is open
+        if self._running != threading.get_ident():  # somebody else runs the module while a session is open
             return
         if self._seen == self._call:
-            self._kept = _pick(output, self._key, self.name)
-            raise _Reached
+            kept = _pick(output, self._key, self.name)
+            self._kept = kept.clone() if self._signal is ReachedInHooks else kept  # a module that goes on may write into it
+            self._seen += 1
+            raise self._signal
         self._seen += 1
 
-    def _examine(self, dotted: str) -> tuple[LayerInfo, tuple[str, ...]]:
+    def _reached(self) -> bool:
+        return self._kept is not None
+
+    def _take(self) -> Tensor | None:
+        kept, self._kept = self._kept, None
+        return kept
+
+    def _examine(self, dotted: str) -> tuple[LayerInfo, tuple[str, ...], Batch]:
         """Choose the call, check the output, and see what the layer is and what it does not need."""
         order, error = _watch(self.module, self.space, self.leak)
         runs = [i for i, run in enumerate(order) if run.name == dotted]
+        if not runs and error is None:
+            self._direct = True
+            order, error = _watch(self.module, self.space, self.leak, direct=dotted)
+            runs = [i for i, run in enumerate(order) if run.name == dotted]
         if not runs:
-            raise error or InputError(f"Module {dotted!r} exists but does not run in the forward pass, so it has no output.")
+            raise (
+                _failed(error)
+                if error
+                else InputError(f"Module {dotted!r} exists but does not run in the forward pass, so it has no output.")
+            )
         call = len(runs) - 1 if self._call is None else self._call
         if not -len(runs) <= call < len(runs):
             raise InputError(f"Layer {dotted!r} runs {len(runs)} time(s) in a pass; call {call} is not one of 0..{len(runs) - 1}.")
         self._call = call % len(runs)
         end = runs[self._call]
-        key = self._key
-        if key is None and list(order[end].outputs) != [None]:
-            key = _only_key(order[end].outputs, self.name.partition(":")[0])
-        if key not in order[end].outputs:
-            raise InputError(f"Layer {self.name!r} has no output {key!r}. It gives: {_listed(order[end].outputs)}.")
-        self._key = key
+        outputs = order[end].outputs
+        try:
+            self._key = find_key(self._key, outputs) if self._key is not None else None if None in outputs else only_key(outputs)
+        except KeyError:
+            if self._key is None:
+                raise InputError(_choice(outputs, self.name.partition(":")[0])) from None
+            raise InputError(f"Layer {self.name!r} has no output {self._key!r}. It gives: {_listed(outputs)}.") from None
+        if not outputs[self._key].dtype.is_floating_point:
+            raise InputError(
+                f"Layer {self.name!r} gives {outputs[self._key].dtype}, and an image is found by derivatives of real numbers: choose the "
+                "layer before it, or make real numbers of it with preimage.from_callable."
+            )
+        if error is None and outputs[self._key].doubtful:
+            _find_batches(order, self.module, self.space, self.leak, dotted if self._direct else None)
+        batch = outputs[self._key].batch
+        if batch is None:
+            raise InputError(
+                f"Layer {self.name!r} gives a tensor of shape {outputs[self._key].shape} whether it is shown one image or two: no "
+                "dimension of it runs along the images, so there are no features of each. Choose another layer."
+            )
         ran = {run.name for run in order[: end + 1]}
         leaves = [n for n, m in self.module.named_modules() if n and not any(m.children())]
         inside = f"{dotted}." if dotted else ""
-        return order[end].info(key, self.name), tuple(n for n in leaves if n not in ran and not n.startswith(inside or "\0"))
+        skipped = tuple(n for n in leaves if n not in ran and not n.startswith(inside or "\0"))
+        return order[end].info(self._key, self.name), skipped, batch
+
+    def _put_in_order(self) -> None:
+        """See whether the windows of an image lie together or one of each image after another. Raises InputError if neither."""
+        assert self.space.size is not None
+        first = next((t for t in self.module.parameters() if t.is_floating_point()), torch.zeros(0, dtype=torch.float32, device="cpu"))
+        noise = torch.randn(2, self.space.count, *self.space.size, generator=torch.Generator("cpu").manual_seed(0), device="cpu")
+        x = 40.0 * noise.to(device=first.device, dtype=first.dtype)
+        with torch.no_grad(), plain_torch():
+            alone = self(x[1:])[0]
+            for interleaved in (False, True):
+                self._batch = replace(self._batch, interleaved=interleaved)
+                if torch.allclose(self(x)[1], alone, rtol=1e-2, atol=1e-3 * float(alone.abs().max())):
+                    return
+        raise InputError(
+            f"Layer {self.name!r} gives {self._batch.each} samples an image, and which are whose cannot be told. Choose another layer."
+        )
 
 
 def layers(module: nn.Module, space: PixelSpace) -> list[LayerInfo]:
-    """Every layer of a module in the order in which it runs, from one pass over an image of the space's size.
+    """List every layer of a module in the order in which it runs, from a pass over an image of the space's size.
 
-    A module that runs several times is listed for each, as "name#0", "name#1"; one that gives several tensors as "name[key]".
-    Raises what the module raises if it does not run through.
+    A module that runs several times is listed for each, as "name#0", "name#1"; one that gives several tensors as "name[key]". `Layer` takes
+    every name that is listed; outputs that are no features of single images (numbers that are not real, or the same for any number of
+    images) are left out. Raises InputError, with the module's reason, if it does not run through.
 
     >>> [(l.name, l.shape, l.receptive_field, l.stride) for l in layers(nn.Sequential(nn.Conv2d(3, 8, 3, 2)), PixelSpace(9))]
     [('0', (8, 4, 4), 3, 2)]
     """
+    _check(module, space, "layers")
     order, error = _watch(module, space, 0.0)
     if error is not None:
-        raise error
+        raise _failed(error)
+    if any(output.doubtful for run in order for output in run.outputs.values()):
+        _find_batches(order, module, space, 0.0)
     times: dict[str, int] = {}
     for run in order:
         times[run.name] = times.get(run.name, 0) + 1
@@ -213,55 +287,80 @@ def layers(module: nn.Module, space: PixelSpace) -> list[LayerInfo]:
         call = seen[run.name] = seen.get(run.name, -1) + 1
         if run.name:
             suffix = f"#{call}" if times[run.name] > 1 else ""
-            found = [run.info(key, run.name + ("" if key is None else f"[{key}]") + suffix) for key in run.outputs]
+            usable = [key for key, output in run.outputs.items() if output.batch is not None and output.dtype.is_floating_point]
+            found = [run.info(key, run.name + ("" if key is None else f"[{key}]") + suffix) for key in usable]
             assert space.size is not None
             infos += [replace(i, parts=parts_of(i.shape, i.field, space.size, module, run.name)) for i in found]
     return infos
 
 
-def parse_name(name: str) -> tuple[str, int | str | None, int | None, str | None]:
-    """ "dotted[key]#call:part" -> its four parts.
-
-    >>> parse_name("layer1.0.relu#1"), parse_name("lstm[0]"), parse_name("blocks.3:cls")
-    (('layer1.0.relu', None, 1, None), ('lstm', 0, None, None), ('blocks.3', None, None, 'cls'))
-    """
-    match = re.fullmatch(r"(?P<name>[^\[#:]*)(\[(?P<key>[^\]]*)\])?(#(?P<call>\d+))?(:(?P<part>\w+))?", name)
-    if match is None:
-        raise InputError(f"A layer is named dotted.name, dotted.name[output], dotted.name#call or dotted.name:part; got {name!r}")
-    key, call = match["key"], match["call"]
-    return match["name"], int(key) if key is not None and key.isdigit() else key, None if call is None else int(call), match["part"]
-
-
-class _Reached(BaseException):
-    """Ends a forward pass at the layer. Not an Exception: a module that catches those must not swallow it."""
-
-
-class _Leaky(TorchFunctionMode):
-    """Every ReLU becomes a leaky one, whether a module or a function calls it."""
-
-    def __init__(self, slope: float, function: Callable[[Tensor, float], Any] = F.leaky_relu) -> None:
-        super().__init__()
-        self.slope, self.function = slope, function
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in (torch.relu, torch.relu_, F.relu, Tensor.relu, Tensor.relu_):
-            return self.function(args[0], self.slope)
-        return func(*args, **(kwargs or {}))
+def _check(module: Any, space: PixelSpace, caller: str) -> None:
+    """Whether a module can be looked at. Raises InputError with what to do."""
+    if not isinstance(module, nn.Module):
+        hint = "take its .module()" if hasattr(module, "graph_module") else "For a function use preimage.from_callable(f, space)"
+        raise InputError(f"{caller} takes an nn.Module; got {type(module).__name__}. {hint[0].upper()}{hint[1:]}.")
+    if space.size is None:
+        raise InputError("The pixel space of a network needs a size: PixelSpace(size=(H, W), …).")
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if torch.nn.parameter.is_lazy(tensor):
+            raise InputError(f"{name!r} of {type(module).__name__} has no shape yet: show the module one image first, module(images).")
+        if tensor.is_meta:
+            raise InputError(f"{name!r} of {type(module).__name__} is on the device 'meta' and has no values: load the weights first.")
+        if tensor.is_inference():
+            raise InputError(
+                f"{name!r} of {type(module).__name__} was made inside torch.inference_mode() and takes no part in derivatives. "
+                "Build and load the module outside of it; torch.no_grad() does no harm."
+            )
 
 
-class _OpenReLU(torch.autograd.Function):
-    """ReLU forward, leaky ReLU backward."""
+def _failed(error: Exception) -> Exception:
+    """What a module raises on a grey image, in words; our own errors as they are."""
+    if isinstance(error, (InputError, MemoryError, torch.OutOfMemoryError)):
+        return error
+    own = InputError(f"The module fails on a grey image of the space's size: {type(error).__name__}: {first_line(error)}")
+    own.__cause__ = error
+    return own
 
-    @staticmethod
-    def forward(ctx, x, slope):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(x)
-        ctx.slope = slope
-        return x.clamp(min=0)
 
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        (x,) = ctx.saved_tensors
-        return torch.where(x > 0, grad, ctx.slope * grad), None
+@contextmanager
+def _noted(module: nn.Module, note: Callable[[nn.Module, Any, Any], None], direct: bool = False) -> Iterator[None]:
+    """Tell of every run of a module: by a hook, or, where it is run past its hooks, by a forward of our own around its own."""
+    if not direct:
+        handle = module.register_forward_hook(note)
+        try:
+            yield
+        finally:
+            handle.remove()
+        return
+    before, forward = module.__dict__.get("forward"), module.forward
+
+    def noted(*args: Any, **kwargs: Any) -> Any:
+        output = forward(*args, **kwargs)
+        note(module, args, output)
+        return output
+
+    module.forward = noted
+    try:
+        yield
+    finally:
+        del module.forward
+        if before is not None:
+            module.forward = before
+
+
+@dataclass
+class _Output:
+    """One tensor of a run: its shape for one image as it comes, its type and field, and how the images lie in it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+    field: Field | None
+    batch: Batch | None
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether a first dimension of 1 does not say that it is the images': that of one image alone, or followed by another 1."""
+        return self.batch is None or self.shape[:1] != (1,) or (len(self.shape) == 3 and self.shape[1] == 1)
 
 
 @dataclass
@@ -270,83 +369,108 @@ class _Run:
 
     name: str
     kind: str
-    outputs: dict[int | str | None, tuple[tuple[int, ...], Field | None]]  # key -> shape without batch, field
+    outputs: dict[Any, _Output]
 
-    def info(self, key: int | str | None, name: str) -> LayerInfo:
-        shape, field = self.outputs[key]
+    def info(self, key: Any, name: str) -> LayerInfo:
+        output = self.outputs[key]
+        batch = output.batch or Batch()
+        shape, field = batch.shape_of(output.shape), output.field
         if field is None:
             return LayerInfo(name, self.kind, shape, None, 1, 1, None)
+        field = replace(field, layout=batch.layout_of(field.layout))
         stride = max(field.rows.stride, field.cols.stride)
         whole = field.rows.whole or field.cols.whole
         size = None if whole else _plain_number(max(field.rows.largest, field.cols.largest))
         return LayerInfo(name, self.kind, shape, size, _plain_number(stride), Jitter.for_stride(float(stride)).amount, field)
 
 
-def _watch(module: nn.Module, space: PixelSpace, leak: float) -> tuple[list[_Run], Exception | None]:
+def _watch(module: nn.Module, space: PixelSpace, leak: float, direct: str | None = None) -> tuple[list[_Run], Exception | None]:
     """One pass of a grey image, every module's calls in the order in which they end; and the error that ended the pass, if any."""
+    order: list[_Run] = []
+    follow: list[Follow] = []
+
+    def note(name: str, m: nn.Module, output: Any) -> None:
+        found = {}
+        for key, t in tensors_in(output).items():
+            found[key] = _Output(tuple(t.shape), t.dtype, follow[0].field(t), Batch() if t.ndim else None)
+        order.append(_Run(name, type(m).__name__, found))
+
+    return order, _show(module, space, leak, 1, note, direct, follow)
+
+
+def _find_batches(order: list[_Run], module: nn.Module, space: PixelSpace, leak: float, direct: str | None = None) -> None:
+    """See by a pass of two images which dimension of each output runs along them."""
+    shapes: dict[tuple[str, int], dict[Any, tuple[int, ...]]] = {}
+    times: dict[str, int] = {}
+
+    def note(name: str, m: nn.Module, output: Any) -> None:
+        times[name] = times.get(name, -1) + 1
+        shapes[name, times[name]] = {k: tuple(t.shape) for k, t in tensors_in(output).items()}
+
+    alone = _show(module, space, leak, 2, note, direct) is not None  # a module that takes one image only
+    count: dict[str, int] = {}
+    for run in order:
+        call = count[run.name] = count.get(run.name, -1) + 1
+        for key, output in run.outputs.items():
+            two = shapes.get((run.name, call), {}).get(key)
+            output.batch = find_batch(output.shape, None if alone else two)
+
+
+def _show(
+    module: nn.Module,
+    space: PixelSpace,
+    leak: float,
+    count: int,
+    note: Callable[[str, nn.Module, Any], None],
+    direct: str | None,
+    follow: list[Follow] | None = None,
+) -> Exception | None:
+    """Show the module grey images, and tell of every run in this thread; the error that ended the pass, if any."""
     assert space.size is not None
     first = next((t for t in [*module.parameters(), *module.buffers()] if t.is_floating_point()), None)
-    place: dict[str, Any] = {} if first is None else {"device": first.device, "dtype": first.dtype}
-    order: list[_Run] = []
-    image = space.to_network(torch.zeros(1, space.count, *space.size, **place)).clone()
-    follow = Follow(image)
+    device, dtype = (torch.device("cpu"), torch.float32) if first is None else (first.device, first.dtype)
+    me = threading.get_ident()
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def note(m: nn.Module, args: Any, output: Any) -> None:
-            found = {k: (tuple(t.shape[1:]), follow.field(t)) for k, t in tensors_in(output).items()}
-            order.append(_Run(name, type(m).__name__, found))
-
-        return note
+        return lambda m, args, output: note(name, m, output) if threading.get_ident() == me else None
 
     with ExitStack() as stack:
+        stack.enter_context(plain_torch())
         stack.enter_context(evaluating(module))
         stack.enter_context(torch.no_grad())
+        stack.enter_context(Draws().same(device))
+        image = space.to_network(torch.zeros(count, space.count, *space.size, device=device, dtype=dtype)).clone()
         for name, m in module.named_modules():
-            stack.callback(m.register_forward_hook(hook(name)).remove)
-        stack.enter_context(follow)
+            stack.enter_context(_noted(m, hook(name), name == direct))
+        if follow is not None:
+            follow.append(stack.enter_context(Follow(image)))
         if leak:
-            stack.enter_context(_Leaky(leak))
+            stack.enter_context(Leaky(leak))
         try:
             module(image)
         except Exception as error:
-            return order, error
-    return order, None
+            return error
+    return None
 
 
-def only_tensor(output: Any, preferred: str = "") -> Tensor | None:
-    """A module's output where it is one tensor or holds one, or the one under the preferred key; None where that is no choice."""
+def _pick(output: Any, key: Any, name: str) -> Tensor:
     choices = tensors_in(output)
-    return choices.get(preferred, next(iter(choices.values())) if len(choices) == 1 else None)
+    if key in choices:
+        return choices[key]
+    try:
+        return choices[only_key(choices)]
+    except KeyError:
+        outputs = {k: _Output(tuple(t.shape), t.dtype, None, Batch()) for k, t in choices.items()}
+        raise InputError(_choice(outputs, name)) from None
 
 
-def tensors_in(output: Any) -> dict[int | str | None, Tensor]:
-    """The tensors of a module's output by the key that chooses each; None where the output is itself a tensor."""
-    if isinstance(output, Tensor):
-        return {None: output}
-    if isinstance(output, Mapping):
-        pairs: Sequence[tuple[Any, Any]] = list(output.items())
-    elif isinstance(output, (tuple, list)):
-        pairs = list(enumerate(output))
-    else:
-        pairs = list(vars(output).items()) if hasattr(output, "__dict__") else []
-    return {k: v for k, v in pairs if isinstance(v, Tensor)}
+def _choice(outputs: Mapping[Any, _Output], name: str) -> str:
+    return f"Layer {name!r} gives {len(outputs)} tensors: {_listed(outputs)}. Choose one, with output= or {name}[KEY]."
 
 
-def _pick(output: Any, key: int | str | None, name: str) -> Tensor:
-    choices = tensors_in(output)
-    if key not in choices:
-        key = _only_key({k: (tuple(t.shape[1:]), None) for k, t in choices.items()}, name)
-    return choices[key]
-
-
-def _only_key(outputs: Mapping[Any, tuple[tuple[int, ...], Any]], name: str) -> Any:
-    if len(outputs) != 1:
-        raise InputError(f"Layer {name!r} gives {len(outputs)} tensors: {_listed(outputs)}. Choose one, with output= or {name}[KEY].")
-    return next(iter(outputs))
-
-
-def _listed(outputs: Mapping[Any, tuple[tuple[int, ...], Any]]) -> str:
-    return ", ".join(f"{key!r} of shape {shape}" for key, (shape, _) in outputs.items()) or "no tensor"
+def _listed(outputs: Mapping[Any, _Output]) -> str:
+    shown = {str(k) if isinstance(k, Path) else k: o.shape[1:] for k, o in outputs.items()}
+    return ", ".join(f"{k!r} of shape {shape}" for k, shape in shown.items()) or "no tensor"
 
 
 def _plain_number(value: Number) -> Number:

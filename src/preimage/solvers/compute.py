@@ -20,6 +20,7 @@ from ..energy.energy import Energy
 from ..energy.regularizers import Jitter
 from ..errors import InputError, first_line, whole
 from ..representations.base import Representation, as_representation, device_of, module_of
+from ..representations.sessions import plain_torch
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 FASTER, ALIKE = 1.15, 0.9  # bfloat16 is taken if it is that much faster and its gradient has that cosine with float32's
@@ -88,7 +89,7 @@ class Compute:
     @contextmanager
     def session(self) -> Iterator[None]:
         """Around the whole task: the representation prepared once, on the device and in the type asked for."""
-        with self.phi.session(self.device, self.dtype, self.channels_last):
+        with plain_torch(), self.phi.session(self.device, self.dtype, self.channels_last):
             yield
 
     def prepare(self, energy: Energy, start: Tensor, jitter: Jitter) -> int | None:

@@ -68,8 +68,8 @@ def collect_statistics(
         raise InputError("There is no image. Give files or folders.")
     device = torch.device(device) if device is not None else next((t.device for t in module.parameters()), torch.device("cpu"))
     with ExitStack() as stack:
-        stack.enter_context(placed(module, device, None))
         stack.enter_context(evaluating(module))
+        stack.enter_context(placed(module, device, None))
         stack.enter_context(torch.no_grad())
         like = _like(module, device)
         taps = choose_taps(network, module, space, like, layers, min(batch, 2))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +14,9 @@ from ..errors import InputError
 from ..networks.network import Network
 from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
-from ..representations.cnn import LayerInfo, layers, parse_name, tensors_in
+from ..representations.cnn import LayerInfo, layers
+from ..representations.outputs import find_key, parse_name, tensors_in
+from ..representations.sessions import Reached, ReachedInHooks, signal_for
 
 
 @dataclass(frozen=True)
@@ -32,20 +35,20 @@ def choose_taps(
     network: Network | nn.Module, module: nn.Module, space: PixelSpace, like: Tensor, names: Sequence[str] | None, images: int
 ) -> list[Tap]:
     """The outputs to look at: those named, or all that are real numbers for each image. `images` are tried together."""
-    infos = layers(module, space)
+    infos, known = layers(module, space), dict(module.named_modules())
     own = {dotted: name for name, dotted in network.card.names.items()} if isinstance(network, Network) else {}
     if names is None:
         wanted = [i for i in infos if i.name in own] if own else infos
     else:
-        wanted = list({i.name: i for i in (_named(name, infos, own) for name in names)}.values())
+        wanted = list({i.name: i for i in (_named(name, infos, own, known) for name in names)}.values())
     taps = []
     for info in wanted:
-        dotted, key, call, *_ = parse_name(info.name)
+        dotted, key, call, *_ = parse_name(info.name, known)
         taps.append(Tap(own.get(info.name, info.name), info.name, dotted, key, call or 0, info.shape))
     usable: dict[str, tuple[int, ...]] = {}
 
     def look(tap: Tap, features: Tensor) -> None:
-        if features.is_floating_point() and len(features) == images:
+        if features.is_floating_point() and features.ndim and len(features) == images:
             usable[tap.name] = tuple(features.shape[1:])
 
     assert space.size is not None
@@ -56,12 +59,14 @@ def choose_taps(
     return [replace(t, shape=usable[t.name]) for t in taps if t.name in usable]
 
 
-def _named(name: str, infos: Sequence[LayerInfo], own: Mapping[str, str]) -> LayerInfo:
+def _named(name: str, infos: Sequence[LayerInfo], own: Mapping[str, str], known: Collection[str]) -> LayerInfo:
     """The output that `Layer` would take for this name: the last run, the only tensor."""
-    dotted, key, call, *_ = parse_name(name)
-    dotted = {title: d for d, title in own.items()}.get(dotted, dotted)
-    parts = [(i, parse_name(i.name)) for i in infos]
-    found = [(i, p) for i, p in parts if p[0] == dotted and call in (None, p[2] or 0) and (key is None or key == p[1])]
+    titles = {title: d for d, title in own.items()}
+    dotted, key, call, *_ = parse_name(name, {*known, *titles})
+    dotted = titles.get(dotted, dotted)
+    parts = [(i, parse_name(i.name, known)) for i in infos]
+    found = [(i, p) for i, p in parts if p[0] == dotted and call in (None, p[2] or 0) and (key is None or str(key) == str(p[1]))]
+    found = [(i, p) for i, p in found if "][" not in str(p[1])] or found  # inside other containers only where nothing else is
     if not found:
         raise unknown("layer", name, [*own.values(), *(i.name for i in infos)], "preimage layers NET --all")
     if len(keys := {p[1] for _, p in found}) > 1:
@@ -74,28 +79,27 @@ def run_tapped(module: nn.Module, space: PixelSpace, x: Tensor, taps: Sequence[T
     waiting: dict[str, list[Tap]] = {}
     for tap in taps:
         waiting.setdefault(tap.module, []).append(tap)
-    left, modules = len(taps), dict(module.named_modules())
+    left, modules, me, signal = len(taps), dict(module.named_modules()), threading.get_ident(), signal_for(module)
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         calls = -1
 
         def note(m: nn.Module, args: Any, output: Any) -> None:
             nonlocal calls, left
+            if threading.get_ident() != me:  # somebody else runs the module meanwhile
+                return
             calls += 1
             for tap in waiting[name]:
                 if tap.call == calls:
-                    take(tap, tensors_in(output)[tap.key])
+                    choices = tensors_in(output)
+                    take(tap, choices[find_key(tap.key, choices)])
                     left -= 1
             if left == 0:
-                raise _Enough
+                raise signal
 
         return note
 
-    with ExitStack() as stack, suppress(_Enough):
+    with ExitStack() as stack, suppress(Reached, ReachedInHooks):
         for name in waiting:
             stack.callback(modules[name].register_forward_hook(hook(name)).remove)
         module(space.to_network(x).clone())
-
-
-class _Enough(BaseException):
-    """Ends a forward pass at the last tap. Not an Exception: a module that catches those must not swallow it."""
