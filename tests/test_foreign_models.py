@@ -516,3 +516,22 @@ def test_features_that_are_no_real_numbers_are_refused_with_their_type(wrong):
 def test_a_function_that_cannot_take_the_space_s_channels_is_refused_in_words():
     with pytest.raises(InputError, match="cannot take a canvas of 16x16 pixels and 1 channels"):
         preimage.invert(from_callable(nn.Conv2d(3, 4, 3), PixelSpace(16, "grey")), IMAGE, **FEW)
+
+
+@pytest.mark.filterwarnings("ignore:None of the inputs have requires_grad")
+def test_a_reentrant_checkpoint_and_a_way_that_leads_elsewhere_are_refused_by_name():
+    from torch.utils.checkpoint import checkpoint
+
+    class Saving(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.end = nn.Conv2d(3, 4, 3), nn.Identity()
+
+        def forward(self, x):
+            return self.end(checkpoint(self.conv, x, use_reentrant=True))
+
+    with pytest.raises(InputError, match=r"Layer\('end'.* no derivative .* Take out"):
+        preimage.invert(Layer(Saving(), "end", space=SPACE), IMAGE, **FEW)
+    weight = torch.ones(3, requires_grad=True)
+    with pytest.raises(InputError, match=r"elsewhere.* no derivative .* Take out"):
+        preimage.invert(from_callable(lambda x: x.detach().mean(dim=(2, 3)) * weight, SPACE, name="elsewhere"), IMAGE, **FEW)

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, first_line
 from .regularizers import AlphaNorm, Jitter, Regularizer, TVBeta, add_gradient
 
 
@@ -51,7 +51,7 @@ class Euclidean:
     def scale(self, target: Tensor) -> Tensor:
         if not self.normalise:
             return torch.ones(len(target), dtype=target.dtype, device=target.device)
-        scale = _masked(self.mask, target).flatten(1).square().sum(dim=1)
+        scale = _masked(self.mask, target).reshape(len(target), -1).square().sum(dim=1)
         if not bool((scale > 0).all()):
             raise InputError(
                 "The target features are all zero under the mask: there is nothing to invert. "
@@ -86,7 +86,7 @@ class InnerProduct:
 
     def scale(self, target: Tensor) -> Tensor:
         if self.Z is None:
-            scale = _masked(self.mask, target).flatten(1).square().sum(dim=1)
+            scale = _masked(self.mask, target).reshape(len(target), -1).square().sum(dim=1)
         else:
             scale = torch.as_tensor(self.Z, dtype=target.dtype, device=target.device).expand(len(target))
         if not bool((scale > 0).all()):
@@ -185,7 +185,15 @@ class Energy:
             leaf = features.detach().requires_grad_()
             values = self.loss(leaf, self.phi0, self._one) * self._weight
             (slope,) = torch.autograd.grad(values.sum(), leaf)
-        (seen,) = torch.autograd.grad(features, window, slope)
+        try:
+            (seen,) = torch.autograd.grad(features, window, slope)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # whatever autograd says of a graph that does not lead back to the image
+            raise InputError(
+                f"{self.phi!r} has no derivative in the image that can be taken ({first_line(error)}). Take out what cuts the way "
+                "(detach, torch.no_grad, reentrant checkpoints, writing in place), or take an earlier layer."
+            ) from error
         return values.detach(), seen
 
     def _features(self, window: Tensor, phi: Callable[[Tensor], Tensor]) -> Tensor:

@@ -62,15 +62,23 @@ def _switch(module: nn.Module, wanted: Mapping[nn.Module, bool]) -> None:
     modes = {wanted.get(m, m.training) for m in inside}
     mode = wanted.get(module, module.training)
     if len(modes) == 1:
-        _ = module.train() if mode else module.eval()
+        _change(module, mode)
         return
     if _does_more(module):
         if module.training != mode:
-            _ = module.train() if mode else module.eval()
+            _change(module, mode)
     else:
         module.training = mode
     for child in module.children():
         _switch(child, wanted)
+
+
+def _change(module: nn.Module, training: bool) -> None:
+    try:
+        _ = module.train() if training else module.eval()
+    except NotImplementedError:  # of an exported program, which computes what it was exported with in either mode
+        for m in module.modules():
+            m.training = training
 
 
 def _own_tensors(modules: Sequence[nn.Module]) -> list[tuple[Tensor, Tensor]]:

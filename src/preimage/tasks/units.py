@@ -38,7 +38,7 @@ def as_indices(phi: Representation, unit: Unit) -> tuple[int, ...]:
     indices = unit if isinstance(unit, tuple) else (unit,)
     if not all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in indices):
         raise InputError(f"A unit is a channel, (channel, row, column) or a class name; got {unit!r}.")
-    return tuple(int(i) for i in indices)
+    return tuple(int(i) for i in indices) or (0,)  # of one number an image, () is the only one
 
 
 def one_hot(
@@ -65,9 +65,11 @@ def one_hot(
         spot: tuple[Any, ...] = indices
         if len(indices) == 1 and len(shape) == 3:
             spot = (indices[0], slice(None), slice(None)) if everywhere else (indices[0], shape[1] // 2, shape[2] // 2)
+        if not shape and len(indices) == 1:  # one number an image
+            spot = ()
         if len(spot) != len(shape):
             raise InputError(f"The features of {phi.name} have shape {tuple(shape)}: a unit is {len(shape)} numbers, got {indices}.")
-        for i, n in zip(indices, shape, strict=False):
+        for i, n in zip(indices, shape or (1,), strict=False):
             if not 0 <= i < n:
                 raise InputError(
                     f"There is no unit {unit!r} in {phi.name}: its features have shape {tuple(shape)} (channels first, from 0)."
