@@ -193,14 +193,14 @@ class PixelSpace:
         if isinstance(image, np.ndarray):
             levels = images.levels_of(image, self.count)
         elif isinstance(image, (str, os.PathLike)) or hasattr(image, "convert"):
-            levels = images.read_image(image)
+            levels = images.read_levels(image)
         else:
             raise ImageError(f"An image is a path, a PIL image, a uint8 array or a canonical tensor; got {type(image).__name__}.")
         found = 1 if levels.ndim == 2 else levels.shape[2]
         if self.count == 1 and found == 3:
             return images.to_grey(levels)
         if self.channels in ("rgb", "bgr") and found == 1:
-            return np.repeat(np.atleast_3d(levels), 3, axis=2)
+            return np.broadcast_to(np.atleast_3d(levels), (*levels.shape[:2], 3))  # one plane, seen three times
         if found != self.count:
             raise ImageError(f"The image has {found} channel(s) and the representation takes {self.count} ({self.channels}).")
         return levels
