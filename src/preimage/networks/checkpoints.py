@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from ..errors import InputError, MissingExtra, PreimageWarning, first_line
+from ..untrusted import check_unpacked, is_file
 
 SAFE, PICKLED = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt")
 _ENTRIES = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights among other things
@@ -33,6 +35,7 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         return _read_safetensors(path)
     if path.suffix not in PICKLED:
         raise InputError(f"Weights come as {', '.join([*SAFE, *PICKLED[:-1]])} or {PICKLED[-1]}; got {str(path)!r}.")
+    check_unpacked(path)
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
@@ -47,18 +50,6 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     return {str(k): v for k, v in state.items()}
 
 
-def is_file(path: Path) -> bool:
-    """Say whether a path is an ordinary file; what cannot be a path, as a name with a zero byte or one too long, is none.
-
-    >>> is_file(Path("x" * 5000))
-    False
-    """
-    try:
-        return path.is_file()
-    except (OSError, ValueError):
-        return False
-
-
 def fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
     """Load exactly these tensors into a module, or raise InputError with every difference.
 
@@ -71,8 +62,8 @@ def fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:
                 f"{_capital(what)} fit without the prefix {prefix!r} of all their names: taken off.", PreimageWarning, stacklevel=3
             )
             state = bare
-    wrong = _differences(wanted, state)
-    wrong += [f"{k} holds NaN or infinite values" for k, v in state.items() if v.is_floating_point() and not bool(v.isfinite().all())]
+    # what its shape and kind refuse is not looked into: a few bytes can claim terabytes
+    wrong = _differences(wanted, state) or [f"{k} holds {fault}" for k, v in state.items() if (fault := _fault(v, wanted[k].dtype))]
     if wrong:
         more = f" and {len(wrong) - 8} more" if len(wrong) > 8 else ""
         raise InputError(f"{_capital(what)} do not fit: {'; '.join(wrong[:8])}{more}.")
@@ -112,23 +103,49 @@ def no_pickled_code() -> Iterator[None]:
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     try:
         state: dict[str, Tensor] = load_file(path)
-    except SafetensorError as error:
-        raise InputError(f"{str(path)!r} is no safetensors file, or damaged ({error}).") from None
+    except Exception as error:  # besides its own error, a KeyError for types of numbers that torch does not have
+        raise InputError(f"{str(path)!r} is no safetensors file, or damaged ({first_line(error)}).") from None
     return state
 
 
 def _differences(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> list[str]:
-    shapes = [(k, tuple(state[k].shape), tuple(v.shape)) for k, v in wanted.items() if k in state]
+    pairs = [(k, state[k], v) for k, v in wanted.items() if k in state]
     return [
         *[f"missing {k}" for k in wanted if k not in state],
-        *[f"unexpected {k}" for k in state if k not in wanted],
-        *[f"{k} is {got} instead of {want}" for k, got, want in shapes if got != want],
+        *[f"unexpected {k:.200}" for k in state if k not in wanted],
+        *[f"{k} is {what}, and no plain tensor" for k, got, _ in pairs if (what := _not_plain(got))],
+        *[
+            f"{k} is {tuple(got.shape)!s:.200} instead of {tuple(want.shape)}"
+            for k, got, want in pairs
+            if not is_lazy(got) and not got.is_nested and got.shape != want.shape
+        ],
     ]
+
+
+def _not_plain(tensor: Tensor) -> str:
+    """What else a tensor is than numbers in memory, or nothing."""
+    if is_lazy(tensor):
+        return "without a shape yet"
+    if tensor.is_nested:
+        return "nested"
+    if tensor.is_quantized:
+        return "quantized"
+    if tensor.layout is not torch.strided:
+        return str(tensor.layout).removeprefix("torch.")
+    return "without values (on the device meta)" if tensor.is_meta else ""
+
+
+def _fault(tensor: Tensor, dtype: torch.dtype) -> str:
+    """What is wrong with the numbers of a tensor that becomes one of this type, or nothing."""
+    if tensor.is_complex() != dtype.is_complex or tensor.is_floating_point() != dtype.is_floating_point:
+        return f"{str(tensor.dtype).removeprefix('torch.')} where {str(dtype).removeprefix('torch.')} is wanted"
+    if (tensor.is_floating_point() or tensor.is_complex()) and not bool(tensor.to(dtype).isfinite().all()):
+        return "NaN or infinite values"
+    return ""
 
 
 def _without(state: Mapping[str, Any], prefix: str) -> dict[str, Any]:

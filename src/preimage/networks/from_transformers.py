@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -10,13 +9,15 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
-from ..errors import FetchError, InputError, MissingExtra
+from ..errors import FetchError, InputError, MissingExtra, PreimageError, first_line
 from ..pixels.pixelspace import PixelSpace
+from .hub_files import PARAMETERS, check_config, check_index, check_processor
 from .network import SOURCES, NetworkCard, Source
 
-_PROCESSOR = "preprocessor_config.json"
+_PROCESSOR, _INDEX = "preprocessor_config.json", "model.safetensors.index.json"
 
 
 def open_card(name: str) -> NetworkCard:
@@ -38,7 +39,7 @@ def open_card(name: str) -> NetworkCard:
     return NetworkCard(
         name,
         _space(name, place, vision),
-        lambda: kind(vision),
+        lambda: _built(name, kind, vision),
         lambda: _trained(name, place, kind, vision).state_dict(),
         classes=(lambda: [str(labels[i]) for i in range(len(labels))]) if labels else None,
         source=place,
@@ -50,8 +51,17 @@ def open_card(name: str) -> NetworkCard:
 def _config(name: str, place: str) -> Any:
     from transformers import AutoConfig
 
-    if Path(place).is_dir() and not (Path(place) / "config.json").is_file():
-        raise InputError(f"The folder {place!r} has no config.json: it is not one that save_pretrained wrote.")
+    folder = Path(place)
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise InputError(f"The folder {place!r} has no config.json: it is not one that save_pretrained wrote.")
+        if (folder / "adapter_config.json").exists():
+            raise InputError(f"The folder {place!r} holds an adapter of another model. Merge it into the model, and save that.")
+        check_config(folder / "config.json")
+        if (folder / _INDEX).exists():
+            check_index(folder / _INDEX)
+    else:
+        check_config(_fetched(name, place, "config.json"))
     with _fetching(name, place), _quiet():
         return AutoConfig.from_pretrained(place, trust_remote_code=False)
 
@@ -61,7 +71,8 @@ def _kind(name: str, config: Any) -> Any:
     from transformers import MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING, MODEL_MAPPING
 
     vision = getattr(config, "vision_config", config)
-    built = (getattr(config, "architectures", None) or [""])[0]
+    said = getattr(config, "architectures", None)
+    built = str(said[0]) if isinstance(said, list) and said else ""
     heads: Any = MODEL_FOR_IMAGE_CLASSIFICATION_MAPPING.get(type(config), None) or []
     candidates: list[Any] = [*(heads if isinstance(heads, (tuple, list)) else [heads]), MODEL_MAPPING.get(type(vision), None)]
     for kind in candidates if vision is config else candidates[-1:]:
@@ -76,10 +87,7 @@ def _space(name: str, place: str, config: Any) -> PixelSpace | None:
     path = Path(place) / _PROCESSOR if Path(place).is_dir() else _fetched_processor(name, place)
     if path is None or not path.is_file():
         return None
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InputError(f"{str(path)!r} is no JSON ({error}).") from error
+    values = check_processor(path)
     size = _size(values.get("crop_size")) if values.get("do_center_crop") else None
     size = size or _size(values.get("size")) or _size(getattr(config, "image_size", None))
     if size is None or not isinstance(values.get("image_mean"), list):
@@ -95,16 +103,42 @@ def _space(name: str, place: str, config: Any) -> PixelSpace | None:
 
 
 def _fetched_processor(name: str, place: str) -> Path | None:
-    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    with _fetching(name, place):
-        try:
-            return Path(hf_hub_download(place, _PROCESSOR))
-        except LocalEntryNotFoundError:  # there is no connection: a kind of the next, which is that the model has no such file
-            raise
-        except EntryNotFoundError:
+    try:
+        return _fetched(name, place, _PROCESSOR)
+    except FetchError as error:  # without a connection it is not known whether the model has such a file
+        if isinstance(error.__cause__, EntryNotFoundError) and not isinstance(error.__cause__, LocalEntryNotFoundError):
             return None
+        raise
+
+
+def _fetched(name: str, place: str, file: str) -> Path:
+    from huggingface_hub import hf_hub_download
+
+    with _fetching(name, place):
+        return Path(hf_hub_download(place, file))
+
+
+def _built(name: str, kind: Any, config: Any) -> nn.Module:
+    """The module with random weights, once it is clear that it is no larger than a model can be."""
+    try:
+        try:
+            with torch.device("meta"):
+                count = sum(p.numel() for p in kind(config).parameters())
+        except (RuntimeError, NotImplementedError) as error:
+            if "meta" not in str(error):
+                raise
+            count = 0  # some models of older versions of the library compute while they are made
+        if count > PARAMETERS:
+            raise InputError(f"The config.json of {name} asks for {count:.3g} parameters; at most {PARAMETERS:.3g} are taken.")
+        with torch.device("cpu"):
+            module: nn.Module = kind(config)
+    except InputError:
+        raise
+    except Exception as error:  # whatever a value that does not fit the others leads to
+        raise InputError(f"No {kind.__name__} can be made of the config.json of {name} ({first_line(error)}).") from error
+    return module
 
 
 def _size(value: Any) -> tuple[int, int] | None:
@@ -140,7 +174,9 @@ def _resize(module: nn.Module, size: tuple[int, int]) -> nn.Module:
 def _fetching(name: str, place: str) -> Iterator[None]:
     try:
         yield
-    except (OSError, ValueError) as error:
+    except PreimageError:
+        raise
+    except Exception as error:  # the library raises whatever a wrong value leads to
         reason = " ".join(str(error).split())[:300]
         if Path(place).is_dir():
             raise InputError(f"{name} cannot be read ({reason}). Weights are read from .safetensors files alone.") from error

@@ -19,8 +19,8 @@ from torch import Tensor, nn
 
 from ..errors import InputError, PreimageWarning
 from ..pixels.pixelspace import PixelSpace
+from ..untrusted import is_file
 from .chain import Chain, Pair, Step, differences, initialise
-from .checkpoints import is_file
 from .matfile import read_mat
 from .network import SOURCES, NetworkCard, Source
 from .simplenn import SIDE, Reading, numbers_of

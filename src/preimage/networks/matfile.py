@@ -18,7 +18,8 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..errors import InputError, MissingExtra, first_line
-from .matwalk import DEPTH, VALUES, Damaged, Walk, bounded
+from ..untrusted import DEPTH, VALUES, Damaged, bounded
+from .matwalk import Walk
 
 _HDF5 = b"\x89HDF\r\n\x1a\n"
 

@@ -14,10 +14,9 @@ from dataclasses import dataclass, field
 from math import prod
 from typing import Any, BinaryIO
 
-DEPTH, VALUES = 24, 200_000  # of nesting; of values in all. A file like imagenet-vgg-m.mat has 2 and 1115
-BYTES = 8 << 30  # in all, unpacked
+from ..untrusted import DEPTH, VALUES, Damaged, bounded
+
 _FIELDS = 4096  # of a struct; scipy compares each name with each
-_PACKED, _EASY = 100, 64 << 20  # more than this ratio, above this size, is a bomb and no network
 _INT32, _UINT32, _MATRIX, _COMPRESSED = 5, 6, 14, 15
 _NAMES = (1, 16)  # types of what holds a name
 _WIDTHS: Mapping[int, int] = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}  # bytes of one number, by type
@@ -25,16 +24,6 @@ _LETTERS = (1, 2, 4, 16, 17, 18)  # types of what holds text
 _CELL, _STRUCT, _OBJECT, _CHAR, _SPARSE, _FUNCTION, _OPAQUE = 1, 2, 3, 4, 5, 16, 17
 _NUMBERS = range(6, 16)
 _COMPLEX = 1 << 11
-
-
-class Damaged(Exception):
-    """What is wrong with a file, as the end of a sentence."""
-
-
-def bounded(unpacked: int, size: int) -> None:
-    """Raises Damaged where a file of `size` bytes has unpacked to more than a network would."""
-    if unpacked > BYTES or (unpacked > _EASY and unpacked > _PACKED * size):
-        raise Damaged(f"its {size} bytes unpack to more than {unpacked}")
 
 
 @dataclass

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
+from ..untrusted import check_unpacked, is_file
 from . import gradients
 from .base import Representation
 from .hog import HOG
@@ -62,8 +63,9 @@ def load_template(path: str | os.PathLike[str]) -> Tensor:
     directions as `HOG` counts them. Pickled objects are refused. Raises InputError for anything else.
     """
     name = repr(str(path))
-    if not Path(path).is_file():
+    if not is_file(Path(path)):
         raise InputError(f"There is no file {name}. Check the path.")
+    check_unpacked(Path(path))
     try:
         found = np.load(path, allow_pickle=False)
         if isinstance(found, np.lib.npyio.NpzFile):
