@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import shutil
+import random
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +18,62 @@ import preimage
 from preimage.studies.runner import run
 from preimage.studies.store import Store
 
+from . import browsers
 from .stores import contents, small_jobs
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """One seed, which pytest-randomly prints, for the order, the random numbers and hypothesis's examples."""
+    options = config.option
+    if not hasattr(config, "workerinput") and getattr(options, "randomly_seed", None) == "default":
+        options.randomly_seed = random.SystemRandom().getrandbits(32)
+    if getattr(options, "hypothesis_seed", 0) is None and isinstance(seed := getattr(options, "randomly_seed", None), int):
+        options.hypothesis_seed = str(seed)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    browsers.mark(items)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is not None and not hasattr(session.config, "workerinput") and browsers.missed(reporter.stats):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter) -> Iterator[None]:
+    """What a reader may want to do next: see it again, or have the tests that were left out. Last, so that it is seen."""
+    yield
+    stats, write = terminalreporter.stats, terminalreporter.write_line
+    seed = getattr(terminalreporter.config.option, "randomly_seed", None)
+    if (stats.get("failed") or stats.get("error")) and seed is not None:
+        write(f"The same order and random numbers again: pytest --randomly-seed={seed}")
+    if browsers.missed(stats):
+        write(f"{browsers.REQUIRED} is set, and tests of the pages did not run: this is a failure.", red=True)
+    if line := browsers.summary(stats):
+        write(line, yellow=True)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_folder_for_temporary_files(tmp_path_factory) -> Iterator[None]:
+    """So that what a test leaves there is found, and nothing of other programs. Its name is short: sockets have at most 107 letters."""
+    tmp_path_factory.getbasetemp()  # pytest's own folder stays where it is, and is kept for some runs
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory(prefix="pi-") as folder:
+        patch.setattr(tempfile, "tempdir", folder)
+        patch.setenv("TMPDIR", folder)
+        compiled = Path(folder, "inductor")  # what torch.compile has made is kept for the whole run
+        compiled.mkdir()
+        patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(compiled))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def other_random_numbers() -> None:
+    """torch's generator, as pytest-randomly sets Python's and numpy's: by the printed seed and the test's name."""
+    torch.manual_seed(random.getrandbits(63))
 
 
 @pytest.fixture(scope="session")
@@ -87,12 +144,12 @@ def digit() -> np.ndarray:
 def browser():
     """A real Chromium; tests that ask for it are left out where there is none."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="the pages are tested with playwright: pip install playwright")
-    chromium = next((p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None)
-    if chromium is None:
-        pytest.skip("there is no Chromium on the PATH: apt-get install chromium")
     root = getattr(os, "geteuid", lambda: 1)() == 0  # Chromium's sandbox does not run as root
     with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"] if root else [])
+        found = browsers.find(playwright.chromium.executable_path)
+        if found is None:
+            pytest.skip("there is no browser")
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"] if root else [])
         yield started
         started.close()
 

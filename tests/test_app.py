@@ -29,6 +29,7 @@ from preimage.cli import app
 from preimage.errors import ImageError, InputError, PreimageError, UnknownName
 
 NAME = "squeezenet1_1"
+LONG = 600.0  # seconds: what is waited for comes at once, but on a busy machine
 ERRORS_OF_OTHERS = [  # what Gradio and its server use of each other
     "ignore::DeprecationWarning:gradio",
     "ignore::DeprecationWarning:starlette",
@@ -39,6 +40,12 @@ pytestmark = [pytest.mark.filterwarnings(w) for w in (*ERRORS_OF_OTHERS, "ignore
 @pytest.fixture(scope="module")
 def catalogue():
     return Catalogue([NAME])
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch):
+    """A run goes on though this process did not come to look at it for a while."""
+    monkeypatch.setattr(jobs, "PATIENCE", LONG)
 
 
 @pytest.fixture
@@ -61,7 +68,7 @@ def order(cat):
     return Order("invert", NAME, "fire2", image=Path(cat), iterations=3)
 
 
-def finish(job: Job, seconds: float = 60.0) -> Job:
+def finish(job: Job, seconds: float = LONG) -> Job:
     """Look at a run until it is over."""
     end = time.monotonic() + seconds
     while not job.over.wait(0.02):
@@ -72,7 +79,7 @@ def finish(job: Job, seconds: float = 60.0) -> Job:
 
 def begun(job: Job) -> Job:
     """Look at a run until there is something to see."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + LONG
     while job.frame is None:
         assert time.monotonic() < end and not job.over.is_set()
         job.look()
@@ -277,7 +284,7 @@ def test_a_stopped_run_keeps_what_was_found(desk, order, tmp_path):
 def test_a_run_that_nobody_looks_at_is_stopped(desk, order, monkeypatch):
     monkeypatch.setattr(jobs, "PATIENCE", 0.5)
     job = begun(desk.submit("a", replace(order, iterations=1000)))
-    assert job.over.wait(20), "the run goes on"
+    assert job.over.wait(LONG), "the run goes on"
     assert job.state == STOPPED and job.outcome is None and job.frame.evaluations < 1000
 
 
@@ -480,7 +487,7 @@ def test_a_closed_page_stops_its_run(handlers, desk):
     assert 'data-state="running"' in shown[-1][0]
     job = desk.job("a")
     assert job is None or job.stop.is_set()
-    end = time.monotonic() + 20
+    end = time.monotonic() + LONG
     while desk.job("a") is not None:
         assert time.monotonic() < end
         time.sleep(0.05)

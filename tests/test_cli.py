@@ -193,7 +193,7 @@ def test_ctrl_c_saves_what_was_found_and_ends_with_130(photo, tmp_path):
         seen += os.read(process.stderr.fileno(), 4096)
     time.sleep(0.5)
     process.send_signal(signal.SIGINT)
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=600)
     assert process.returncode == 130
     assert b"Interrupted." in out
     result = load_result(tmp_path / "out")

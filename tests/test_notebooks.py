@@ -46,7 +46,7 @@ def test_a_notebook_runs_in_a_kernel_and_shows_its_pictures(name, made):
     (settings,) = (cell for cell in book.cells if "= arguments(" in cell.source)
     settings.source, numbers = re.subn(r"size=\d+, iterations=\d+", f"size={size}, iterations=2", settings.source)
     assert numbers == 1
-    nbclient.NotebookClient(book, timeout=120, resources={"metadata": {"path": str(made[name].parent)}}).execute()
+    nbclient.NotebookClient(book, timeout=600, resources={"metadata": {"path": str(made[name].parent)}}).execute()
     outputs = [output for cell in book.cells if cell.cell_type == "code" for output in cell.outputs]
     assert not [o for o in outputs if o.output_type == "error" or o.get("name") == "stderr"]
     assert sum("image/png" in o.get("data", {}) for o in outputs) == pictures

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import pickle
+import shutil
 import signal
+import tempfile
 import threading
 import time
+import warnings
 from pathlib import Path
 
 import pytest
@@ -26,12 +30,26 @@ from preimage.studies.store import Store
 
 from .stores import contents, leftovers, small_jobs
 
-os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
 ray = pytest.importorskip("ray", reason="the backend ray is tested on Ray: pip install 'preimage[ray]'")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def tidy():
+    """Ray sets variables of the environment and a handler of signals, leaves sockets to the collector and keeps its logs: it ends here."""
+    before, handler = dict(os.environ), signal.getsignal(signal.SIGTERM)
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    shutil.rmtree(Path(tempfile.gettempdir(), "ray"), ignore_errors=True)
+    os.environ.clear()
+    os.environ.update(before)
+    signal.signal(signal.SIGTERM, handler)
+
+
 @pytest.fixture(scope="module")
-def cluster():
+def cluster(tidy):
     """Two workers' room on this machine."""
     ray.init("local", num_cpus=2, object_store_memory=100 * 2**20, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     yield
@@ -76,7 +94,7 @@ def test_a_killed_worker_loses_nothing(cluster, store, undisturbed):
     killed = []
 
     def kill():
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 600
         while not killed and time.monotonic() < deadline:
             if len(list(store.path.glob("runs/??/*/job.json"))) >= 2 and (workers := _workers()):
                 os.kill(workers[0], signal.SIGKILL)

@@ -87,7 +87,7 @@ def test_the_enlarged_view_works_by_keyboard_alone_and_keeps_the_focus(visit, pa
     page.keyboard.press("ArrowRight")
     page.keyboard.press("Escape")
     label = page.locator("button.picture").nth(1).get_attribute("aria-label")  # where one has come to
-    page.wait_for_function("label => document.activeElement.getAttribute('aria-label') === label", arg=label, timeout=5000)
+    page.wait_for_function("label => document.activeElement.getAttribute('aria-label') === label", arg=label, timeout=60_000)
 
 
 def column(page, name):

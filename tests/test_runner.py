@@ -202,7 +202,7 @@ def test_killed_workers_lose_nothing(store, undisturbed):
 def test_two_runs_at_once_do_each_job_once(tmp_path, undisturbed):
     Store.open(tmp_path / "store")
     processes = [start(tmp_path / "store", 8) for _ in range(2)]
-    counts = [p.communicate(timeout=120)[0].split() for p in processes]
+    counts = [p.communicate(timeout=600)[0].split() for p in processes]
     assert [p.returncode for p in processes] == [0, 0]
     assert sum(int(c[1]) for c in counts) == 8, counts
     assert contents(Store.open(tmp_path / "store")) == undisturbed
@@ -221,7 +221,7 @@ def _kill_and_resume(path: Path, rounds: int, undisturbed, workers: int = 1) -> 
         found = contents(Store.open(path)) if path.exists() and (path / "store.json").exists() else {}
         assert all(undisturbed[key] == value for key, value in found.items())  # what is there is whole
     process = start(path, 8)
-    process.communicate(timeout=120)
+    process.communicate(timeout=600)
     store = Store.open(path)
     assert contents(store) == undisturbed
     assert {r.key for r in store.records(status="done")} == undisturbed.keys()
@@ -249,9 +249,9 @@ def test_ctrl_c_on_the_command_line_ends_the_workers_too(tmp_path):
         assert process.poll() is None
         time.sleep(0.05)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to all of them
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=600)
     assert process.returncode == 130 and "goes on from there" in said and "Traceback" not in said
-    deadline = time.monotonic() + 20  # multiprocessing's own helper process ends a little after the parent
+    deadline = time.monotonic() + 600  # multiprocessing's own helper process ends a little after the parent
     while _alive(process.pid) and time.monotonic() < deadline:
         time.sleep(0.1)
     assert not _alive(process.pid)
