@@ -279,6 +279,7 @@ def test_a_stopped_run_keeps_what_was_found(desk, order, tmp_path):
     result = unpacked(job, tmp_path / "out")
     assert result.interrupted and 1 <= result.evaluations < 1000
     assert "found by then" in job.message and desk.job("a") is None
+    assert view.run(job).count("Stopped") == 1
 
 
 def test_a_run_that_nobody_looks_at_is_stopped(desk, order, monkeypatch):
@@ -308,6 +309,7 @@ def test_places_are_limited_and_a_page_has_one_run(desk, order):
         desk.submit("c", long)
     desk.stop("b")
     assert second.over.is_set() and second.state == STOPPED and second.outcome is None
+    assert view.run(second).count("Stopped") == 1 and "It had not begun" in view.run(second)
     third = desk.submit("c", order)
     desk.stop("a")
     assert finish(first).state == STOPPED and finish(third).state == DONE

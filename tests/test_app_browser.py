@@ -274,6 +274,62 @@ def test_the_server_answers_only_in_its_own_name_and_gives_no_files(site, tmp_pa
     assert ask("/docs").status == 404 and ask("/openapi.json").status == 404
 
 
+FOCUS = "() => document.activeElement.closest('[id]:not(input)')?.id"
+
+
+def test_tab_closes_menus_and_takes_a_group_of_choices_as_one_stop(visitor):
+    page, stops = visitor.page, []
+    for _ in range(8):
+        page.keyboard.press("Tab")
+        page.wait_for_timeout(150)
+        stops.append(page.evaluate(FOCUS))
+        assert page.locator("[role=listbox]:visible").count() <= 1
+    assert stops == ["network", "depth", "layer", "task", "choice", "upload", "settings", "start"]
+    assert page.locator("[role=listbox]:visible").count() == 0
+    page.focus("#task input")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.querySelector('.teach').innerText.startsWith('Start from the photograph')")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector("#class input")
+    page.keyboard.press("Tab")
+    assert page.evaluate(FOCUS) == "what"
+    page.keyboard.press("Tab")
+    page.keyboard.type("cheeseb")
+    page.keyboard.press("Enter")
+    assert page.input_value("#class input").startswith("cheeseburger")
+
+
+CONTRASTS = """() => {
+  const linear = (x) => (x /= 255) <= .03928 ? x / 12.92 : ((x + .055) / 1.055) ** 2.4;
+  const lum = (c) => .2126 * linear(c[0]) + .7152 * linear(c[1]) + .0722 * linear(c[2]);
+  const parts = (s) => { const m = s.match(/[\\d.]+/g).map(Number); return m.length < 4 ? [...m, 1] : m; };
+  const over = (c, below) => below.map((v, i) => v * (1 - c[3]) + c[i] * c[3]);
+  const paper = (e) => e ? over(parts(getComputedStyle(e).backgroundColor), paper(e.parentElement)) : [255, 255, 255];
+  const found = [], words = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (words.nextNode()) {
+    const e = words.currentNode.parentElement, text = words.currentNode.textContent.trim();
+    if (!text || ["STYLE", "SCRIPT"].includes(e.tagName) || e.closest(":disabled")) continue;
+    if (!e.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true }) || !e.getBoundingClientRect().width) continue;
+    const back = paper(e), front = over(parts(getComputedStyle(e).color), back), both = [lum(front), lum(back)];
+    found.push([text.slice(0, 40), (Math.max(...both) + .05) / (Math.min(...both) + .05)]);
+  }
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_words_stand_out_and_buttons_are_called_what_is_written_on_them(visitor, scheme):
+    """Contrast of at least 4.5 (WCAG AA); the accessible name holds the visible one (WCAG 2.5.3)."""
+    visitor.page.emulate_media(color_scheme=scheme)
+    visitor.page.reload()
+    visitor.page.wait_for_selector("#start:not([disabled])")
+    found = visitor.page.evaluate(CONTRASTS)
+    assert len(found) > 20 and [f for f in found if f[0] == "Start"]
+    assert [f for f in found if f[1] < 4.5] == []
+    upload = visitor.page.locator("#upload button.upload-container")
+    assert upload.get_attribute("aria-label") is None and "Click to Upload" in upload.inner_text()
+
+
 def post(site, path: str, body: bytes, headers: dict[str, str]) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=600)
     connection.request("POST", path, body, headers)

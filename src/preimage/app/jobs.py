@@ -183,7 +183,7 @@ class Desk:
                 return
             job.stop.set()
             if job.state == WAITING:
-                self._end(session, job, STOPPED, "Stopped before it began.")
+                self._end(session, job, STOPPED, "It had not begun.")
 
     def close(self) -> None:
         """Stop everything and wait for it."""
@@ -213,7 +213,7 @@ class Desk:
             job.state = RUNNING
             running = sum(j.state == RUNNING for j in self._jobs.values())
         torch.set_num_threads(max(1, self._threads // running))  # of this worker
-        state, message = STOPPED, "Stopped before there was anything to show."
+        state, message = STOPPED, "There was nothing to show yet."
         try:
             if not (job.stop.is_set() or job.abandoned):
                 result = self._run(job)
@@ -222,7 +222,7 @@ class Desk:
                 if not job.abandoned:
                     job.outcome = self._keep(result)
                 state = STOPPED if result.interrupted else DONE
-                message = job.message or ("Stopped: this is what was found by then." if result.interrupted else "")
+                message = job.message or ("This is what was found by then." if result.interrupted else "")
         except PreimageError as error:
             state, message = FAILED, plain(error, job.order.image)
         except Exception as error:

@@ -81,11 +81,20 @@ def theme() -> gr.themes.Base:
         body_text_color_subdued="*neutral_600",
         body_text_color_subdued_dark="*neutral_400",
         layout_gap="0.8rem",
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_hover_dark="*primary_800",
     )
 
 
 def style() -> str:
     return (files("preimage") / "templates" / "app.css").read_text(encoding="utf-8")
+
+
+def head() -> str:
+    """A script for the head of the page."""
+    return f"<script>{(files('preimage') / 'templates' / 'app.js').read_text(encoding='utf-8')}</script>"
 
 
 def _controls(handlers: Handlers) -> _Parts:

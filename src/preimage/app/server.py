@@ -78,6 +78,7 @@ def make(catalogue: Catalogue, desk: Desk, *, local: bool = True) -> FastAPI:
         mcp_server=False,
         theme=page.theme(),
         css=page.style(),
+        head=page.head(),
         app_kwargs={"docs_url": None, "redoc_url": None, "openapi_url": None},
     )
     outer.add_middleware(Gate, folder=desk.folder)
