@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ import preimage
 from preimage.cli import app
 from preimage.errors import InputError, UnknownName
 from preimage.experiments.atlas import EVALUATIONS, atlas
-from preimage.experiments.base import Study
+from preimage.experiments.base import Found, Study
 from preimage.studies.store import Store
 from preimage.tasks.units import estimated_largest
 
@@ -147,3 +148,18 @@ def test_top_without_statistics_and_unknown_layers_are_refused(study, tmp_path):
     with pytest.raises(UnknownName, match="conv10"):
         atlas(Study(study.store, layers=["conv11"]), "all")
     assert command("atlas", "squeezenet1_1", "--units", "many", "-o", tmp_path / "a").exit_code == 2
+
+
+def test_a_unit_without_an_image_is_named_with_its_reason():
+    """A reader of the page has no result.json at hand."""
+    found = Found(SimpleNamespace(records=lambda status: []), [])
+    reasons = {"a": "the unit is closed", "b": "ok", "c": "the unit is closed", "d": "NaN after 3 evaluations"}
+    found.store = SimpleNamespace(result=lambda key: SimpleNamespace(status=[reasons[key]]))
+    found.pairs = [
+        (None, SimpleNamespace(key=key, config={"unit": k}, metrics={"ok": float(reason == "ok")}))
+        for k, (key, reason) in enumerate(reasons.items())
+    ]
+    assert found.without_image(lambda r: f"unit {r.config['unit']}") == [
+        "No image was found for unit 0, unit 2, which stay grey: the unit is closed",
+        "No image was found for unit 3, which stay grey: NaN after 3 evaluations",
+    ]

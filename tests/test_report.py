@@ -188,6 +188,13 @@ def test_every_record_stands_in_exactly_one_place(configs):
         assert all(len(row) == len(g.columns) for row in g.cells) and len(g.cells) == len(g.rows)
 
 
+def test_code_in_a_caption_and_a_note_is_shown_as_code(tmp_path):
+    store = build_store(tmp_path)
+    write_summary(store, "inversion", caption="As `preimage stats <x>` makes it.", notes=["See `a` & b."])
+    text = write_report(store, tmp_path / "page.html").read_text(encoding="utf-8")
+    assert "As <code>preimage stats &lt;x&gt;</code> makes it." in text and "See <code>a</code> &amp; b." in text
+
+
 def test_a_table_that_would_be_half_empty_is_a_gallery_with_whole_captions():
     (grid,) = arrange([{"layer": f"fire{k}", "unit": u} for k, u in ((2, 1), (2, 5), (3, 7), (4, 9))])
     assert grid.rows == [] and [text for text, _ in grid.gallery] == [

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from preimage.cli import app
 from preimage.errors import InputError
 from preimage.report import write_comparison, write_report
-from preimage.report.catalogue import Column, captions, encode, identities
+from preimage.report.catalogue import SETTINGS, Column, captions, encode, identities
 from preimage.report.compare import pair
 from preimage.report.page import script_json
 from preimage.report.sheets import GUTTER, SIDE, THUMBNAIL, Folder, Shot
@@ -291,6 +291,12 @@ def test_a_comparison_tells_the_mean_change_and_what_differs(compared):
     assert columns["error.change"]["numbers"][:36] == pytest.approx([0.125] * 36) and columns["error.change"]["numbers"][36:] == [None] * 4
 
 
+def test_a_setting_is_named_once_when_pairing():
+    runs = [{"task": t, "iterations": n} for t in ("invert", "maximize") for n in (10, 20)]
+    assert pair(runs, runs).settings == ["task", "iterations"]
+    assert len(set(SETTINGS)) == len(SETTINGS)
+
+
 def test_stores_with_nothing_in_common_are_refused_with_what_to_do(store, tmp_path):
     other = Store.open(tmp_path / "other")
     other.save(Job(experiment="e", task="maximize", network="n", layer="l", unit="x", C=1.0), _result("maximize", 24), {}, 1.0)
@@ -496,6 +502,8 @@ def test_a_comparison_shows_pairs_side_by_side_and_sorts_by_the_change(visit, co
     assert pairs.locator(".thumb:not(.lost)").count() == 2
     a, b = (float(t.rstrip("%")) for t in pairs.locator(".numbers span").all_inner_texts())
     assert b - a == pytest.approx(12.5, abs=0.11)
+    written = "(spans) => spans.map((s) => getComputedStyle(s, '::before').content.slice(1, 2))"
+    assert pairs.locator(".numbers span").evaluate_all(written) == ["A", "B"]
     pairs.click()
     assert tab.locator("#viewer-picture figcaption").inner_text().startswith("A: plain")
     assert tab.locator("#viewer-other figcaption").inner_text().startswith("B: changed")

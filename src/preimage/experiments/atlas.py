@@ -98,8 +98,7 @@ class Atlas:
             "energy": "",
             "ok": "1: yes",
         }
-        closed = [str(r.config["unit"]) for _, r in found.pairs if not r.metrics["ok"]]
-        notes = [f"No image was found for unit {', '.join(closed)}: see the status in result.json."] if closed else []
+        notes = found.without_image(lambda r: f"unit {r.config['unit']}")
         if len(found.where(restart=0)) > _DRAWN:
             notes.append(f"The figure has the first {_DRAWN} units.")
         return Summary(f"Atlas of {self.layer}", self.caption, columns, [row(r, columns) for _, r in found.pairs], figures, notes=notes)

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -186,6 +186,14 @@ class Found:
         """The image of the first such job, levels 0–255 (1, C, H, W), None if there is none."""
         found = self.where(**settings)
         return self.store.result(found[0].key).images if found else None
+
+    def without_image(self, name: Callable[[Record], str]) -> list[str]:
+        """Notes about results in which no image was found: which they are, by the reason that each of them gives."""
+        reasons: dict[str, list[str]] = {}
+        for _, r in self.pairs:
+            if not r.metrics["ok"]:
+                reasons.setdefault(self.store.result(r.key).status[0], []).append(name(r))
+        return [f"No image was found for {', '.join(names)}, which stay grey: {reason}" for reason, names in reasons.items()]
 
     def original(self, photo: Photo, space: Any) -> Tensor:
         """A photograph as levels 0–255."""

@@ -75,8 +75,7 @@ class Neurons:
             "ok": "1: yes",
         }
         table = [row(r, columns) for _, r in found.pairs]
-        closed = [r.config["name"] for _, r in found.pairs if not r.metrics["ok"]]
-        notes = [f"No image was found for {', '.join(closed)}: see the status in result.json."] if closed else []
+        notes = found.without_image(lambda r: str(r.config["name"]))
         return Summary(self.title, self.caption, columns, table, figures, notes=notes)
 
     def _weights(self, study: Study, info: LayerInfo) -> dict[int, float | None]:

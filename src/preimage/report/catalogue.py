@@ -16,7 +16,7 @@ from .sheets import GUTTER, SIDE, THUMBNAIL, Folder, Shot
 from .traces import pack_trace
 from .view import StoreView
 
-SETTINGS = ("experiment", "task", "network", "weights", "image", "name", *AXES, "iterations")
+SETTINGS = tuple(dict.fromkeys(("experiment", "task", "network", "weights", "image", "name", *AXES)))
 FIRST = ("error", "activation", "psnr", "ssim", "naturalness", "roughness", "consistent", "energy")
 """Metrics, in the order of a table; others come after these."""
 

@@ -19,7 +19,7 @@ from .page import script_json, write_html
 from .sheets import Folder
 from .view import StoreView
 
-_MATCH = ("task", "image", "name", *AXES, "iterations")
+_MATCH = tuple(dict.fromkeys(("task", "image", "name", *AXES)))
 
 
 @dataclass(frozen=True)

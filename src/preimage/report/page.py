@@ -32,7 +32,22 @@ def _environment() -> Any:
 
     environment = Environment(loader=PackageLoader("preimage"), autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["value"] = show_value
+    environment.filters["marked"] = marked
     return environment
+
+
+def marked(text: str) -> Any:
+    """Plain words for a page, what stands between backticks as code; all else in them is text.
+
+    >>> print(marked("see `a<b` & c"))
+    see <code>a&lt;b</code> &amp; c
+    """
+    from markupsafe import Markup, escape
+
+    parts = str(text).split("`")  # an absent text is empty
+    if len(parts) % 2 == 0:  # one backtick has no partner
+        return escape(text)
+    return Markup("").join(Markup("<code>{}</code>").format(part) if k % 2 else escape(part) for k, part in enumerate(parts))
 
 
 def script_json(value: Any) -> Any:
