@@ -50,7 +50,8 @@ REGULARIZERS: Registry[type] = Registry("regularizer", see="preimage.regularizer
 class AlphaNorm:
     r"""Bounded range :math:`R_\alpha(x) = \frac{1}{HWB^\alpha}\sum_{uv}(\sum_k x_{uvk}^2)^{\alpha/2}`, IJCV Sect. 3.3.
 
-    x: (B, C, H, W) grey levels less the mean -> (B,). B is a typical colour norm in grey levels: a pixel of norm B counts 1.
+    x: (B, C, H, W) grey levels less the mean -> (B,). B is a typical colour norm in grey levels: a pixel of norm B counts 1; it is one
+    of colours (and of grey pictures, as in the paper's), and of N other channels B·√(N/3).
     H·W is the size of x itself, jitter border included, as in nnpreimage.m. Below alpha = 2 pixels of norm under 1e-6 count 0.
     Raises InputError unless alpha >= 1 and B > 0.
 
@@ -73,11 +74,11 @@ class AlphaNorm:
         square = self._square(x)
         slope = _slope(square, self.alpha / 2, self._floor)
         values = square.mul_(slope).mean(dim=(1, 2)) / (self.alpha / 2)
-        gradient.addcmul_(x, slope.mul_(2 / (self.B**2 * slope[0].numel())).unsqueeze(1))
+        gradient.addcmul_(x, slope.mul_(2 / (self.B**2 * colours(x) * slope[0].numel())).unsqueeze(1))
         return values
 
     def _square(self, x: Tensor) -> Tensor:
-        return squared_norm(x).squeeze(1).div_(self.B**2)
+        return squared_norm(x).squeeze(1).div_(self.B**2 * colours(x))
 
     @property
     def _floor(self) -> float:
@@ -201,7 +202,8 @@ class Jitter:
 class PixelBall:
     r"""The bound :math:`\|x(u,v)\|_2 \le B_+` on every pixel's colour norm, by projection after each step (IJCV Sect. 3.3).
 
-    radius: B₊ in grey levels, the paper's 160; infinity for no bound. x (B, C, H, W) -> the same shape.
+    radius: B₊ in grey levels, the paper's 160; infinity for no bound. x (B, C, H, W) -> the same shape. Of N channels that are
+    neither colours nor grey it is B₊·√(N/3).
 
     >>> PixelBall(160)(torch.full((1, 1, 1, 2), 300.0)).round()
     tensor([[[[160., 160.]]]])
@@ -215,7 +217,8 @@ class PixelBall:
     def __call__(self, x: Tensor) -> Tensor:
         if math.isinf(self.radius):
             return x
-        return x * (self.radius / squared_norm(x).sqrt().clamp(min=self.radius))
+        radius = self.radius * math.sqrt(colours(x))
+        return x * (radius / squared_norm(x).sqrt().clamp(min=radius))
 
 
 class _Windows(torch.autograd.Function):
@@ -242,6 +245,15 @@ def _add_windows(canvas: Tensor, window: Tensor, offsets: Sequence[tuple[int, in
         canvas[sample, :, top : top + height, left : left + width] += window[sample]
 
 
+def colours(x: Tensor) -> float:
+    """How many times the three channels of a colour x (B, C, H, W) has; 1 for grey, whose B and bound the paper left as they are.
+
+    >>> colours(torch.zeros(1, 3, 2, 2)), colours(torch.zeros(1, 12, 2, 2))
+    (1.0, 4.0)
+    """
+    return 1.0 if x.shape[1] in (1, 3) else x.shape[1] / 3
+
+
 def squared_norm(x: Tensor) -> Tensor:
     """Of each pixel's colour: (B, C, H, W) -> (B, 1, H, W). For few channels some whole-image sums are faster than one over channels.
 
@@ -256,8 +268,9 @@ def squared_norm(x: Tensor) -> Tensor:
     return out
 
 
-def _pixels(x: Tensor) -> int:
-    return x.shape[-2] * x.shape[-1]
+def _pixels(x: Tensor) -> float:
+    """H·W; of N channels that are no colours as many times more as N is three, so that the sum over k weighs as that over colours."""
+    return x.shape[-2] * x.shape[-1] * colours(x)
 
 
 def _square_sum(x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from ..energy.energy import Energy
 from ..energy.regularizers import Jitter
 from ..errors import InputError, first_line, whole
 from ..representations.base import Representation, as_representation, device_of, module_of
+from ..representations.natural import centred
 from ..representations.sessions import plain_torch
 
 PRECISIONS = ("float32", "bfloat16", "auto")
@@ -63,7 +64,7 @@ class Compute:
     compiled: bool = False
 
     def __post_init__(self) -> None:
-        self.phi = as_representation(self.phi)
+        self.phi = centred(as_representation(self.phi))
         if self.batch is not None:
             at_least_one("batch", self.batch)
         if self.batch is not None and self.max_memory is not None:
