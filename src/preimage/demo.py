@@ -15,18 +15,18 @@ CLASSES = ("black swan", "goose", "tree frog", "cheeseburger")
 CARICATURE = "fire6"
 
 
-def run(out: Path) -> Path:
+def run(out: Path, progress: bool = True) -> Path:
     """Write the result folders and index.html into `out` (earlier ones of the demo are replaced); print where they are."""
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     photograph = next(p for p in reference_images() if "chelsea" in p)
     net = load_network("squeezenet1_1")
     print(f"Inverting {', '.join(DEPTHS)} of SqueezeNet 1.1 for the photograph {Path(photograph).name} …", flush=True)
-    inversions = [invert(net.layer(d), photograph) for d in DEPTHS]
+    inversions = [invert(net.layer(d), photograph, progress=progress) for d in DEPTHS]
     print(f"Maximizing the classes {', '.join(CLASSES)} …", flush=True)
-    classes = maximize(net.layer("pool10"), list(CLASSES))
+    classes = maximize(net.layer("pool10"), list(CLASSES), progress=progress)
     print(f"Exaggerating what {CARICATURE} sees …", flush=True)
-    exaggerated = caricature(net.layer(CARICATURE), photograph)
+    exaggerated = caricature(net.layer(CARICATURE), photograph, progress=progress)
     for name, result in zip([f"invert-{d}" for d in DEPTHS], inversions, strict=True):
         result.save(out / name, overwrite=True)
     classes.save(out / "maximize", overwrite=True)

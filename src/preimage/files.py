@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -87,3 +88,21 @@ def check_file(path: str | os.PathLike[str]) -> None:
         raise InputError(f"{str(path)!r} is a folder. Name a file in it.")
     if not path.absolute().parent.is_dir():
         raise InputError(f"There is no folder {str(path.absolute().parent)!r} to write to.")
+
+
+def read_own(path: Path, largest: int) -> bytes:
+    """Read a regular file of at most so many bytes; a link, a pipe or a device is not opened. Raises ResultFolderError."""
+    flags = os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        with os.fdopen(os.open(path, flags), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ResultFolderError(f"{str(path)!r} is no regular file.")
+            found = file.read(largest + 1)
+    except OSError as error:
+        if isinstance(error, PreimageError):
+            raise
+        linked = " is a link, which is not followed here" if path.is_symlink() else f" cannot be read: {reason(error)}"
+        raise ResultFolderError(f"{str(path)!r}{linked}.") from error
+    if len(found) > largest:
+        raise ResultFolderError(f"{str(path)!r} is larger than the {largest:,} bytes that it should have at most.")
+    return found

@@ -61,22 +61,23 @@ def atlas(
         from ..experiments.atlas import atlas as plan
         from ..experiments.base import Study
         from ..pixels.images import find_pictures
-        from ..studies.store import Store
+        from ..studies.store import store_for
 
         computing = choose_backend(backend, address, workers)
-        study = Study(
-            store=Store.open(out),
-            images=find_pictures(images or []),
-            network=net,
-            weights=weights,
-            layers=names_in(layers),
-            solver=solver,
-            iterations=iterations,
-            seed=seed,
-            device=device,
-            precision=precision,
-        )
-        chosen, experiments = plan(study, units, restarts, None if stats is None else str(stats))
-        run_and_tell(
-            chosen, experiments, workers=workers, threads=threads, batch=batch, backend=computing, mirror=mirror, progress=not quiet
-        )
+        with store_for(out) as store:
+            study = Study(
+                store=store,
+                images=find_pictures(images or []),
+                network=net,
+                weights=weights,
+                layers=names_in(layers),
+                solver=solver,
+                iterations=iterations,
+                seed=seed,
+                device=device,
+                precision=precision,
+            )
+            chosen, experiments = plan(study, units, restarts, None if stats is None else str(stats))
+            run_and_tell(
+                chosen, experiments, workers=workers, threads=threads, batch=batch, backend=computing, mirror=mirror, progress=not quiet
+            )

@@ -8,6 +8,7 @@ import json
 import os
 import select
 import sqlite3
+import stat
 import sys
 import tempfile
 import warnings
@@ -23,6 +24,7 @@ from . import signals
 from .signals import exit_code, obeying
 
 if TYPE_CHECKING:
+    from ..studies.store import Store
     from ..tasks.result import Result
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -91,7 +93,24 @@ def unread() -> bool:
 
 
 def one_line(message: object) -> str:
-    return " ".join(str(message).split())
+    return plain(" ".join(str(message).split()))
+
+
+def plain(text: str) -> str:
+    """A text from anywhere as a terminal may have it: nothing in it moves the cursor, colours or ends the line.
+
+    >>> plain("a\x1b[31m\udce9")
+    'a?[31m?'
+    """
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def watched() -> bool:
+    """Whether somebody may be looking at a progress bar: a file is no place for one."""
+    try:
+        return sys.stderr is not None and not stat.S_ISREG(os.fstat(sys.stderr.fileno()).st_mode)
+    except (OSError, ValueError):  # no real file, as in tests
+        return True
 
 
 def table(keys: list[str], rows: list[list[Any]], as_json: bool) -> None:
@@ -101,14 +120,15 @@ def table(keys: list[str], rows: list[list[Any]], as_json: bool) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     printed = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for key, example in zip(keys, rows[0], strict=True):
+    for key, example in zip(keys, rows[0] if rows else [""] * len(keys), strict=True):
         # a name is to be copied: not broken if it can be helped
-        whole = min(max(len(str(row[0])) for row in rows), 24) if key == keys[0] else None
-        printed.add_column(key, justify="right" if isinstance(example, int) else "left", overflow="fold", min_width=whole)
+        whole = min(max((len(str(row[0])) for row in rows), default=0), 24) if key == keys[0] else None
+        printed.add_column(Text(key), justify="right" if isinstance(example, int) else "left", overflow="fold", min_width=whole)
     for row in rows:
-        printed.add_row(*map(str, row))
+        printed.add_row(*(Text(plain(str(cell))) for cell in row))  # names are text, not rich's markup
     console = Console()
     with console.capture() as text:  # rich would end the process itself when nobody reads
         console.print(printed)
@@ -128,7 +148,7 @@ def saving(out: Path, overwrite: bool, files: list[Path]) -> Iterator[Any]:
             result.labels = [printable(file.stem) for file in files]
         result.config["files"] = [source_of(file) for file in files]
         keep(result, out, overwrite)
-        typer.echo("\n".join([*result.captions(), f"{result.evaluations} evaluations an image. Saved in {out}/"]))
+        typer.echo("\n".join([*map(plain, result.captions()), f"{result.evaluations} evaluations an image. Saved in {out}/"]))
 
     from ..tasks.result import printable
 
@@ -182,6 +202,14 @@ def resumable() -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo("preimage: interrupted; the finished jobs are kept, and the same command goes on from there", err=True)
         raise typer.Exit(exit_code() or INTERRUPTED) from None
+
+
+def tell_damaged(store: Store, most: int = 20) -> None:
+    """Name the records that were set aside, and why."""
+    for name, reason in list(store.damaged.items())[:most]:
+        print(f"preimage: warning: left out {plain(name)}: {one_line(reason)}", file=sys.stderr)
+    if len(store.damaged) > most:
+        print(f"preimage: warning: left out {len(store.damaged) - most} more; see the folder damaged/", file=sys.stderr)
 
 
 def names_in(text: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import guard, make_folder
+from .common import guard, make_folder, watched
 
 
 @app.command()
@@ -20,4 +20,4 @@ def demo(
         from ..demo import run
 
         make_folder(out)
-        run(out)
+        run(out, progress=watched())

@@ -35,10 +35,11 @@ def pull(
     with guard():
         from ..studies.mirror import Mirror
         from ..studies.mirror import pull as copy
-        from ..studies.store import Store
+        from ..studies.store import store_for
 
         Mirror.open(url, create=False)  # before a folder is made
-        _tell(copy(url, Store.open(out)))
+        with store_for(out) as store:
+            _tell(copy(url, store))
 
 
 def _tell(found: Copied) -> None:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from .common import watched
+
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF, WebP or BMP; one or several.", show_default=False)]
 Net = Annotated[str, typer.Option("--net", metavar="NAME", help="A network, or one's own in any of the forms of `preimage networks`.")]
 Weights = Annotated[
@@ -50,7 +52,9 @@ Video = Annotated[str | None, typer.Option(metavar="mp4|gif", help="Also keep a 
 Every = Annotated[int, typer.Option(metavar="N", min=1, help="A frame of the film every N iterations.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in the folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON, for machines, and no progress bar.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bar.")]
+Quiet = Annotated[
+    bool, typer.Option("--quiet", "-q", callback=lambda quiet: quiet or not watched(), help="No progress bar; a file gets none anyway.")
+]
 Pictures = Annotated[
     list[Path], typer.Argument(metavar="IMAGE...", help="Pictures, or folders of them; they are made grey.", show_default=False)
 ]

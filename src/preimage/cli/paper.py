@@ -213,27 +213,30 @@ def _run_study(
     from ..experiments.base import Study
     from ..experiments.study import choose_quirks
     from ..pixels.images import find_pictures
-    from ..studies.store import Store
+    from ..studies.store import store_for
 
     computing = choose_backend(backend, address, workers)
     registry = known_experiments()
     chosen = choose_quirks([registry[n] for n in names], quirk or [], as_published)
-    study = Study(
-        store=Store.open(out),
-        images=find_pictures(images or []),
-        network=net,
-        weights=weights,
-        layers=names_in(layers),
-        solver=solver or ("paper" if as_published else "fast"),
-        iterations=iterations,
-        seed=seed,
-        device=device,
-        precision=precision,
-        quirks=chosen,
-        smoke=smoke,
-    )
     experiments = {n: registry[n](**settings) for n in names}
-    run_and_tell(study, experiments, workers=workers, threads=threads, batch=batch, backend=computing, mirror=mirror, progress=not quiet)
+    with store_for(out) as store:
+        study = Study(
+            store=store,
+            images=find_pictures(images or []),
+            network=net,
+            weights=weights,
+            layers=names_in(layers),
+            solver=solver or ("paper" if as_published else "fast"),
+            iterations=iterations,
+            seed=seed,
+            device=device,
+            precision=precision,
+            quirks=chosen,
+            smoke=smoke,
+        )
+        run_and_tell(
+            study, experiments, workers=workers, threads=threads, batch=batch, backend=computing, mirror=mirror, progress=not quiet
+        )
 
 
 @paper.command()

@@ -9,7 +9,7 @@ import typer
 
 from ..errors import InputError
 from . import app
-from .common import guard, make_folder
+from .common import guard, make_folder, tell_damaged
 from .options import Quiet
 
 
@@ -68,6 +68,7 @@ def report(
             limit = inline * 2**20
             write_report(store, page, title=title, inline_limit=limit, gallery_from=gallery_from, copy=copy, progress=not quiet)
         typer.echo(f"Open the page: {page.absolute().as_uri()}")
+        tell_damaged(store)
         if figures is not None:
             written = save_figures(store, figures)
             typer.echo(f"{len(written)} figures, each as PNG, SVG and PDF, in {figures}/")

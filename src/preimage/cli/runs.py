@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import InputError
+from ..registry import unknown
 from . import app
-from .common import guard, table
+from .common import guard, table, tell_damaged
 from .options import Json
 
 if TYPE_CHECKING:
@@ -40,10 +41,17 @@ def runs(
         from ..studies.store import Store
 
         chosen: dict[str, Any] = {k: v for k, v in (("experiment", experiment), ("layer", layer), ("status", status)) if v is not None}
+        if status not in (None, "done", "failed"):
+            raise InputError(f"--status is done or failed; got {status!r}.")
         opened = Store.open(store, create=False)
         if rebuild:
             opened.rebuild()
         found = opened.records(**chosen | dict(_setting(text) for text in where or []))
+        everything = opened.records()
+        for name, value in (("experiment", experiment), ("layer", layer)):
+            there = list(dict.fromkeys(str(r.config[name]) for r in everything if r.config.get(name) is not None))
+            if value is not None and there and value not in there:
+                raise unknown(f"{name} in {str(store)!r}", value, there, f"preimage runs {store}")
         if as_json:
             typer.echo(json.dumps([_plain(r) for r in found], ensure_ascii=False))
         elif found:
@@ -52,7 +60,8 @@ def runs(
             table([_COLUMNS[k] for k in shown], [[row[k] for k in shown] for row in rows], False)
         if not as_json:
             failed = sum(r.status == "failed" for r in found)
-            typer.echo(f"{len(found)} of {len(opened.records())} results, {failed} of them failed")
+            typer.echo(f"{len(found)} of {len(everything)} results, {failed} of them failed")
+        tell_damaged(opened)
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -72,7 +81,17 @@ def _row(r: Record) -> list[Any]:
     what = f"{what} restart {config['restart']}" if config.get("restart") else str(what)
     reached = r.reason or (f"{r.metrics['error']:.1%}" if "error" in r.metrics else f"activation {r.metrics.get('activation', 0):.4g}")
     place = config.get("layer") or config.get("representation", "")
-    return [r.experiment, place, what, f"{config['C']:g}", config.get("variant", ""), r.status, reached, f"{r.seconds:.1f} s", r.key[:8]]
+    return [
+        r.experiment,
+        place,
+        what,
+        f"{config.get('C', 0):g}",
+        config.get("variant", ""),
+        r.status,
+        reached,
+        f"{r.seconds:.1f} s",
+        r.key[:8],
+    ]
 
 
 def _plain(r: Record) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import typer
 
 from ..errors import Interrupted
 from . import app
-from .common import INTERRUPTED, guard, keep, source_of
+from .common import INTERRUPTED, guard, keep, plain, source_of
 from .networks import load
 from .options import (
     Compiled,
@@ -256,7 +256,7 @@ class _Destination:
             typer.echo(json.dumps({"folder": str(self.out), **result.summary()}, ensure_ascii=False))
             return
         for line in result.captions():
-            typer.echo(line)
+            typer.echo(plain(line))
         if trial := result.config.get("precision_trial"):
             typer.echo(_trial_line(trial, result.config["precision"]))
         if source := result.config.get("M_source"):

@@ -143,23 +143,25 @@ def audit(
     An image that cannot be read is named in `failed`. Raises InputError for fewer than two that can, and what `load_network` and the
     layers raise.
     """
-    from ..studies.store import Store
+    from ..files import atomic_write
+    from ..studies.store import store_for
     from .study import run_study
 
     _at_least_two(len(images))
-    store = Store.open(tempfile.mkdtemp(prefix="preimage-audit-") if out is None else out)
-    study = Study(store, [Path(i) for i in images], network, weights, (), solver, iterations, seed, device, precision)
-    study = replace(study, layers=_layers(study, layers))
-    _at_least_two(len(study.photographs))
     experiment = Leakage((C,) if isinstance(C, (int, float)) else C, (EXACT, *release), lpips)
-    done, _ = run_study(study, {NAME: experiment}, workers=workers, progress=progress)
+    with store_for(tempfile.mkdtemp(prefix="preimage-audit-") if out is None else out) as store:
+        study = Study(store, [Path(i) for i in images], network, weights, (), solver, iterations, seed, device, precision)
+        study = replace(study, layers=_layers(study, layers))
+        _at_least_two(len(study.photographs))
+        done, _ = run_study(study, {NAME: experiment}, workers=workers, progress=progress)
     summary = experiment.found
     if summary is None:
         raise InputError(f"No job of the audit went well: {next(iter(done.failed.values()), 'there was none')}")
     result = Audit(summary.rows, summary.notes, done.failed, store.path)
     if out is None:
         weakref.finalize(result, shutil.rmtree, store.path, ignore_errors=True)
-    (store.path / "summary" / NAME / "table.txt").write_text(result.text() + "\n", encoding="utf-8")
+    with atomic_write(store.path / "summary" / NAME / "table.txt") as file:
+        file.write(f"{result.text()}\n".encode())
     return result
 
 

@@ -12,8 +12,11 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from ..errors import InputError
+from ..files import read_own
 from ..tasks.result import Result
 from .charts import Chart, Curve
+
+_LARGEST = 2**26  # bytes of a summary
 
 
 class Row(Protocol):
@@ -46,6 +49,8 @@ class Archive(Protocol):
 
     @property
     def path(self) -> Path: ...
+    @property
+    def damaged(self) -> Mapping[str, str]: ...
     def records(self) -> Sequence[Row]: ...
     def result(self, key: str) -> Result: ...
     def trace(self, key: str) -> tuple[Mapping[str, Tensor], Mapping[str, Any]]: ...
@@ -73,7 +78,7 @@ def summaries(folder: Path) -> dict[str, Summary]:
 
 def _read_summary(path: Path) -> Summary:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(read_own(path, _LARGEST))
         columns = data.get("columns", {})
         columns = {str(k): str(v) for k, v in columns.items()} if isinstance(columns, dict) else {str(c): "" for c in columns}
         return Summary(
@@ -86,7 +91,7 @@ def _read_summary(path: Path) -> Summary:
             notes=[str(n) for n in data.get("notes", [])],
             keys=[str(k) for k in data.get("keys", [])],
         )
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise InputError(f"{str(path)!r} is no summary of an experiment ({error!r}). Summarise the experiment again.") from error
 
 
@@ -95,8 +100,11 @@ def inside(folder: Path, name: Any) -> Path | None:
     if not isinstance(name, str) or not name or "\0" in name:
         return None
     root = folder.resolve()
-    path = (root / name).resolve()
-    return path if path.is_file() and path.is_relative_to(root) else None
+    try:
+        path = (root / name).resolve()
+        return path if path.is_file() and path.is_relative_to(root) else None
+    except (OSError, RuntimeError, ValueError):  # links in a circle, a name that no file can have
+        return None
 
 
 def _charts(curves: Sequence[Mapping[str, Any]], y_label: str) -> list[Chart]:

@@ -102,6 +102,7 @@ def write_comparison(
         "alike": pairing.alike,
         "by": pairing.settings,
         "failed": [len(view.failed) for view in views],
+        "damaged": [len(view.damaged) for view in views],
         "catalogue": script_json({"runs": names, "records": pictures, **items}),
         "energies": script_json(records.energies()),
         "count": len(pairing.pairs),

@@ -69,6 +69,8 @@ def open_picture(path: Path) -> PIL.Image.Image:
     """A PNG, JPEG or WebP, decoded. Raises ImageError for anything else, and for more than `MAX_PIXELS`."""
     import PIL.Image
 
+    if not path.is_file():
+        raise ImageError(f"There is no picture {str(path)!r}, or it is no regular file.")
     try:
         with PIL.Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
             if image.size[0] * image.size[1] > MAX_PIXELS:

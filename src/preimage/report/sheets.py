@@ -127,7 +127,7 @@ def _draw(shots: Sequence[Shot]) -> tuple[PIL.Image.Image, list[tuple[int, int]]
     missing: dict[int, str] = {}
     for k, shot in enumerate(shots):
         try:
-            if shot.path.is_file() and inside(shot.root, str(shot.path.absolute())) is None:
+            if shot.path.exists() and inside(shot.root, str(shot.path.absolute())) is None:
                 raise ImageError(f"The picture {str(shot.path)!r} leads out of the store.")
             image = open_picture(shot.path)
         except ImageError as error:
@@ -155,7 +155,7 @@ def _size(path: Path) -> tuple[int, int] | None:
     import PIL.Image
 
     try:
-        with PIL.Image.open(path, formats=("PNG", "JPEG", "WEBP")) as image:
+        with PIL.Image.open(path if path.is_file() else "", formats=("PNG", "JPEG", "WEBP")) as image:
             return image.size
     except Exception:  # pillow raises many kinds for damaged files
         return None

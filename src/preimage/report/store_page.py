@@ -109,6 +109,8 @@ class _Page:
             "sections": sections,
             "fields": [f for name, known in view.geometries.items() if (f := self.fields(name, known))],
             "unknown_networks": view.unknown_networks,
+            "damaged": list(view.damaged.items())[:_FAILURES],
+            "damaged_count": len(view.damaged),
             "settings": _settings(view.rows),
             "table": self.table() if self.samples is None else None,
             "failures": [
@@ -234,6 +236,8 @@ class _Page:
 
     def picture(self, path: Path) -> dict[str, Any]:
         try:
+            if path.exists() and inside(self.view.store.path, str(path.absolute())) is None:
+                raise ImageError(f"The picture {str(path)!r} leads out of the store.")
             found = self.album.picture(path)
         except ImageError as error:
             return {"missing": str(error)}

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import InputError
+from ..errors import InputError, PreimageError
 from ..studies.about import About, read_about
 from .archive import Archive, Row, inside, summaries
 from .boxes import Box, Geometry, gather, geometry, masked_box
@@ -17,6 +17,7 @@ from .numbers import show_metric
 from .traces import trace_curve
 
 _LINES = 6  # more lines than this on one small chart cannot be told apart
+_VERSIONS = 30  # names of software that one result tells
 _POOLED = ("layer", "representation", "unit", "restart", "seed")  # what does not get an energy curve of its own
 
 
@@ -28,24 +29,36 @@ class StoreView:
 
         self.store = store
         self.rows: list[Row] = list(store.records())
-        self.done = [i for i, r in enumerate(self.rows) if r.status == "done"]
         self.failed = [r for r in self.rows if r.status == "failed"]
         self.originals = [inside(store.path, r.config.get("original")) for r in self.rows]
         self.traces: dict[int, Mapping[str, Tensor]] = {}
         self.versions: dict[str, set[str]] = {}
         self.abouts: dict[int, About] = {}
+        self.damaged: dict[str, str] = {}
         notes: dict[str, str] = {}
-        for i in tqdm(self.done, desc="energies", unit="result", disable=not progress, dynamic_ncols=True):
-            self.traces[i], config = store.trace(self.rows[i].key)
-            for name, version in config.get("versions", {}).items():
-                self.versions.setdefault(str(name), set()).add(str(version))
+        whole = [i for i, r in enumerate(self.rows) if r.status == "done"]
+        for i in tqdm(whole, desc="energies", unit="result", disable=not progress, dynamic_ncols=True):
             try:
-                self.abouts[i] = read_about(config.get("about"))
-            except InputError as error:
-                if config.get("about"):
-                    notes.setdefault(str(self.rows[i].config.get("network")), str(error))
+                self.traces[i], config = store.trace(self.rows[i].key)
+            except PreimageError as error:
+                self.damaged[self.rows[i].key] = str(error)
+                continue
+            self._note(i, config, notes)
+        self.damaged |= store.damaged
+        self.done = list(self.traces)
         self.geometries, self.unknown_networks = _geometries(self.rows, self.abouts, notes)
         self.summaries = summaries(store.path)
+
+    def _note(self, i: int, config: Mapping[str, Any], notes: dict[str, str]) -> None:
+        """What a result says of the software and of its network, if that can be read."""
+        versions = config.get("versions")
+        for name, version in list(versions.items())[:_VERSIONS] if isinstance(versions, dict) else ():
+            self.versions.setdefault(_word(name), set()).add(_word(version))
+        try:
+            self.abouts[i] = read_about(config.get("about"))
+        except InputError as error:
+            if config.get("about"):
+                notes.setdefault(str(self.rows[i].config.get("network")), str(error))
 
     def experiments(self) -> list[str]:
         """Their names in the order in which they first ran; one that is made of another's results comes after that one."""
@@ -130,6 +143,11 @@ def _geometries(rows: Sequence[Row], abouts: Mapping[int, About], notes: Mapping
         except InputError as error:
             unknown[name] = notes.get(name, str(error))
     return found, unknown
+
+
+def _word(value: Any) -> str:
+    """A name or a version as a page can have it."""
+    return str(value)[:80].encode("utf-8", "replace").decode("utf-8")
 
 
 def _position(order: Sequence[str], layer: Any) -> int:

@@ -7,6 +7,9 @@ import sys
 import threading
 from pathlib import Path
 
+from ..errors import ResultFolderError
+from ..files import reason
+
 _OPEN: dict[Path, Claims] = {}
 _GUARD = threading.Lock()
 
@@ -19,7 +22,10 @@ class Claims:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise ResultFolderError(f"No results can be written beside {str(path)!r}: {reason(error)}. Name another store.") from error
         self._mine: set[str] = set()
 
     def is_of(self, path: Path) -> bool:
@@ -76,4 +82,8 @@ else:
             return False
         except PermissionError:  # how some systems say the same
             return False
+        except OSError as error:
+            raise ResultFolderError(
+                f"The store's folder takes no locks ({reason(error)}), so two runs could do the same work. Put it on another disk."
+            ) from error
         return True

@@ -98,6 +98,9 @@ class Job:
             raise InputError("A job has either a network with a layer, or a shallow representation.")
         if (self.task == "maximize") != (self.unit is not None):
             raise InputError("A job has a unit if and only if its task is maximize.")
+        endless = [f.name for f in fields(self) if isinstance(v := getattr(self, f.name), float) and not math.isfinite(v)]
+        if endless:
+            raise InputError(f"{endless[0]} is a finite number; got {getattr(self, endless[0])!r}.")
         if self.precision not in ("float32", "bfloat16"):
             raise InputError(f"A job's precision is float32 or bfloat16, not to be decided by a trial; got {self.precision!r}.")
 

@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MissingExtra, ResultFolderError, first_line
+from ..files import is_own_file, read_own
 from ..pixels import images as pictures
 from ..tasks.result import TENSORS, new_folder
+from .records import KEY, LARGEST, LARGEST_FILE, check_facts, check_sizes
 from .store import FACTS, MARK, Store
 
 _UPLOADS = 4  # at a time: each waits for a network
 _WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}  # where an object is seen only when all of it is there, and moving one is a copy
-_LARGEST = 2**30  # bytes of a file that is fetched
-_FACTS_LARGEST = 2**20
-_KEY = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass
@@ -82,12 +81,17 @@ class Mirror:
         except Exception as error:
             raise ResultFolderError(f"The mirror {self.url} cannot be listed: {type(error).__name__}: {first_line(error)}") from error
         named = [path.split("/") for path in paths]
-        return {parts[-2] for parts in named if parts[-1] == FACTS and _KEY.fullmatch(parts[-2])}
+        return {parts[-2] for parts in named if parts[-1] == FACTS and KEY.fullmatch(parts[-2])}
 
     def push(self, store: Store, key: str) -> None:
         """Copy a result of the store there, with its photograph. Raises whatever the storage raises; a part of it is harmless."""
         folder, place = store.folder(key), f"{self.root}/runs/{key[:2]}/{key}"
-        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+        raw = read_own(folder / FACTS, LARGEST)
+        facts = _facts(raw, key, str(folder / FACTS))
+        sizes = check_sizes(json.loads(raw))
+        for name, size in sizes.items():
+            if not is_own_file(folder / name) or (folder / name).stat().st_size != size:
+                raise ResultFolderError(f"{str(folder / name)!r} is not the file of {size} bytes that the result's record lists.")
         for path in _inputs(store, facts["config"]):
             with self._guard:
                 known = path.name in self._inputs
@@ -95,28 +99,22 @@ class Mirror:
                 self._put(path, f"{self.root}/inputs/{path.name}")
                 with self._guard:
                     self._inputs.add(path.name)
-        for name in (*facts["sizes"], FACTS):
+        for name in (*(n for n in sizes if n != FACTS), FACTS):
             self._put(folder / name, f"{place}/{name}")
 
     def pull(self, store: Store, key: str) -> None:
         """Copy a result from there into the store, whole or not at all. Raises ResultFolderError for one that is damaged or no result."""
         place = f"{self.root}/runs/{key[:2]}/{key}"
-        raw = self._get(f"{place}/{FACTS}", _FACTS_LARGEST)
-        try:
-            facts = json.loads(raw)
-            sizes = {str(name): int(size) for name, size in facts["sizes"].items()}
-            config = dict(facts["config"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise ResultFolderError(f"{place}/{FACTS} is no record of a result: {first_line(error)}.") from error
-        strange = [name for name in sizes if not re.fullmatch(r"\w[\w-]*\.\w+", name)]
-        if strange or facts.get("key") != key:
-            raise ResultFolderError(f"{place}/{FACTS} is of another result, or names files that none has: {strange[:3]}.")
-        for path in _inputs(store, config, there=False):
+        raw = self._get(f"{place}/{FACTS}", LARGEST)
+        facts = _facts(raw, key, f"{place}/{FACTS}")
+        sizes = check_sizes(json.loads(raw))
+        store.make_way(key)
+        for path in _inputs(store, facts["config"], there=False):
             if not path.exists() and self.files.exists(f"{self.root}/inputs/{path.name}"):
-                found = self._get(f"{self.root}/inputs/{path.name}", _LARGEST)
+                found = self._get(f"{self.root}/inputs/{path.name}", LARGEST_FILE)
                 with pictures.atomic_write(path) as file:
                     file.write(found)
-        contents = {name: self._get(f"{place}/{name}", min(size, _LARGEST)) for name, size in sizes.items()}
+        contents = {name: self._get(f"{place}/{name}", size) for name, size in sizes.items()}
         if TENSORS not in sizes or any(len(contents[name]) != size for name, size in sizes.items()):
             raise ResultFolderError(f"The result in {place} is not whole: its files have not the sizes in {FACTS}.")
         with new_folder(store.folder(key), overwrite=True) as part:
@@ -150,6 +148,9 @@ class Mirror:
             raise
 
     def _get(self, place: str, largest: int) -> bytes:
+        facts = self.files.info(place)
+        if facts.get("islink") or facts.get("type", "file") != "file":
+            raise ResultFolderError(f"{place} is a link or no regular file, which no mirror holds.")
         with self.files.open(place, "rb") as file:
             found: bytes = file.read(largest + 1)
         if len(found) > largest:
@@ -221,10 +222,22 @@ def _note(found: Copied, key: str, error: BaseException | None) -> None:
         found.failed[key] = f"result {key[:12]}: {type(error).__name__}: {first_line(error) if isinstance(error, Exception) else error}"
 
 
+def _facts(raw: bytes, key: str, place: str) -> dict[str, Any]:
+    """A result's record, checked. Raises ResultFolderError, with what is wrong with it."""
+    try:
+        facts = check_facts(json.loads(raw), key)
+        check_sizes(json.loads(raw))
+    except (ValueError, RecursionError) as error:
+        raise ResultFolderError(f"{place} is no record of a result: {first_line(error)}") from error
+    if facts["status"] != "done":
+        raise ResultFolderError(f"{place} is no record of a result: the job has {facts['status']}.")
+    return facts
+
+
 def _inputs(store: Store, config: dict[str, Any], there: bool = True) -> list[Path]:
     """The files of the photograph or template of a job. there: only those that the store has."""
     named = str(config.get("original", "")).removeprefix("inputs/").removesuffix(".png") or str(config.get("template", ""))
-    if not _KEY.fullmatch(named):
+    if not KEY.fullmatch(named):
         return []
     paths = [store.path / "inputs" / f"{named}{end}" for end in (".safetensors", ".png")]
-    return [path for path in paths if path.exists() or not there]
+    return [path for path in paths if is_own_file(path) or not there]

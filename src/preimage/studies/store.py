@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
-import sqlite3
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
@@ -19,17 +19,19 @@ from typing import Any
 
 from torch import Tensor
 
-from ..errors import InputError, ResultFolderError
+from ..errors import InputError, ResultFolderError, first_line
+from ..files import is_own_file, read_own, reason
 from ..pixels import images as pictures
-from ..tasks.result import TENSORS, Result, load_result, load_trace, new_folder
+from ..tasks.folders import RECORD
+from ..tasks.result import TENSORS, Result, load_result, load_trace, new_folder, plain_json
 from .claims import Claims, claims_of
 from .jobs import Job
+from .records import KEY, LARGEST, LARGEST_FILE, check_facts, check_sizes, clean, read_facts
+from .table import COLUMNS, MORE, Table
 
 MARK, TABLE, FACTS, PICTURE = "store.json", "index.sqlite", "job.json", "image.png"
 _VERSION = 1
 _PARTS = ("runs", "failed", "inputs", "summary")
-_COLUMNS = ("experiment", "status", "task", "network", "layer", "image", "unit", "C", "restart", "variant")
-_MORE = ("config", "metrics", "reason", "created", "seconds")
 _STALE = 3600.0  # seconds after which a temporary name that belongs to no job is nobody's
 _LEFTOVER = re.compile(r"\.(?P<key>[0-9a-f]{64})?.*\.(part|old)")
 
@@ -69,11 +71,14 @@ class Store:
     """Results of jobs in one folder. The files are the truth; the table `records` in index.sqlite is made of them and can be lost.
 
     runs/KE/KEY/: image.png, tensors.safetensors, result.json, job.json. failed/KEY.json. inputs/SHA.png and .safetensors: photographs,
-    once each. summary/NAME/: what an experiment writes. Several processes may use one store at once: see `claims`.
+    once each. summary/NAME/: what an experiment writes. Several processes may use one store at once: see `claims`. A record that
+    cannot be is set aside in the folder damaged/, and `damaged` says why, by the name that it had; the others are as they were.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.damaged: dict[str, str] = {}
+        self._table = Table(path / TABLE, self.refresh)
 
     @staticmethod
     def open(path: str | os.PathLike[str], create: bool = True) -> Store:
@@ -92,15 +97,18 @@ class Store:
                 for part in _PARTS:
                     (folder / part).mkdir(parents=True, exist_ok=True)
                 _write_json(folder / MARK, {"preimage store": _VERSION})
-            version = json.loads((folder / MARK).read_text(encoding="utf-8")).get("preimage store")
-        except (OSError, ValueError, AttributeError) as error:
+            version = json.loads(read_own(folder / MARK, LARGEST)).get("preimage store")
+        except (OSError, ValueError, AttributeError, RecursionError) as error:
             if isinstance(error, ResultFolderError):
                 raise
-            raise ResultFolderError(f"No store can be opened in {str(folder)!r}: {error}.") from error
+            said = reason(error) if isinstance(error, OSError) else first_line(error)
+            raise ResultFolderError(f"No store can be opened in {str(folder)!r}: {said}.") from error
         if version != _VERSION:
-            raise ResultFolderError(f"The store {str(folder)!r} is of version {version}; this preimage reads {_VERSION}. Update it.")
+            raise ResultFolderError(
+                f"The store {str(folder)!r} is of version {str(version)[:40]}; this preimage reads {_VERSION}. Update it."
+            )
         store = Store(folder)
-        store._check_table()
+        store._table.check()
         store.refresh()
         return store
 
@@ -114,8 +122,8 @@ class Store:
         return self.path / "runs" / key[:2] / key
 
     def done(self, key: str) -> bool:
-        """Whether there is a result of this key."""
-        return (self.folder(key) / FACTS).is_file()
+        """Whether there is a whole result of this key: all files that its record lists, of the sizes that they were written with."""
+        return _whole(self.folder(key))
 
     def records(self, **where: Any) -> list[Record]:
         """The rows, oldest first. where: only those with this experiment, status or value of a setting (None: without it).
@@ -130,10 +138,12 @@ class Store:
             tests.append(f"{column} IS ?" if value is None or not isinstance(value, (list, tuple)) else f"{column} = json(?)")
             values.append(json.dumps(list(value)) if isinstance(value, (list, tuple)) else value)
         clause = f" WHERE {' AND '.join(tests)}" if tests else ""
-        query = f"SELECT key, status, {', '.join(_MORE)} FROM records{clause} ORDER BY created, key"
-        with self._table() as table:
-            rows = table.execute(query, values).fetchall()
-        return [self._record(*row) for row in rows]
+        query = f"SELECT key, status, {', '.join(MORE)} FROM records{clause} ORDER BY created, key"
+        try:
+            rows = self._table.read(query, values)
+        except (OverflowError, UnicodeError, ValueError) as error:
+            raise InputError(f"No setting can be looked for by {_short(where)}: {first_line(error)}.") from error
+        return [record for row in rows if (record := self._row(*row)) is not None]
 
     def record(self, key: str) -> Record | None:
         """The row of one key, None where the job has not been run."""
@@ -142,6 +152,7 @@ class Store:
 
     def result(self, key: str) -> Result:
         """The result of a key, with its photograph where it had one. Raises ResultFolderError if there is none."""
+        self._check_own(key)
         result = load_result(self.folder(key))
         record = self.record(key)
         sha = None if record is None else _sha_of(record.config)
@@ -151,7 +162,12 @@ class Store:
 
     def trace(self, key: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """Of a key's result its energies by iteration, term -> (T, B), and its config. Raises ResultFolderError if there is none."""
-        return load_trace(self.folder(key))
+        self._check_own(key)
+        traces, config = load_trace(self.folder(key))
+        shapes = {tuple(t.shape) for t in traces.values()}
+        if len(shapes) > 1 or any(len(shape) != 2 for shape in shapes) or not all(t.is_floating_point() for t in traces.values()):
+            raise ResultFolderError(f"The energies of result {key[:12]} are no table of iterations and images.")
+        return traces, config
 
     def add_input(self, x: Tensor, levels: Tensor | None = None) -> str:
         """Keep an input, float32 (1, C, H, W) as the job takes it, once; gives the sha256 of its values, which names it.
@@ -163,13 +179,25 @@ class Store:
         x = x.detach().cpu().float().contiguous()
         sha = hashlib.sha256(x.numpy().tobytes()).hexdigest()
         path = self.path / "inputs" / f"{sha}.safetensors"
-        if not path.exists():
-            tensors = {"x": x} if levels is None else {"x": x, "levels": levels.detach().cpu().float().contiguous()}
-            if levels is not None and levels.shape[1] in (1, 3):
-                pictures.write_png(path.with_suffix(".png"), levels[0])
-            with pictures.atomic_write(path) as file:
-                file.write(save(tensors))
+        if levels is None:
+            if not self._has_input(sha):
+                with pictures.atomic_write(path) as file:
+                    file.write(save({"x": x}))
+            return sha
+        files = {path: save({"x": x, "levels": levels.detach().cpu().float().contiguous().clone()})}
+        if levels.shape[1] in (1, 3):
+            files[path.with_suffix(".png")] = pictures.png(levels[0])
+        for place, content in files.items():
+            if not _holds(place, content):  # not there, or damaged
+                with pictures.atomic_write(place) as file:
+                    file.write(content)
         return sha
+
+    def _has_input(self, sha: str) -> bool:
+        try:
+            return bool(self._read_input(sha))
+        except ResultFolderError:
+            return False
 
     def input(self, sha: str) -> Tensor:
         """An input as it was given to `add_input`. Raises ResultFolderError if it is not there or damaged."""
@@ -180,11 +208,10 @@ class Store:
 
         picture: the result as a PNG, where it is made already (`jobs.Outcome`).
         """
-        config: dict[str, Any] = job.config()
-        record = Record(job.key, job.experiment, "done", config, dict(metrics), self.folder(job.key), "", _now(), round(seconds, 3))
+        config: dict[str, Any] = clean(job.config())
+        record = Record(job.key, config["experiment"], "done", config, dict(metrics), self.folder(job.key), "", _now(), round(seconds, 3))
         folder = self.folder(job.key)
-        if folder.exists() and not self.done(job.key):
-            self._set_aside(folder)
+        self.make_way(job.key)
         with new_folder(folder, overwrite=True) as part:
             if picture is not None:
                 (part / PICTURE).write_bytes(picture)
@@ -192,15 +219,24 @@ class Store:
                 pictures.write_png(part / PICTURE, result.images[0] if len(result.images) == 1 else pictures.mosaic(result.images))
             result.write_record(part, [PICTURE, FACTS])
             sizes = {p.name: p.stat().st_size for p in sorted(part.iterdir())}
-            (part / FACTS).write_text(json.dumps(record.facts() | {"sizes": sizes}, indent=1, ensure_ascii=False), encoding="utf-8")
-        self._failure(job.key).unlink(missing_ok=True)
-        with suppress(sqlite3.OperationalError):  # a full disk or a table that is locked: the result is there, and `refresh` finds it
-            self._put([record])
+            (part / FACTS).write_bytes(plain_json(record.facts() | {"sizes": sizes}))
+        with suppress(OSError):
+            self._failure(job.key).unlink(missing_ok=True)
+        self._put([record])
         return record
+
+    def make_way(self, key: str) -> None:
+        """Move half a result of this key out of the way. Raises ResultFolderError where its place is a link, which may lead anywhere."""
+        folder = self.folder(key)
+        if folder.is_symlink() or folder.parent.is_symlink():
+            raise ResultFolderError(f"{str(folder)!r} is a link out of the store. Remove it.")
+        if folder.exists() and not self.done(key):
+            self._set_aside(folder)
 
     def fail(self, job: Job, reason: str) -> Record:
         """Record that a job failed, and why. Raises OSError if not even that can be written."""
-        record = Record(job.key, job.experiment, "failed", dict(job.config()), reason=reason, created=_now())
+        config: dict[str, Any] = clean(job.config())
+        record = Record(job.key, config["experiment"], "failed", config, reason=clean(reason)[:10_000], created=_now())
         _write_json(self._failure(job.key), record.facts())
         self._put([record])
         return record
@@ -222,7 +258,8 @@ class Store:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
             else:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
             removed += 1
             if key is not None:
                 self.claims.release(key)
@@ -230,91 +267,83 @@ class Store:
 
     def rebuild(self) -> int:
         """Make the table again from the files, each checked; damaged results are set aside in damaged/. Gives the number of rows."""
-        (self.path / TABLE).unlink(missing_ok=True)
+        self._table.throw_away()
         for folder in (self.path / "runs").glob("??/*"):
-            if not folder.name.startswith(".") and not _whole(folder):
-                self._set_aside(folder)
+            if KEY.fullmatch(folder.name) and not folder.is_symlink() and not _whole(folder):
+                self._set_aside(folder, "its files are not those that its record lists.")
         self.refresh()
         return len(self.records())
 
     def refresh(self) -> None:
         """Bring the table up to date: add the rows that only the files have (a run was killed between the two), drop the others."""
-        done = {p.name: p / FACTS for p in (self.path / "runs").glob("??/*") if (p / FACTS).is_file() and not p.name.startswith(".")}
-        failed = {p.stem: p for p in (self.path / "failed").glob("*.json") if not p.name.startswith(".") and p.stem not in done}
-        with self._table() as table:
-            rows = dict(table.execute("SELECT key, status FROM records").fetchall())
+        done = {p.name: p / FACTS for p in (self.path / "runs").glob("??/*") if self._may_be(p, p.name) and (p / FACTS).exists()}
+        failed = {p.stem: p for p in (self.path / "failed").glob("*.json") if self._may_be(p, p.stem) and p.stem not in done}
+        rows = dict(self._table.read("SELECT key, status FROM records"))
         wanted = [(k, p) for k, p in done.items() if rows.get(k) != "done"] + [(k, p) for k, p in failed.items() if rows.get(k) != "failed"]
         new = [record for key, path in wanted if (record := self._read(key, path)) is not None]
         gone = [key for key in rows if key not in done and key not in failed]
         self._put(new)
-        if gone:
-            with self._table() as table:
-                table.executemany("DELETE FROM records WHERE key = ?", [(k,) for k in gone])
+        self._table.drop(gone)
+
+    def _may_be(self, path: Path, key: str) -> bool:
+        """Whether this is a place where a record may be; a link, which may lead anywhere, is named and left alone."""
+        if not KEY.fullmatch(key):
+            return False
+        if path.is_symlink() or path.parent.is_symlink():
+            self.damaged[key] = "it is a link out of the store."
+            return False
+        return True
 
     def _read(self, key: str, path: Path) -> Record | None:
-        """A record's file; None, and set aside, if it cannot be read."""
+        """A record's file; None, and set aside, if it is none."""
         try:
-            facts = json.loads(path.read_text(encoding="utf-8"))
-            names = ("status", "config", "metrics", "reason", "created", "seconds")
-            return self._record(key, *[facts[n] for n in names])
-        except (OSError, ValueError, KeyError, TypeError):
-            self._set_aside(path.parent if path.name == FACTS else path)
+            facts = read_facts(path, key)
+            if (facts["status"] == "done") != (path.name == FACTS):
+                raise InputError(f"it says that the job has {facts['status']}.")
+            return self._made(facts)
+        except InputError as error:
+            self._set_aside(path.parent if path.name == FACTS else path, str(error))
             return None
 
-    def _record(self, key: str, status: str, config: Any, metrics: Any, reason: str, created: str, seconds: float) -> Record:
-        config, metrics = (json.loads(v) if isinstance(v, str) else v for v in (config, metrics))
-        folder = self.folder(key) if status == "done" else None
-        return Record(key, config["experiment"], status, config, metrics, folder, reason, created, seconds)
+    def _row(self, key: str, status: str, config: str, metrics: str, why: str, created: str, seconds: float) -> Record | None:
+        """A row of the table, which may be of anybody's making; None, and named, if it cannot be."""
+        try:
+            facts = {"status": status, "config": json.loads(config), "metrics": json.loads(metrics)}
+            return self._made(check_facts(facts | {"key": key, "reason": why, "created": created, "seconds": seconds}, key))
+        except (TypeError, ValueError, RecursionError) as error:
+            self.damaged[clean(str(key))[:64]] = first_line(error)
+            return None
+
+    def _made(self, facts: dict[str, Any]) -> Record:
+        folder = self.folder(facts["key"]) if facts["status"] == "done" else None
+        return Record(experiment=facts["config"]["experiment"], folder=folder, **facts)
 
     def _put(self, records: list[Record]) -> None:
         def values(r: Record) -> list[Any]:
-            plain = [r.status if c == "status" else r.config.get(c) for c in _COLUMNS]
-            cells = [json.dumps(v) if isinstance(v, list) else v for v in plain]
-            return [r.key, *cells, json.dumps(r.config), json.dumps(r.metrics), r.reason, r.created, r.seconds]
+            plain = [r.status if c == "status" else r.config.get(c) for c in COLUMNS]
+            cells = [json.dumps(v) if isinstance(v, (list, dict)) else v for v in plain]
+            finite = {k: v for k, v in r.metrics.items() if math.isfinite(v)}
+            return [r.key, *cells, json.dumps(r.config), json.dumps(finite), r.reason, r.created, r.seconds]
 
-        if records:
-            with self._table() as table:
-                table.executemany(
-                    f"INSERT OR REPLACE INTO records VALUES ({','.join('?' * (1 + len(_COLUMNS) + len(_MORE)))})", map(values, records)
-                )
-
-    @contextmanager
-    def _table(self) -> Iterator[sqlite3.Connection]:
-        """The database for one transaction; a damaged one is thrown away and made again from the files."""
-        with closing(self._connect()) as connection, connection:
-            yield connection
-
-    def _check_table(self) -> None:
-        """Throw away a table that is damaged or has other columns, so that it is made again."""
-        path = self.path / TABLE
-        with suppress(sqlite3.DatabaseError), closing(self._connect()) as connection:
-            columns = [row[1] for row in connection.execute("PRAGMA table_info(records)")]
-            if connection.execute("PRAGMA quick_check").fetchone() == ("ok",) and columns == ["key", *_COLUMNS, *_MORE]:
-                return
-        path.unlink(missing_ok=True)
-
-    def _connect(self) -> sqlite3.Connection:
-        path = self.path / TABLE
-        try:
-            return _database(path)
-        except sqlite3.OperationalError as error:
-            raise ResultFolderError(f"The table {str(path)!r} cannot be opened: {error}. Is its folder writable?") from error
-        except sqlite3.DatabaseError:
-            path.unlink(missing_ok=True)
-            path.with_name(f"{TABLE}-journal").unlink(missing_ok=True)
-            connection = _database(path)
-            self.refresh()
-            return connection
+        self._table.put(map(values, records))
 
     def _failure(self, key: str) -> Path:
         return self.path / "failed" / f"{key}.json"
 
-    def _set_aside(self, path: Path) -> None:
-        """Move what is damaged out of the way, where a person can look at it."""
+    def _set_aside(self, path: Path, why: str = "it is not whole.") -> None:
+        """Move what is damaged out of the way, where a person can look at it; where nothing can be moved, it stays and is named."""
+        self.damaged[path.name.removesuffix(".json")] = why
         place = self.path / "damaged"
-        place.mkdir(exist_ok=True)
-        with suppress(FileNotFoundError):
+        with suppress(OSError):
+            place.mkdir(exist_ok=True)
             path.rename(place / f"{path.name}-{time.time_ns()}")
+
+    def _check_own(self, key: str) -> None:
+        """Raises ResultFolderError where a result's files are links, pipes or devices: a store may come from anywhere."""
+        folder = self.folder(key)
+        for path in (folder / RECORD, folder / TENSORS):
+            if folder.parent.is_symlink() or folder.is_symlink() or (path.exists() and not is_own_file(path)):
+                raise ResultFolderError(f"The result {key[:12]} is not whole: {path.name} leads out of the store or is no regular file.")
 
     def _read_input(self, sha: str) -> dict[str, Tensor]:
         from safetensors import SafetensorError
@@ -322,24 +351,45 @@ class Store:
 
         path = self.path / "inputs" / f"{sha}.safetensors"
         try:
-            found = load(path.read_bytes())
-        except (OSError, SafetensorError) as error:
-            raise ResultFolderError(f"The input {sha[:12]} of the store is missing or damaged ({error}).") from error
-        if hashlib.sha256(found["x"].numpy().tobytes()).hexdigest() != sha:
+            found = load(read_own(path, LARGEST_FILE))
+            values = found["x"].numpy().tobytes()
+        except (OSError, KeyError, TypeError, SafetensorError) as error:
+            raise ResultFolderError(f"The input {sha[:12]} of the store is missing or damaged ({first_line(error)}).") from error
+        if hashlib.sha256(values).hexdigest() != sha:
             raise ResultFolderError(f"The input {sha[:12]} of the store is damaged: its values have another hash.")
         return found
 
 
-def _database(path: Path) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=60.0)
+@contextmanager
+def store_for(path: str | os.PathLike[str]) -> Iterator[Store]:
+    """A store to run in; one that was made for this and has seen no job goes again when the block is refused by an error."""
+    folder = Path(path)
+    there = folder.exists()
+    made = not (folder / MARK).exists()
+    store = Store.open(folder)
     try:
-        connection.execute("PRAGMA synchronous = OFF")  # the files are the truth
-        connection.execute(f"CREATE TABLE IF NOT EXISTS records (key PRIMARY KEY, {', '.join((*_COLUMNS, *_MORE))})")
-        connection.execute("SELECT count(*) FROM records").fetchone()
-    except BaseException:
-        connection.close()
+        yield store
+    except Exception:
+        if made and not store.records():
+            for part in _PARTS:
+                shutil.rmtree(folder / part, ignore_errors=True)
+            for name in (MARK, TABLE, f"{TABLE}-journal", "claims.lock"):
+                (folder / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                if not there:
+                    folder.rmdir()
         raise
-    return connection
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    try:
+        return read_own(path, LARGEST_FILE) == content
+    except ResultFolderError:
+        return False
+
+
+def _short(where: Mapping[str, Any]) -> str:
+    return ascii(where)[:100]
 
 
 def _foreign(folder: Path) -> bool:
@@ -348,11 +398,11 @@ def _foreign(folder: Path) -> bool:
 
 
 def _whole(folder: Path) -> bool:
-    """Whether a result's files are there with the sizes that they were written with."""
+    """Whether a result's files are there with the sizes that they were written with, and none of them is a link."""
     try:
-        sizes = json.loads((folder / FACTS).read_text(encoding="utf-8"))["sizes"]
-        return TENSORS in sizes and all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (OSError, ValueError, KeyError, TypeError):
+        sizes = check_sizes(json.loads(read_own(folder / FACTS, LARGEST)))
+        return TENSORS in sizes and all(is_own_file(folder / name) and (folder / name).stat().st_size == n for name, n in sizes.items())
+    except (OSError, ValueError, RecursionError):
         return False
 
 
@@ -363,7 +413,7 @@ def _sha_of(config: Mapping[str, Any]) -> str | None:
 
 def _write_json(path: Path, value: Any) -> None:
     with pictures.atomic_write(path) as file:
-        file.write(json.dumps(value, indent=1, ensure_ascii=False).encode())
+        file.write(plain_json(value))
 
 
 def _now() -> str:

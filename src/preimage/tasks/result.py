@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import PIL.Image
 
 TENSORS = "tensors.safetensors"
+_KINDS = {"task": str, "evaluations": int, "labels": list, "seeds": list, "status": list, "config": dict, "interrupted": bool}
 _NO_FRAMES = "No frames were kept: ask for them with frames=N, one every N iterations."
 
 
@@ -175,7 +176,10 @@ def load_result(folder: str | os.PathLike[str]) -> Result:
             group, _, term = key.partition(".")
             if term:
                 groups[group][term] = value
-        plain: dict[str, Any] = {k: record[k] for k in ("task", "evaluations", "labels", "seeds", "status", "config", "interrupted")}
+        plain: dict[str, Any] = {k: record[k] for k in _KINDS}
+        strange = [k for k, kind in _KINDS.items() if not isinstance(plain[k], kind)]
+        if strange or not all(isinstance(label, str) for label in plain["labels"]):
+            raise ValueError(f"{', '.join(strange) or 'labels'} cannot be what the record says")
         return Result(
             images=tensors["images"],
             error=tensors.get("error"),
@@ -185,7 +189,7 @@ def load_result(folder: str | os.PathLike[str]) -> Result:
             trace=groups["trace"],
             **plain,
         )
-    except (OSError, KeyError, ValueError, SafetensorError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RecursionError, SafetensorError) as error:
         raise ResultFolderError(f"{str(path)!r} holds no whole result of preimage ({error}).") from error
 
 
@@ -198,8 +202,10 @@ def load_trace(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[
         config = json.loads((path / RECORD).read_text(encoding="utf-8"))["config"]
         with safe_open(path / TENSORS, framework="pt") as file:
             traces = {name.removeprefix("trace."): file.get_tensor(name) for name in file.keys() if name.startswith("trace.")}  # noqa: SIM118
-        return traces, dict(config)
-    except (OSError, KeyError, ValueError, TypeError, SafetensorError) as error:
+        if not isinstance(config, dict):
+            raise TypeError("its config is no mapping")
+        return traces, config
+    except (OSError, KeyError, ValueError, TypeError, RecursionError, SafetensorError) as error:
         raise ResultFolderError(f"{str(path)!r} holds no whole result of preimage ({error}).") from error
 
 
