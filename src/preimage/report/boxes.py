@@ -51,7 +51,11 @@ def geometry(network: str) -> Geometry:
     try:
         with torch.device("meta"):
             module = card.build()
-            found = layers(module, card.space)
+        module = module.to_empty(device="cpu")  # the geometry follows the operations, whatever the weights are
+        with torch.no_grad():
+            for tensor in (*module.parameters(), *module.buffers()):
+                tensor.zero_()
+        found = layers(module, card.space)
     except Exception as error:  # a page is more than this picture on it
         raise InputError(f"its layers cannot be listed ({first_line(error)}).") from error
     own = {dotted: name for name, dotted in card.names.items()}
