@@ -122,28 +122,37 @@ class Layer(Representation):
 
     def __call__(self, x: Tensor) -> Tensor:
         check_pixels(self)
+        if self._owner == threading.get_ident():
+            return self._features(x)
         with self.session():
-            pixels = self.space.to_network(x)
-            if self._channels_last:
-                pixels = pixels.contiguous(memory_format=torch.channels_last)
-            if pixels.data_ptr() == x.data_ptr():  # the module may write into its input; the caller's x is not its to write
-                pixels = pixels.clone()
-            self._seen, self._kept, self._running = 0, None, threading.get_ident()
-            try:
+            return self._features(x)
+
+    def _features(self, x: Tensor) -> Tensor:
+        """One pass, inside a session of this thread."""
+        pixels = self.space.to_network(x)
+        if self._channels_last:
+            pixels = pixels.contiguous(memory_format=torch.channels_last)
+        if pixels.data_ptr() == x.data_ptr():  # the module may write into its input; the caller's x is not its to write
+            pixels = pixels.clone()
+        self._seen, self._kept, self._running = 0, None, threading.get_ident()
+        try:
+            if self._draws.none:
+                self.module(pixels)
+            else:
                 with self._draws.same(x.device):
                     self.module(pixels)
-            except (Reached, ReachedInHooks):
-                pass
-            except Exception:
-                if not self._reached():  # otherwise a module has swallowed the signal, and went on with what it cannot use
-                    raise
-            finally:
-                self._running = None
-            kept = self._take()
-            if kept is None:
-                raise InputError(f"Layer {self.name!r} was called {self._seen} time(s) in this pass; call {self._call} never came.")
-            features = differentiable(self._batch.arrange(kept, len(x), self.name), x, f"Layer {self.name!r}")
-            return features if self._part is None else self._part(features, *x.shape[-2:])
+        except (Reached, ReachedInHooks):
+            pass
+        except Exception:
+            if not self._reached():  # otherwise a module has swallowed the signal, and went on with what it cannot use
+                raise
+        finally:
+            self._running = None
+        kept = self._take()
+        if kept is None:
+            raise InputError(f"Layer {self.name!r} was called {self._seen} time(s) in this pass; call {self._call} never came.")
+        features = differentiable(self._batch.arrange(kept, len(x), self.name), x, f"Layer {self.name!r}")
+        return features if self._part is None else self._part(features, *x.shape[-2:])
 
     def __repr__(self) -> str:
         field = f"receptive field {self.receptive_field}" if self.receptive_field else "global"
@@ -202,11 +211,11 @@ class Layer(Representation):
 
     def _examine(self, dotted: str) -> tuple[LayerInfo, tuple[str, ...], Batch]:
         """Choose the call, check the output, and see what the layer is and what it does not need."""
-        order, error = _watch(self.module, self.space, self.leak)
+        order, error = _watch(self.module, self.space, self.leak, of=dotted)
         runs = [i for i, run in enumerate(order) if run.name == dotted]
         if not runs and error is None:
             self._direct = True
-            order, error = _watch(self.module, self.space, self.leak, direct=dotted)
+            order, error = _watch(self.module, self.space, self.leak, direct=dotted, of=dotted)
             runs = [i for i, run in enumerate(order) if run.name == dotted]
         if not runs:
             raise (
@@ -384,15 +393,20 @@ class _Run:
         return LayerInfo(name, self.kind, shape, size, _plain_number(stride), Jitter.for_stride(float(stride)).amount, field)
 
 
-def _watch(module: nn.Module, space: PixelSpace, leak: float, direct: str | None = None) -> tuple[list[_Run], Exception | None]:
-    """One pass of a grey image, every module's calls in the order in which they end; and the error that ended the pass, if any."""
+def _watch(
+    module: nn.Module, space: PixelSpace, leak: float, direct: str | None = None, of: str | None = None
+) -> tuple[list[_Run], Exception | None]:
+    """One pass of a grey image, every module's calls in the order in which they end; and the error that ended the pass, if any.
+
+    direct: a module that is run past its hooks. of: the only module whose fields are wanted, as they take most of the time.
+    """
     order: list[_Run] = []
     follow: list[Follow] = []
 
     def note(name: str, m: nn.Module, output: Any) -> None:
         found = {}
         for key, t in tensors_in(output).items():
-            found[key] = _Output(tuple(t.shape), t.dtype, follow[0].field(t), Batch() if t.ndim else None)
+            found[key] = _Output(tuple(t.shape), t.dtype, follow[0].field(t) if of in (None, name) else None, Batch() if t.ndim else None)
         order.append(_Run(name, type(m).__name__, found))
 
     return order, _show(module, space, leak, 1, note, direct, follow)

@@ -162,6 +162,11 @@ class Draws:
     def __init__(self) -> None:
         self._any: bool | None = None
 
+    @property
+    def none(self) -> bool:
+        """Whether it is known that the function draws none."""
+        return self._any is False
+
     @contextmanager
     def same(self, device: torch.device) -> Iterator[None]:
         """Around one call."""
