@@ -9,8 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preimage import PixelSpace
-from preimage.errors import ImageError, InputError
+import preimage
+from preimage import PixelSpace, from_callable
+from preimage.errors import ImageError, InputError, PreimageWarning
 
 GREY_PLAIN = 0.298936 * 200 + 0.587043 * 100 + 0.114021 * 50
 
@@ -146,3 +147,45 @@ def test_an_image_that_fits_only_blown_up_beyond_all_bounds_is_refused():
     with pytest.raises(ImageError, match="60000x1 pixels is too narrow"):
         PixelSpace.caffe(227).encode(line)
     assert PixelSpace.caffe(227).encode(line, fit="squash").shape == (1, 3, 227, 227)
+
+
+@pytest.mark.parametrize("channels", ["rgb", "bgr", "grey", 2])
+def test_every_kind_of_values_becomes_the_canonical_image_that_the_picture_is(channels):
+    space = PixelSpace(6, channels, 1.0, mean=0.4, std=0.3)
+    levels = np.random.default_rng(0).integers(0, 255, (6, 6, space.count), dtype=np.uint8)
+    x = space.encode(levels)
+    planes = torch.from_numpy(levels.transpose(2, 0, 1)[None].copy())
+    torch.testing.assert_close(space.to_canonical(space.to_network(x)), x)
+    torch.testing.assert_close(space.to_canonical(planes / 255, "0-1"), x)
+    torch.testing.assert_close(space.to_canonical(planes[0], "0-255"), x)
+    with pytest.raises(InputError, match="values is 'network', '0-1' or '0-255'"):
+        space.to_canonical(planes, "unit")
+    with pytest.raises(InputError, match=f"wanted \\(B, {space.count}, H, W\\)"):
+        space.to_canonical(torch.zeros(1, 4, 6, 6))
+
+
+def test_a_tensor_of_values_from_0_to_1_is_refused_and_a_normalised_one_gets_a_warning():
+    space = PixelSpace.imagenet(8)
+    phi = from_callable(lambda v: v[:, :, ::2, ::2], space)
+    levels = np.random.default_rng(0).integers(0, 255, (8, 8, 3), dtype=np.uint8)
+    unit = torch.from_numpy(levels.transpose(2, 0, 1)[None].copy()) / 255
+    few = {"iterations": 1, "progress": False}
+    for task in (preimage.invert, preimage.caricature):
+        with pytest.raises(InputError, match=r"from 0.* to 0.97.* space\.to_canonical\(x, '0-1'\)"):
+            task(phi, unit, **few)
+        with pytest.warns(PreimageWarning, match=r"next to no contrast"):
+            task(phi, space.to_network(space.encode(levels)), **few)
+        good = task(phi, space.to_canonical(unit, "0-1"), **few).images
+        torch.testing.assert_close(good, task(phi, levels, **few).images, rtol=1e-4, atol=1e-2)
+
+
+def test_no_picture_however_flat_is_doubted():
+    space = PixelSpace(8, "rgb", mean=(104.0, 117.25, 123.5))
+    flat = np.random.default_rng(0).integers(0, 2, (8, 8, 3), dtype=np.uint8) + np.uint8([104, 117, 123])
+    space.doubt(space.encode(flat))
+    space.doubt(torch.zeros(1, 3, 8, 8))
+    space.doubt(torch.full((1, 3, 8, 8), 0.3))
+    space.doubt(6 * torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)))
+    PixelSpace(8, 5).doubt(torch.rand(1, 5, 8, 8))
+    with pytest.raises(InputError, match="to_canonical"):
+        space.doubt(torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)))

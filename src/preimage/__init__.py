@@ -35,6 +35,12 @@ if TYPE_CHECKING:
     from .errors import UnknownName as UnknownName
     from .experiments.audit import Audit as Audit
     from .experiments.audit import audit as audit
+    from .inverses import LinearInverse as LinearInverse
+    from .inverses import Nearby as Nearby
+    from .inverses import fit_inverse as fit_inverse
+    from .inverses import free_photographs as free_photographs
+    from .inverses import load_inverse as load_inverse
+    from .inverses import start_from_inverse as start_from_inverse
     from .networks.network import Network as Network
     from .networks.network import load_network as load_network
     from .pixels import images as images
@@ -76,6 +82,7 @@ _HOMES = {
         "PreimageWarning", "ResultFolderError", "UnknownName",
     ],
     "experiments.audit": ["Audit", "audit"],
+    "inverses": ["LinearInverse", "Nearby", "fit_inverse", "free_photographs", "load_inverse", "start_from_inverse"],
     "networks.network": ["Network", "load_network"],
     "solvers.loop": ["Stage", "minimize"],
     "pixels.pixelspace": ["PixelSpace"],

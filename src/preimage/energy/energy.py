@@ -33,6 +33,13 @@ class DifferentiatedLoss(Protocol):
     def differentiate(self, features: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
+@runtime_checkable
+class OfSamples(Protocol):
+    """A regularizer that holds something of each sample, as an image that it is to be near: it gives that of some of the samples."""
+
+    def part(self, samples: slice) -> Regularizer: ...
+
+
 @dataclass(frozen=True)
 class Euclidean:
     r"""Inversion: :math:`\|M\odot(\Phi-\Phi_0)\|^2 / \|M\odot\Phi_0\|^2`, IJCV Eq. (4); nnpreimage.m's `l2`.
@@ -168,6 +175,7 @@ class Energy:
     def part(self, samples: slice) -> Energy:
         """The energy of some of the samples."""
         out = copy.copy(self)
+        out.regularizers = {n: r.part(samples) if isinstance(r, OfSamples) else r for n, r in self.regularizers.items()}
         if len(self.phi0) > 1:
             out.phi0, out._weight = self.phi0[samples], self._weight[samples]
         return out

@@ -5,133 +5,29 @@ from __future__ import annotations
 import io
 import math
 import os
-import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..errors import ImageError, InputError, PreimageWarning
+from ..errors import ImageError, InputError
 from ..files import atomic_write as atomic_write
 from ..files import check_file as check_file
+from .reading import MAX_PIXELS as MAX_PIXELS
+from .reading import STRIP
+from .reading import read_image as read_image
+from .reading import read_levels as read_levels
 
 if TYPE_CHECKING:
     import PIL.Image
     from torch import Tensor
-
-MAX_PIXELS = 89_478_485
-"""Images of more pixels are refused before they are decoded (a quarter of a gibibyte as RGB; pillow's own warning level)."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".bmp")
 """What a folder's pictures are told by."""
 
 LUMA = (0.298936, 0.587043, 0.114021)
 """What of red, green and blue is grey: MATLAB's rgb2gray, the luma of Rec. 601."""
-
-_SIXTEEN_BIT = ("I;16", "I;16B", "I;16L", "I;16N")
-
-
-def read_image(
-    source: str | os.PathLike[str] | PIL.Image.Image, *, max_pixels: int = MAX_PIXELS, formats: tuple[str, ...] | None = None
-) -> np.ndarray:
-    """Read one still image as float32 grey levels 0–255: (H, W) if it is grey, else (H, W, 3) RGB.
-
-    The EXIF orientation is applied; palettes are looked up; transparent pixels are laid over white; CMYK goes through
-    its embedded profile where there is one; 16-bit grey levels keep their precision (v / 257).
-    max_pixels, formats: for images from strangers, fewer pixels and only these of pillow's formats.
-    Raises ImageError for what is no still image: missing, empty, truncated, not an image, animated, of more than
-    `max_pixels` pixels, or of 32-bit or floating-point samples (whose range nothing tells).
-
-    >>> import PIL.Image
-    >>> read_image(PIL.Image.new("RGBA", (2, 1), (10, 20, 30, 255)))[0, 0]
-    array([10., 20., 30.], dtype=float32)
-    """
-    import PIL.Image
-
-    if isinstance(source, PIL.Image.Image):
-        return _levels(source, f"the PIL image of mode {source.mode!r}", max_pixels)
-    path = Path(source)
-    name = f"{str(path)!r}"
-    if not path.exists():
-        raise ImageError(f"There is no file {name}. Check the path.")
-    if not path.is_file():
-        raise ImageError(f"{name} is not a file but a folder or a device. Name one image file.")
-    if path.stat().st_size == 0:
-        raise ImageError(f"{name} is empty (0 bytes). Copy the image again.")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", PIL.Image.DecompressionBombWarning)  # we check the size ourselves, lower
-            image = PIL.Image.open(path, formats=formats)
-    except PIL.UnidentifiedImageError:
-        raise ImageError(f"{name} is not an image, whatever its name says. Give a PNG, JPEG, TIFF, WebP or BMP.") from None
-    except PIL.Image.DecompressionBombError:
-        raise ImageError(f"{name} is refused: it has more than {max_pixels:,} pixels. Scale it down first.") from None
-    except Exception as error:
-        raise ImageError(f"{name} cannot be opened as an image ({error}).") from error
-    with image:
-        return _levels(image, name, max_pixels)
-
-
-def _levels(image: PIL.Image.Image, name: str, max_pixels: int) -> np.ndarray:
-    """The checks that need the header, then the pixels."""
-    import PIL.ImageOps
-
-    width, height = image.size
-    if width * height > max_pixels:
-        raise ImageError(f"{name} is refused: {width}x{height} = {width * height:,} pixels, more than {max_pixels:,}. Scale it down first.")
-    if width == 0 or height == 0:
-        raise ImageError(f"{name} has no pixels: {width}x{height}.")
-    frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":  # an MPO is a camera's still with a preview or depth map behind it
-        raise ImageError(f"{name} has {frames} frames or pages. Save the one you want as a PNG.")
-    try:
-        image.load()
-        turned = PIL.ImageOps.exif_transpose(image)
-        return _convert(image if turned is None else turned, name)
-    except ImageError:
-        raise
-    except Exception as error:
-        raise ImageError(f"{name} is damaged or truncated ({error}). Copy or export it again.") from error
-
-
-def _convert(image: PIL.Image.Image, name: str) -> np.ndarray:
-    """Any mode of pillow to grey levels 0–255."""
-    import PIL.Image
-
-    if image.mode in _SIXTEEN_BIT:
-        return np.asarray(image).astype(np.float32) / 257.0
-    if image.mode == "I":  # how pillow gives some 16-bit files
-        values = np.asarray(image)
-        if values.min() < 0 or values.max() > 65535:
-            raise ImageError(f"{name} has 32-bit samples from {values.min()} to {values.max()}: which is white? Save it as 16-bit.")
-        return values.astype(np.float32) / 257.0
-    if image.mode == "F":
-        raise ImageError(f"{name} has floating-point samples: which value is white? Save it with 8 or 16 bits a sample.")
-    if image.mode == "CMYK" and (profile := image.info.get("icc_profile")):
-        image = _through_profile(image, profile)
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
-        grey = image.mode in ("LA", "La", "L", "1")
-        image = image.convert("RGBA")
-        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", image.size, "white"), image).convert("RGB")
-        levels = np.asarray(image, dtype=np.float32)
-        return levels[..., 0] if grey else levels
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"), dtype=np.float32)
-    return np.asarray(image.convert("RGB"), dtype=np.float32)
-
-
-def _through_profile(image: PIL.Image.Image, profile: bytes) -> PIL.Image.Image:
-    """CMYK to sRGB by the embedded ICC profile; a broken profile leaves pillow's plain formula."""
-    import PIL.ImageCms
-
-    try:
-        source = PIL.ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        converted = PIL.ImageCms.profileToProfile(image, source, PIL.ImageCms.createProfile("sRGB"), outputMode="RGB")
-    except (PIL.ImageCms.PyCMSError, OSError) as error:
-        warnings.warn(f"The colour profile of a CMYK image is broken ({error}): converted without it.", PreimageWarning, stacklevel=2)
-        return image
-    return image if converted is None else converted
 
 
 def levels_of(array: np.ndarray, channels: int) -> np.ndarray:
@@ -160,19 +56,37 @@ def levels_of(array: np.ndarray, channels: int) -> np.ndarray:
 
 def to_grey(levels: np.ndarray) -> np.ndarray:
     """(H, W, 3) RGB -> (H, W): 0.298936 R + 0.587043 G + 0.114021 B, as MATLAB's rgb2gray. Grey stays as it is."""
-    return levels if levels.ndim == 2 else np.asarray(levels @ np.array(LUMA, dtype=np.float32))
+    if levels.ndim == 2:
+        return levels
+    luma, rows = np.array(LUMA, dtype=np.float32), max(1, STRIP // levels.shape[1])
+    found = np.empty(levels.shape[:2], np.float32)
+    for top in range(0, len(levels), rows):
+        found[top : top + rows] = levels[top : top + rows] @ luma
+    return found
 
 
 def resize(levels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Bicubic with antialiasing, in float (nothing rounded, nothing clipped): (H, W[, C]) -> size (height, width)."""
-    import PIL.Image
-
     if levels.shape[:2] == size:
         return levels
     planes = [levels] if levels.ndim == 2 else [levels[..., k] for k in range(levels.shape[2])]
-    images = [PIL.Image.fromarray(np.ascontiguousarray(p, dtype=np.float32)) for p in planes]
-    done = [np.asarray(i.resize((size[1], size[0]), PIL.Image.Resampling.BICUBIC)) for i in images]
+    done = [_resized(p, size) for p in planes]
     return done[0] if levels.ndim == 2 else np.stack(done, axis=-1)
+
+
+def _resized(plane: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """One channel. Pillow goes along the rows first and then down the columns, so a large plane is narrowed strip by strip."""
+    import PIL.Image
+
+    def scaled(part: np.ndarray, height: int) -> np.ndarray:
+        image = PIL.Image.fromarray(np.ascontiguousarray(part, dtype=np.float32))
+        return np.asarray(image.resize((size[1], height), PIL.Image.Resampling.BICUBIC))
+
+    rows = max(1, STRIP // plane.shape[1])
+    if rows >= plane.shape[0]:
+        return scaled(plane, size[0])
+    narrow = [scaled(plane[top : top + rows], min(rows, plane.shape[0] - top)) for top in range(0, plane.shape[0], rows)]
+    return scaled(np.concatenate(narrow), size[0])
 
 
 def contrast_stretch(image: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -11,11 +12,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import ImageError, InputError
+from ..errors import ImageError, InputError, PreimageWarning
 from . import images
 from .images import ImageLike
 
 Fit = Literal["crop", "squash"]
+Values = Literal["network", "0-1", "0-255"]
+_NORMALISED = 5.0  # no value of a picture that is normalised by a mean and a standard deviation is larger
 
 
 @dataclass(frozen=True)
@@ -124,7 +127,8 @@ class PixelSpace:
         """A picture -> canonical (1, C, H, W) float32; a canonical tensor ([B,] C, H, W) is checked and passes as it is.
 
         image: path, PIL image, uint8/uint16 array (H, W[, C]), or floating-point tensor. size, fit: instead of the space's own.
-        Raises ImageError for what cannot be read and for a wrong number of channels, InputError for a wrong tensor.
+        Raises ImageError for what cannot be read and for a wrong number of channels, InputError for a wrong tensor. Values of
+        other kinds are turned into canonical ones by `to_canonical`.
         """
         if isinstance(image, Tensor):
             return self._canonical(image)
@@ -145,6 +149,39 @@ class PixelSpace:
         if all(g == gain[0] for g in gain):
             return x if gain[0] == 1.0 else x * gain[0]
         return x * x.new_tensor(gain).view(1, -1, 1, 1)
+
+    def to_canonical(self, x: Tensor, values: Values = "network") -> Tensor:
+        """Turn values of another kind into a canonical image (B, C, H, W), differentiably.
+
+        Parameters
+        ----------
+        x : tensor (B, C, H, W) or (C, H, W)
+            The image, in the order of channels that belongs to `values`.
+        values : "network", "0-1" or "0-255"
+            What x holds: what the representation takes (its order of channels, mean and std), as `to_network` gives it; or colours
+            (RGB or grey) from 0 to 1, or from 0 to 255.
+
+        Raises InputError for another kind or number of channels.
+
+        Examples
+        --------
+        >>> space = PixelSpace.imagenet(2)
+        >>> space.to_canonical(torch.full((1, 3, 2, 2), 0.5), "0-1")[0, :, 0, 0]
+        tensor([ 3.8250, 11.2200, 23.9700])
+        >>> x = torch.full((1, 3, 2, 2), 40.0)
+        >>> torch.allclose(space.to_canonical(space.to_network(x)), x)
+        True
+        """
+        x = x.unsqueeze(0) if x.ndim == 3 else x
+        if values not in ("network", "0-1", "0-255"):
+            raise InputError(f"values is 'network', '0-1' or '0-255'; got {values!r}.")
+        if x.ndim != 4 or x.shape[1] != self.count:
+            raise InputError(f"A tensor image has shape {tuple(x.shape)}; wanted (B, {self.count}, H, W) or ({self.count}, H, W).")
+        x = x if x.is_floating_point() else x.to(torch.float32)
+        if values != "network":
+            return (x * 255.0 if values == "0-1" else x) - self.mean_colour.to(x)
+        x = x * x.new_tensor([s * 255.0 / self.scale for s in self.std]).view(1, -1, 1, 1)
+        return x.flip(1) if self.channels == "bgr" else x
 
     @property
     def mean_colour(self) -> Tensor:
@@ -189,18 +226,41 @@ class PixelSpace:
             raise InputError("A tensor image holds NaN or infinite values. Mend it first.")
         return x.detach()
 
+    def doubt(self, x: Tensor) -> None:
+        """Refuse a tensor that is surely no canonical image but values of 0 to 1, and warn of one that is hardly one but normalised.
+
+        For what a user hands in as a picture; of one with 8-bit levels, however flat it is, the canonical values plus the mean colour are
+        whole numbers. Raises InputError.
+        """
+        if isinstance(self.channels, int):  # not colours: their values may be of any size
+            return
+        low, high = float(x.min()), float(x.max())
+        if low == high or max(-low, high) > _NORMALISED:
+            return
+        levels = x.double() + self.mean_colour.to(x.device, torch.float64)
+        if bool(((levels - levels.round()).abs() < 1e-3).all()):
+            return
+        says = (
+            f"A tensor image holds values from {low:.3g} to {high:.3g}, and a canonical one levels 0–255 minus the mean colour. Say what "
+            "it is: space.to_canonical(x, 'network') of normalised values, as the network takes them, space.to_canonical(x, '0-1') of "
+            "values from 0 to 1; or give a uint8 array, height x width x channels."
+        )
+        if low >= 0.0 and high <= 1.0:
+            raise InputError(says)
+        warnings.warn(f"{says} It is taken as a canonical image of next to no contrast.", PreimageWarning, stacklevel=4)
+
     def _channels_of(self, image: ImageLike) -> np.ndarray:
         if isinstance(image, np.ndarray):
             levels = images.levels_of(image, self.count)
         elif isinstance(image, (str, os.PathLike)) or hasattr(image, "convert"):
-            levels = images.read_image(image)
+            levels = images.read_levels(image)
         else:
             raise ImageError(f"An image is a path, a PIL image, a uint8 array or a canonical tensor; got {type(image).__name__}.")
         found = 1 if levels.ndim == 2 else levels.shape[2]
         if self.count == 1 and found == 3:
             return images.to_grey(levels)
         if self.channels in ("rgb", "bgr") and found == 1:
-            return np.repeat(np.atleast_3d(levels), 3, axis=2)
+            return np.broadcast_to(np.atleast_3d(levels), (*levels.shape[:2], 3))  # one plane, seen three times
         if found != self.count:
             raise ImageError(f"The image has {found} channel(s) and the representation takes {self.count} ({self.channels}).")
         return levels

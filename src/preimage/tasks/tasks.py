@@ -419,6 +419,9 @@ def _load(phi: Representation, image: Any, fit: Fit | None) -> tuple[Tensor, lis
     if not given:
         raise InputError("There is no image: the list is empty.")
     batches = [phi.space.encode(i, fit=fit) for i in given]
+    for i, b in zip(given, batches, strict=True):
+        if isinstance(i, Tensor):
+            phi.space.doubt(b)
     if len({b.shape[1:] for b in batches}) > 1:
         raise InputError(f"The images have different sizes, {[_size(b) for b in batches]}: invert them one by one.")
     labels: list[str] = []
