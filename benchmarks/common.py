@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import inspect
 import json
 import os
 import platform
@@ -91,13 +90,9 @@ def add_precision(options: argparse.ArgumentParser) -> None:
     options.add_argument("--precision", default=None, help="of our own runs, where preimage.invert takes one")
 
 
-def precision(task: Callable[..., Any], wanted: str | None) -> dict[str, Any]:
-    """{"precision": wanted} for a task that takes it; SystemExit where it was asked for and there is none."""
-    if wanted is None:
-        return {}
-    if "precision" not in inspect.signature(task).parameters:
-        raise SystemExit(f"preimage.{task.__name__} takes no precision in this version: leave --precision out.")
-    return {"precision": wanted}
+def precision(wanted: str | None) -> dict[str, Any]:
+    """{"precision": wanted} for `preimage.Compute`, nothing where nothing was asked for."""
+    return {} if wanted is None else {"precision": wanted}
 
 
 def devices() -> list[str]:

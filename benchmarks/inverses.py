@@ -19,8 +19,10 @@ import torch
 from torch import Tensor
 
 import preimage
-from preimage.energy.energy import Energy, Euclidean
+from preimage.energy.energy import Energy
+from preimage.energy.losses import Euclidean
 from preimage.energy.regularizers import AlphaNorm, TVBeta
+from preimage.energy.terms import FeatureTerm
 from preimage.inverses import LinearInverse, Nearby, fit_inverse, load_inverse, start_from_inverse
 from preimage.representations.base import features_of
 
@@ -52,7 +54,7 @@ def judged(phi: Any, x: Tensor, target: Tensor, found: Tensor) -> dict[str, list
 def descended(phi: Any, target: Tensor, start: Tensor, evaluations: int, near: Nearby | None = None) -> tuple[Tensor, list[float]]:
     """The descent of "fast" without jitter: the images, and the paper's energy at them (without `Nearby`)."""
     regularizers: dict[str, Any] = {"alpha-norm": AlphaNorm(), "tv-beta": TVBeta()}
-    energy = Energy(Euclidean(), phi, target, C, regularizers | ({} if near is None else {"nearby": near}))
+    energy = Energy(FeatureTerm(Euclidean(), phi, target, C=C), regularizers | ({} if near is None else {"nearby": near}))
     with phi.session():
         found = preimage.minimize(energy, start, solver="fast", stages=[preimage.Stage(evaluations, jitter=False)])
     paper = found.energy["total"] - (found.energy["nearby"] if near is not None else 0)

@@ -77,8 +77,8 @@ def child(case: str, way: str, batch: int, device: str, size: int, threads: int,
             repeated = x.repeat(batch, 1, 1, 1)
             task = lambda: [bare(phi, repeated) for _ in range(3)]  # noqa: E731
         else:
-            more = WAYS[way] | precision(preimage.invert, precision_)
-            task = lambda: preimage.invert(phi, x, restarts=batch, batch=batch, progress=False, **more)  # noqa: E731
+            more, compute = WAYS[way], preimage.Compute(batch=batch, **precision(precision_))
+            task = lambda: preimage.invert(phi, x, restarts=batch, compute=compute, progress=False, **more)  # noqa: E731
         task()
         gc.collect()
         if device == "cuda":

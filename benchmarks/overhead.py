@@ -19,11 +19,13 @@ from typing import Any
 
 import torch
 
-from preimage.energy.energy import Energy, Euclidean
-from preimage.energy.regularizers import Jitter, PixelBall
+from preimage.energy.energy import Energy, Problem
+from preimage.energy.losses import Euclidean
+from preimage.energy.terms import FeatureTerm
 from preimage.representations.cnn import likes_channels_last
 from preimage.solvers.compute import compiled, in_bfloat16
-from preimage.solvers.loop import Run, Stage, keep_freed_memory, minimize
+from preimage.solvers.loop import keep_freed_memory, minimize
+from preimage.solvers.run import Run, Stage
 
 from .common import figure, parser, photographs, quartiles, save, seconds, show_machine, write
 from .convergence import CASES, encoded, representation
@@ -50,8 +52,8 @@ def measure(case: str, rounds: int, types: dict[str, Way] = TYPES, lengths: tupl
         torch.autograd.grad(phi(leaf).square().sum(), leaf)
 
     def prepared(quick: Any) -> tuple[Energy, Run]:
-        energy = Energy(Euclidean(), phi, phi(x).detach() * 0.9, quick=quick)
-        return energy, Run(energy, x, Jitter(1), PixelBall(), [torch.Generator()], lambda count, energy: False, 0, 1)
+        energy = Energy(FeatureTerm(Euclidean(), phi, phi(x).detach() * 0.9, quick=quick))
+        return energy, Run(Problem(energy), x, [torch.Generator()], lambda count, energy: False, 0, 1)
 
     ratios: dict[str, list[float]] = {"evaluation": [], **{s: [] for s in SOLVERS}, **{t: [] for t in types}}
     with phi.session(channels_last=last):

@@ -39,13 +39,13 @@ def tasks(net: Any, photo: str, iterations: int, precision_: str | None) -> dict
     common: dict[str, Any] = {"iterations": iterations, "progress": False}
 
     def inversion(samples: int, batch: int | None, seed: int) -> object:
-        more = precision(preimage.invert, precision_)
-        return preimage.invert(invert, photo, restarts=samples, batch=batch, seed=seed, **more, **common)
+        more = precision(precision_)
+        return preimage.invert(invert, photo, restarts=samples, compute=preimage.Compute(batch=batch, **more), seed=seed, **common)
 
     def maximization(samples: int, batch: int | None, seed: int) -> object:
         units = [(seed + k) % classes.shape[0] for k in range(samples)]
-        more = precision(preimage.maximize, precision_)
-        return preimage.maximize(classes, units, Z=Z, batch=batch, seed=seed, **more, **common)
+        more = precision(precision_)
+        return preimage.maximize(classes, units, Z=Z, compute=preimage.Compute(batch=batch, **more), seed=seed, **common)
 
     return {f"invert {LAYER}": inversion, "maximize classes": maximization}
 

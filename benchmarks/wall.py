@@ -20,8 +20,10 @@ import torch
 from torch import Tensor, nn
 
 import preimage
-from preimage.energy.energy import Energy, Euclidean, total
-from preimage.energy.regularizers import Jitter
+from preimage.energy.energy import Energy
+from preimage.energy.losses import Euclidean
+from preimage.energy.terms import FeatureTerm, total
+from preimage.energy.transforms import Jitter
 
 from . import paper_loop
 from .common import add_precision, devices, figure, parser, photographs, precision, save, seconds, show_machine, spread, vgg16, write
@@ -46,7 +48,7 @@ def energy_of(phi: Any, x0: Tensor, images: Tensor) -> float:
     """In float32 and without jitter, of levels 0–255 (1, 3, H, W)."""
     x = images.to(x0) - phi.space.mean_colour.to(x0)
     with torch.no_grad():
-        return float(total(Energy(Euclidean(), phi, phi(x0), C)(x)))
+        return float(total(Energy(FeatureTerm(Euclidean(), phi, phi(x0), C=C))(x)))
 
 
 def timed(phi: Any, x0: Tensor, **more: Any) -> dict[str, Any]:
@@ -148,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     show_machine()
     device = devices()[-1]
-    more = precision(preimage.invert, given.precision)
+    more = precision(given.precision)
     cases: dict[str, list[dict[str, Any]]] = {}
     print("| case | run | seconds | evaluations | energy | paper's seconds / its own |\n|---|---|---|---|---|---|")
     for case in given.cases:

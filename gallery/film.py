@@ -17,7 +17,7 @@ import preimage
 given = arguments(__doc__, name="film", size=128, iterations=60)
 phi = preimage.load_network("squeezenet1_1", size=given.size).layer("fire3")
 photograph = next(p for p in preimage.images.reference_images() if "chelsea" in p)
-result = preimage.invert(phi, photograph, iterations=given.iterations, frames=2, progress=False)
+result = preimage.invert(phi, photograph, iterations=given.iterations, monitor=preimage.Monitor(frames=2), progress=False)
 folder = result.save(given.out / "result", overwrite=True, video="gif")
 print(f"{result}, {len(result.frames)} frames in {folder}")
 show(folder / "frames.gif")

@@ -364,7 +364,12 @@ def test_a_watcher_sees_the_images_form_and_does_not_change_them(net, cat):
     seen = []
     phi = net.layer("fire2")
     watched = preimage.invert(
-        phi, cat, iterations=6, restarts=2, progress=False, watch=lambda n, x, e: seen.append((n, x.clone(), e.clone()))
+        phi,
+        cat,
+        iterations=6,
+        restarts=2,
+        progress=False,
+        monitor=preimage.Monitor(watch=lambda *now: seen.append((now[0], now[1].clone(), now[2].clone()))),
     )
     plain = preimage.invert(phi, cat, iterations=6, restarts=2, progress=False)
     assert torch.equal(watched.images, plain.images)
@@ -376,7 +381,7 @@ def test_a_watcher_sees_the_images_form_and_does_not_change_them(net, cat):
 
 def test_a_watcher_can_end_the_run(net, cat):
     with pytest.raises(preimage.Interrupted) as stop:
-        preimage.invert(net.layer("fire2"), cat, iterations=500, progress=False, watch=lambda n, x, e: n > 1)
+        preimage.invert(net.layer("fire2"), cat, iterations=500, progress=False, monitor=preimage.Monitor(watch=lambda n, x, e: n > 1))
     result = stop.value.result
     assert result.interrupted and result.evaluations < 500 and result.status == ["ok"]
 

@@ -15,8 +15,9 @@ import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
+from preimage import tasks
 from preimage.cli import app
-from preimage.tasks import tasks
+from preimage.methods.recipe import DEFAULTS
 from preimage.tasks.result import load_result
 
 QUICK = ["--iterations", "4", "-q"]
@@ -211,7 +212,7 @@ def test_an_unexpected_error_is_one_line_too(photo, tmp_path, monkeypatch):
 
 
 def test_help_teaches_and_its_defaults_are_those_of_the_tasks():
-    for command, default in (("invert", tasks.INVERT_C), ("maximize", tasks.MAXIMIZE_C), ("caricature", tasks.CARICATURE_C)):
+    for command, default in ((task, parts.C) for task, parts in DEFAULTS.items()):
         text = " ".join(run(command, "--help").stdout.split())
         assert "Example" in text
         assert re.search(rf"--C NUMBER .{{0,40}}\[default: \(?{default:g}\)?\]", text), text

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import preimage
-from preimage.energy.energy import Energy, Euclidean
-from preimage.energy.regularizers import Jitter
+from preimage.energy.energy import Energy
+from preimage.energy.losses import Euclidean
+from preimage.energy.terms import FeatureTerm
+from preimage.energy.transforms import Jitter
 from preimage.errors import InputError
 from preimage.representations.cnn import likes_channels_last
 from preimage.solvers.compute import STATE, Trial, graph_bytes, in_bfloat16, memory_limit, samples_at_once, try_bfloat16
@@ -38,12 +40,12 @@ def photo():
 
 
 def energy_of(phi):
-    return Energy(Euclidean(), phi, phi(torch.ones(1, 3, 32, 32)).detach())
+    return Energy(FeatureTerm(Euclidean(), phi, phi(torch.ones(1, 3, 32, 32)).detach()))
 
 
 def test_in_bfloat16_the_reported_error_is_that_of_the_image_in_float32(phi, photo):
     exact = preimage.invert(phi, photo, progress=False, iterations=60)
-    rounded = preimage.invert(phi, photo, progress=False, iterations=60, precision="bfloat16")
+    rounded = preimage.invert(phi, photo, progress=False, iterations=60, compute=preimage.Compute(precision="bfloat16"))
     assert rounded.config["precision"] == "bfloat16" and exact.config["precision"] == "float32"
     assert not torch.equal(rounded.images, exact.images)
     ours, its = (phi(x - phi.space.mean_colour) for x in (rounded.images, rounded.originals))
@@ -94,10 +96,10 @@ def test_bfloat16_pays_if_it_is_faster_and_its_gradient_alike(trial, pays):
 def test_a_trial_is_recorded_and_what_it_chose_is_done(phi, photo, monkeypatch):
     for seconds, chosen in ((0.1, "bfloat16"), (2.0, "float32")):
         monkeypatch.setattr("preimage.solvers.compute.try_bfloat16", lambda energy, x, s=seconds: Trial(1.0, s, 0.99))
-        result = preimage.invert(phi, photo, progress=False, iterations=5, precision="auto")
+        result = preimage.invert(phi, photo, progress=False, iterations=5, compute=preimage.Compute(precision="auto"))
         assert result.config["precision"] == chosen
         assert result.config["precision_trial"] == {"float32": 1.0, "bfloat16": seconds, "cosine": 0.99}
-        same = preimage.invert(phi, photo, progress=False, iterations=5, precision=chosen)
+        same = preimage.invert(phi, photo, progress=False, iterations=5, compute=preimage.Compute(precision=chosen))
         assert torch.equal(result.images, same.images)
 
 
@@ -106,13 +108,13 @@ def test_a_trial_measures_both_and_leaves_the_energy_as_it_was(phi):
     x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 50
     trial = try_bfloat16(energy, x)
     assert trial.float32 > 0 and trial.bfloat16 > 0 and 0.9 < trial.cosine < 1
-    assert energy.quick is None
+    assert energy.data.quick is None
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_network_gives_the_same_image_and_says_that_it_was_compiled(phi, photo):
     options = {"progress": False, "iterations": 12, "solver": "adam"}
-    plain, compiled = (preimage.invert(phi, photo, compiled=c, **options) for c in (False, True))
+    plain, compiled = (preimage.invert(phi, photo, compute=preimage.Compute(compiled=c), **options) for c in (False, True))
     assert compiled.config["compiled"] is True and plain.config["compiled"] is False
     torch.testing.assert_close(compiled.images, plain.images, rtol=0, atol=0.05)
     assert compiled.evaluations == plain.evaluations
@@ -121,7 +123,7 @@ def test_a_compiled_network_gives_the_same_image_and_says_that_it_was_compiled(p
 def test_a_network_is_compiled_once_for_the_batch_that_is_used(phi, photo, monkeypatch):
     seen = []
     monkeypatch.setattr(torch, "compile", lambda graph, **options: (seen.append(options), graph)[1])
-    preimage.invert(phi, photo, progress=False, iterations=3, restarts=4, batch=2, compiled=True)
+    preimage.invert(phi, photo, progress=False, iterations=3, restarts=4, compute=preimage.Compute(batch=2, compiled=True))
     assert seen == [{"dynamic": False, "mode": "default"}]
 
 
@@ -134,7 +136,7 @@ def test_where_nothing_can_be_compiled_it_is_said(phi, photo, monkeypatch):
 
     monkeypatch.setattr(torch, "compile", refuse)
     with pytest.raises(InputError, match=r"cannot be compiled here: No working C\+\+ compiler found in here Leave compiled out"):
-        preimage.invert(phi, photo, progress=False, iterations=2, compiled=True)
+        preimage.invert(phi, photo, progress=False, iterations=2, compute=preimage.Compute(compiled=True))
 
 
 @pytest.mark.parametrize(
@@ -150,8 +152,10 @@ def test_where_nothing_can_be_compiled_it_is_said(phi, photo, monkeypatch):
     ],
 )
 def test_what_cannot_be_done_is_said(phi, photo, options, said):
+    options = dict(options)
     with pytest.raises(InputError, match=said):
-        preimage.invert(phi, photo, progress=False, iterations=2, **options)
+        dtype = options.pop("dtype", None)
+        preimage.invert(phi, photo, progress=False, iterations=2, dtype=dtype, compute=preimage.Compute(**options))
 
 
 @given(number=st.integers(1, 999), unit=st.sampled_from(["B", "KB", "MB", "GB", "KiB", "MiB", "GiB"]), space=st.sampled_from(["", " "]))
@@ -196,7 +200,9 @@ def test_as_many_are_evaluated_together_as_fit_and_the_images_are_the_same(photo
     with pytest.raises(InputError, match="3 would: make them in several runs"):
         samples_at_once(energy, start, Jitter(1), 3 * own + each)
     sizes.clear()
-    together = preimage.invert(phi, photo, progress=False, iterations=3, restarts=6, max_memory=6 * own + 2 * each + 10)
+    together = preimage.invert(
+        phi, photo, progress=False, iterations=3, restarts=6, compute=preimage.Compute(max_memory=6 * own + 2 * each + 10)
+    )
     assert set(sizes[1:]) <= {1, 2} and 2 in sizes
     alone = preimage.invert(phi, photo, progress=False, iterations=3, restarts=6)
     torch.testing.assert_close(together.images, alone.images, rtol=0, atol=0.02)

@@ -6,8 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from preimage.energy.energy import Energy, Euclidean, InnerProduct, total
-from preimage.energy.regularizers import Jitter, TVBeta
+from preimage.energy.energy import Energy
+from preimage.energy.losses import Euclidean, InnerProduct, Loss
+from preimage.energy.regularizers import TVBeta
+from preimage.energy.terms import FeatureTerm, total
+from preimage.energy.transforms import Jitter
 from preimage.errors import InputError
 
 from . import reference
@@ -67,7 +70,7 @@ def phi(x):
 def test_energy_gives_each_term_per_sample_with_C_in_the_loss_and_samples_do_not_meet():
     x = torch.randn(3, 1, 8, 8, dtype=torch.float64) * 30
     target = phi(torch.randn(3, 1, 8, 8, dtype=torch.float64) * 30)
-    energy = Energy(Euclidean(), phi, target, C=7.0)
+    energy = Energy(FeatureTerm(Euclidean(), phi, target, C=7.0))
     terms = energy(x)
     assert list(terms) == ["loss", "alpha-norm", "tv-beta"] == list(energy.terms)
     torch.testing.assert_close(terms["loss"], 7 * Euclidean()(phi(x), target))
@@ -83,30 +86,30 @@ def test_energy_gives_each_term_per_sample_with_C_in_the_loss_and_samples_do_not
 def test_the_loss_sees_the_window_and_the_regularizers_the_canvas():
     x = torch.randn(1, 1, 10, 10, dtype=torch.float64)
     target = phi(torch.ones(1, 1, 8, 8, dtype=torch.float64))
-    energy = Energy(Euclidean(), phi, target, 1.0, {"tv-beta": TVBeta()})
-    terms = energy(x, Jitter(3), [(2, 1)])
-    torch.testing.assert_close(terms["loss"], Energy(Euclidean(), phi, target, 1.0)(x[..., 2:10, 1:9])["loss"])
+    energy = Energy(FeatureTerm(Euclidean(), phi, target, C=1.0), {"tv-beta": TVBeta()}, Jitter(3))
+    terms = energy(x, [[(2, 1)]])
+    torch.testing.assert_close(terms["loss"], Energy(FeatureTerm(Euclidean(), phi, target, C=1.0))(x[..., 2:10, 1:9])["loss"])
     torch.testing.assert_close(terms["tv-beta"], TVBeta()(x))
 
 
 @pytest.mark.parametrize("C", [0.0, -1.0, float("nan"), float("inf")])
 def test_a_C_that_is_not_above_zero_is_refused(C):
     with pytest.raises(InputError, match="C is the weight"):
-        Energy(Euclidean(), phi, torch.ones(1, 1, 4, 4), C=C)
+        Energy(FeatureTerm(Euclidean(), phi, torch.ones(1, 1, 4, 4), C=C))
 
 
 def test_targets_that_say_nothing_are_refused():
     with pytest.raises(InputError, match="nothing to invert"):
-        Energy(Euclidean(), phi, torch.zeros(1, 1, 4, 4))
+        Energy(FeatureTerm(Euclidean(), phi, torch.zeros(1, 1, 4, 4)))
     with pytest.raises(InputError, match="no unit of the target is active"):
-        Energy(InnerProduct(None), phi, torch.zeros(1, 1, 4, 4))
+        Energy(FeatureTerm(InnerProduct(None), phi, torch.zeros(1, 1, 4, 4)))
     with pytest.raises(InputError, match="do not belong together"):
-        Energy(Euclidean(), phi, torch.ones(1, 1, 3, 3))(torch.ones(1, 1, 8, 8))
+        Energy(FeatureTerm(Euclidean(), phi, torch.ones(1, 1, 3, 3)))(torch.ones(1, 1, 8, 8))
     with pytest.raises(InputError, match="has these names itself"):
-        Energy(Euclidean(), phi, torch.ones(1, 1, 3, 3), 1.0, {"loss": TVBeta()})
+        Energy(FeatureTerm(Euclidean(), phi, torch.ones(1, 1, 3, 3), C=1.0), {"loss": TVBeta()})
 
 
-class _Quartic:
+class _Quartic(Loss):
     """A loss that does not know its derivative."""
 
     def scale(self, target):
@@ -128,15 +131,14 @@ def test_the_gradient_is_what_autograd_finds_through_the_whole_energy(loss, targ
         return torch.nn.functional.conv2d(x.contiguous(memory_format=memory), weight).tanh()
 
     target = torch.rand(targets, 4, 4, 4, generator=generator, dtype=torch.float64)
-    energy, jitter, offsets = Energy(loss, phi, target, 50.0), Jitter(3), [(0, 2), (1, 1)]
+    energy, views = Energy(FeatureTerm(loss, phi, target, C=50.0), transform=Jitter(3)), [[(0, 2), (1, 1)]]
     x = torch.randn(2, 3, 8, 8, generator=generator, dtype=torch.float64) * 30
     leaf = x.clone().requires_grad_()
-    expected = energy(leaf, jitter, offsets)
+    expected = energy(leaf, views)
     (slope,) = torch.autograd.grad(sum(expected.values()).sum(), leaf)
-    terms, gradient, seen = energy.differentiate(x, jitter, offsets)
+    terms, gradient, felt = energy.differentiate(x, views)
     assert list(terms) == list(expected) and not any(t.requires_grad for t in terms.values())
     for name in terms:
         torch.testing.assert_close(terms[name], expected[name].detach())
     torch.testing.assert_close(gradient, slope)
-    window = jitter(x, offsets).requires_grad_()
-    torch.testing.assert_close(seen, torch.autograd.grad(energy(window)["loss"].sum(), window)[0])
+    assert felt.tolist() == [True, True]

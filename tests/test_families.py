@@ -60,7 +60,7 @@ def check(module, space, early, late, prefix, image):
     assert all(i.stride >= 1 and i.jitter >= 1 for i in infos.values())
     for name in (early, late):
         phi = Layer(module, name, space=space)
-        result = preimage.invert(phi, image, iterations=20, progress=False, jitter=1)
+        result = preimage.invert(phi, image, iterations=20, progress=False, transform=preimage.Jitter(1))
         start = result.trace["total"][0, 0]
         assert result.energy["total"][0] < 0.75 * start
         assert result.energy["loss"][0] < 0.25 * result.trace["loss"][0, 0], name

@@ -19,8 +19,10 @@ from typer.testing import CliRunner
 
 import preimage
 from preimage.cli import app
-from preimage.energy.energy import Energy, Euclidean
-from preimage.energy.regularizers import Jitter
+from preimage.energy.energy import Energy
+from preimage.energy.losses import Euclidean
+from preimage.energy.terms import FeatureTerm
+from preimage.energy.transforms import Jitter
 from preimage.errors import InputError, MissingExtra
 from preimage.inverses import Nearby, fit, fit_inverse, free_photographs, linear, load_inverse, start_from_inverse
 from preimage.inverses.grid import Grid, find_grid
@@ -463,7 +465,9 @@ def test_a_start_has_the_inverse_in_the_middle_and_the_restarts_noise(phi, photo
 
 def test_nearby_pulls_each_sample_to_its_own_image_also_one_sample_at_a_time():
     a = torch.stack([torch.full((1, 8, 8), v) for v in (40.0, -40.0)])
-    energy = Energy(Euclidean(), lambda x: x.mean(dim=(2, 3)), torch.full((2, 1), 10.0), 1e-3, {"nearby": Nearby(10.0, image=a)})
+    energy = Energy(
+        FeatureTerm(Euclidean(), lambda x: x.mean(dim=(2, 3)), torch.full((2, 1), 10.0), C=1e-3), {"nearby": Nearby(10.0, image=a)}
+    )
     found = preimage.minimize(energy, torch.zeros(2, 1, 8, 8), solver="lbfgs", iterations=20)
     torch.testing.assert_close(found.x, a, atol=1.0, rtol=0)
     one = Nearby(image=a[:1])

@@ -14,7 +14,7 @@ import pytest
 
 import preimage
 from preimage.energy.regularizers import REGULARIZERS
-from preimage.solvers.loop import load_solvers
+from preimage.solvers.run import SOLVERS
 
 ROOT = Path(__file__).parents[1]
 
@@ -47,7 +47,7 @@ def test_every_public_name_is_there_and_says_what_it_is():
 
 
 def test_registered_things_are_documented_and_can_be_built():
-    for registry in (load_solvers(), REGULARIZERS):
+    for registry in (SOLVERS, REGULARIZERS):
         for name in registry:
             assert inspect.getdoc(registry[name]), name
             for kw in registry.examples(name):

@@ -7,12 +7,18 @@ import torch
 from torch import nn
 
 import preimage
-from preimage.energy.energy import Energy, Euclidean, InnerProduct
-from preimage.energy.regularizers import Jitter
+from preimage.energy.energy import Energy
+from preimage.energy.losses import Euclidean, InnerProduct
+from preimage.energy.terms import FeatureTerm
+from preimage.energy.transforms import Jitter
 from preimage.representations.natural import natural_colour
-from preimage.solvers.loop import Stage, minimize
-from preimage.solvers.methods import Fast, FourierAdam
+from preimage.solvers.loop import minimize
+from preimage.solvers.methods import FourierAdam
+from preimage.solvers.plans import plan_of
 from preimage.solvers.quasinewton import Curvature, Descent, Level, Pairs, Waves, bands, cosines, dot, opponents
+from preimage.solvers.run import Stage
+
+from .energies import problem
 
 FIXED = (Stage(60, jitter=False),)
 
@@ -118,7 +124,7 @@ def test_a_trial_that_does_not_lower_the_energy_is_not_kept() -> None:
 
 def test_it_gives_the_best_image_that_it_saw() -> None:
     """An energy with kinks and many minima: some trials must fail, and none of them may be kept."""
-    energy = Energy(Euclidean(), lambda x: (x / 3).sin() + (x.abs() / 40), torch.full((2, 1, 6, 6), 1.5), C=100.0)
+    energy = Energy(FeatureTerm(Euclidean(), lambda x: (x / 3).sin() + (x.abs() / 40), torch.full((2, 1, 6, 6), 1.5), C=100.0))
     start = 40 * torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(0))
     failed = False
     for count in range(5, 40):
@@ -130,7 +136,7 @@ def test_it_gives_the_best_image_that_it_saw() -> None:
 
 def test_a_quadratic_is_solved_to_rounding() -> None:
     target = 60 * torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    energy = Energy(Euclidean(), lambda x: x[..., ::2, ::2], target, C=100.0, regularizers={"tv": preimage.TVBeta()})
+    energy = Energy(FeatureTerm(Euclidean(), lambda x: x[..., ::2, ::2], target, C=100.0), {"tv": preimage.TVBeta()})
     found = minimize(energy, torch.zeros(2, 1, 8, 8, dtype=torch.float64), solver="fast", stages=[Stage(120, jitter=False)])
     best = minimize(energy, torch.zeros(2, 1, 8, 8, dtype=torch.float64), solver="lbfgs", stages=[Stage(400)])
     torch.testing.assert_close(found.energy["total"], best.energy["total"], rtol=1e-6, atol=0)
@@ -143,7 +149,7 @@ def test_samples_have_the_same_bits_alone_and_together() -> None:
     start = 10 * torch.randn(3, 3, 13, 13, generator=g)
 
     def solve(which: list[int]) -> torch.Tensor:
-        energy = Energy(Euclidean(), module, target[which])
+        energy = Energy(FeatureTerm(Euclidean(), module, target[which]))
         return minimize(energy, start[which], solver="fast", stages=FIXED).x
 
     together = solve([0, 1, 2])
@@ -153,18 +159,20 @@ def test_samples_have_the_same_bits_alone_and_together() -> None:
 
 def test_stages_with_jitter_are_those_of_fourier_adam() -> None:
     module, g = network(), torch.Generator().manual_seed(1)
-    energy = Energy(Euclidean(), module, module(40 * torch.randn(1, 3, 12, 12, generator=g)))
+    energy = Energy(FeatureTerm(Euclidean(), module, module(40 * torch.randn(1, 3, 12, 12, generator=g))))
     start = 40 * torch.randn(1, 3, 14, 14, generator=g)
-    found = [minimize(energy, start, solver=s, stages=[Stage(12)], jitter=Jitter(3)).x for s in (Fast(rate=7.0), FourierAdam(rate=7.0))]
-    assert torch.equal(*found)
+    plan = plan_of("fast", [Stage(12)], fast_rate=7.0)
+    found = minimize(problem(energy, jitter=Jitter(3)), start, plan=plan).x
+    alone = minimize(problem(energy, jitter=Jitter(3)), start, solver=FourierAdam(rate=7.0), stages=[Stage(12)]).x
+    assert torch.equal(found, alone)
 
 
 def test_a_descent_after_an_exploration_works_on_the_crop_and_goes_lower() -> None:
     module, g = network(), torch.Generator().manual_seed(1)
-    energy = Energy(Euclidean(), module, module(40 * torch.randn(2, 3, 12, 12, generator=g)))
+    energy = Energy(FeatureTerm(Euclidean(), module, module(40 * torch.randn(2, 3, 12, 12, generator=g))))
     start = 40 * torch.randn(2, 3, 14, 14, generator=g)
-    explored = minimize(energy, start, solver="fast", stages=[Stage(15)], jitter=Jitter(3))
-    both = minimize(energy, start, solver="fast", stages=[Stage(15), Stage(15, jitter=False)], jitter=Jitter(3))
+    explored = minimize(problem(energy, jitter=Jitter(3)), start, solver="fast", stages=[Stage(15)])
+    both = minimize(problem(energy, jitter=Jitter(3)), start, solver="fast", stages=[Stage(15), Stage(15, jitter=False)])
     assert both.x.shape == (2, 3, 12, 12)
     assert both.evaluations == 30
     assert bool((both.energy["total"] < explored.energy["total"]).all())
@@ -180,7 +188,7 @@ def test_seventy_evaluations_end_below_the_papers_three_hundred_and_fifty_on_hog
 
 
 def test_a_unit_that_answers_nothing_does_not_spoil_the_numbers() -> None:
-    energy = Energy(InnerProduct(1.0), lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x.mean((1, 2, 3))], 1), torch.eye(2), regularizers={})
+    energy = Energy(FeatureTerm(InnerProduct(1.0), lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x.mean((1, 2, 3))], 1), torch.eye(2)), {})
     with pytest.warns(preimage.errors.PreimageWarning, match="sample 1: the gradient of the loss was exactly zero"):
         found = minimize(energy, torch.ones(2, 1, 4, 4), solver="fast", stages=[Stage(400, jitter=False)], batch=2)
     assert bool(torch.isfinite(found.x).all())
@@ -191,7 +199,7 @@ def test_a_unit_that_answers_nothing_does_not_spoil_the_numbers() -> None:
 def test_fast_starts_nearer_to_grey_the_coarser_the_layer_and_the_paper_does_not(stride: int, factor: float) -> None:
     phi = preimage.from_callable(lambda x: x[:, :, ::stride, ::stride], preimage.PixelSpace(32, "grey"))
     phi.stride = stride
-    options = {"iterations": 3, "frames": 1, "jitter": 1, "progress": False}
+    options = {"iterations": 3, "monitor": preimage.Monitor(frames=1), "transform": Jitter(1), "progress": False}
     fast, paper = (preimage.invert(phi, torch.full((1, 1, 32, 32), 20.0), solver=s, **options).frames[0] for s in ("fast", "paper"))
     grey = natural_colour(phi.space)
     torch.testing.assert_close(fast - grey, factor * (paper - grey), atol=1e-4, rtol=1e-5)
@@ -200,7 +208,7 @@ def test_fast_starts_nearer_to_grey_the_coarser_the_layer_and_the_paper_does_not
 def test_fast_starts_at_a_quarter_for_descriptors() -> None:
     photo, options = (
         20 * torch.randn(1, 1, 32, 32, generator=torch.Generator().manual_seed(0)),
-        {"iterations": 3, "frames": 1, "progress": False},
+        {"iterations": 3, "monitor": preimage.Monitor(frames=1), "progress": False},
     )
     fast, paper = (preimage.invert(preimage.HOG(), photo, solver=s, **options).frames[0] for s in ("fast", "paper"))
     torch.testing.assert_close(fast - 128, (paper - 128) / 4)

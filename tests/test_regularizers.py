@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preimage.energy.regularizers import REGULARIZERS, AlphaNorm, Jitter, PixelBall, TVBeta, add_gradient
+from preimage.energy.regularizers import REGULARIZERS, AlphaNorm, PixelBall, TVBeta, add_gradient
+from preimage.energy.transforms import Jitter
 from preimage.errors import InputError
 from preimage.inverses import Nearby
 

@@ -118,4 +118,4 @@ def test_the_closed_units_of_a_wrapped_layer_are_opened():
     with phi.opened(0.05):
         (gradient,) = torch.autograd.grad(phi(x).sum(), x)
     assert bool(gradient.any())
-    assert preimage.maximize(phi, 0, canvas=12, Z=1.0, iterations=1, progress=False).config["woken"] == [0]
+    assert preimage.maximize(phi, 0, canvas=12, Z=1.0, iterations=1, progress=False).config["opened"] == [0]

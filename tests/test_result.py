@@ -25,7 +25,7 @@ from preimage.tasks.result import check_folder, file_names, load_result, write_v
 @pytest.fixture(scope="module")
 def result():
     phi = preimage.from_callable(lambda x: x.mean(dim=(2, 3)), preimage.PixelSpace((10, 13), "rgb"))
-    return preimage.maximize(phi, [0, 1, 2], iterations=6, frames=2, progress=False)
+    return preimage.maximize(phi, [0, 1, 2], iterations=6, monitor=preimage.Monitor(frames=2), progress=False)
 
 
 @pytest.fixture(scope="module")

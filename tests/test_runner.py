@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from preimage.errors import InputError, UnknownName
-from preimage.solvers.loop import load_solvers
+from preimage.solvers.plans import solver_names
 from preimage.studies import runner
 from preimage.studies.jobs import execute
 from preimage.studies.runner import run
@@ -287,7 +287,7 @@ def test_arguments_that_cannot_be_are_refused(store):
 
 def test_every_solver_gives_the_same_bits_in_every_run(store, tmp_path):
     other = Store.open(tmp_path / "other")
-    for solver in load_solvers():
+    for solver in solver_names():
         jobs = small_jobs(1, solver=solver)
         run(jobs, store, progress=False)
         run(jobs, other, progress=False, threads=1)

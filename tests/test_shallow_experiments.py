@@ -25,8 +25,8 @@ from preimage.representations.hog import HOG
 from preimage.representations.shallow import SHALLOW, load_shallow
 from preimage.representations.template import HOGTemplate, load_template
 from preimage.representations.vocabulary import load_vocabulary
-from preimage.solvers.loop import Stage
 from preimage.solvers.methods import FourierAdam
+from preimage.solvers.run import Stage
 from preimage.tasks.result import load_result
 
 METHODS = ["hoggles", "hog", "hogb", "dsift"]
@@ -108,7 +108,7 @@ def test_the_papers_run_is_one_stage_of_its_own_rate(folder: Path, tmp_path: Pat
     run_table(folder, tmp_path / "out")
     record = json.loads(next((tmp_path / "out" / "runs").glob("chelsea-hogb-*/result.json")).read_text())
     assert record["evaluations"] == 30
-    assert record["config"]["stages"] == [{"iterations": 30, "rate": 1.0, "jitter": True}]
+    assert [p["stages"] for p in record["config"]["plan"]] == [[{"iterations": 30, "rate": 1.0, "jitter": True}]]
     assert (record["config"]["solver"], record["config"]["C"], record["config"]["jitter"]) == ("paper", 100.0, 1)
     picture = next((tmp_path / "out" / "runs").glob("chelsea-hogb-*/chelsea-original.png"))
     direct = preimage.invert(
@@ -132,10 +132,10 @@ def test_stages_that_are_none_are_refused(stages: object) -> None:
 def test_fast_takes_the_rate_that_a_descriptor_asks_for(folder: Path) -> None:
     photo, options = folder / "photos" / "coffee.png", {"stages": (Stage(10),), "progress": False}
     fast = preimage.invert(HOG(), photo, **options)
-    assert fast.config["fast_rate"] == 8.0
+    assert fast.config["plan"][0]["solver"]["rate"] == 8.0
     assert torch.equal(fast.images, preimage.invert(HOG(), photo, solver=FourierAdam(rate=8), **options).images)
     own = preimage.invert(load_shallow("lbp"), photo, **options)
-    assert own.config["fast_rate"] is None
+    assert own.config["plan"][0]["solver"]["rate"] == 14.0
     assert torch.equal(own.images, preimage.invert(load_shallow("lbp"), photo, solver=FourierAdam(), **options).images)
 
 

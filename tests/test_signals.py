@@ -10,9 +10,9 @@ import PIL.Image
 import pytest
 from typer.testing import CliRunner
 
+from preimage import tasks
 from preimage.cli import app, signals
 from preimage.tasks import result as result_module
-from preimage.tasks import tasks
 from preimage.tasks.result import Result, load_result
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]

@@ -10,13 +10,19 @@ import pytest
 import torch
 from torch import nn
 
-from preimage.energy.energy import Energy, Euclidean, InnerProduct
-from preimage.energy.regularizers import Jitter, PixelBall
+from preimage.energy.energy import Energy
+from preimage.energy.losses import Euclidean, InnerProduct
+from preimage.energy.regularizers import PixelBall
+from preimage.energy.terms import FeatureTerm
+from preimage.energy.transforms import Jitter
 from preimage.errors import InputError, OptimizationError, PreimageWarning, UnknownName
-from preimage.solvers.loop import Stage, load_solvers, minimize
+from preimage.solvers.loop import minimize
 from preimage.solvers.methods import Adam, Paper, spectrum
+from preimage.solvers.plans import solver_names
+from preimage.solvers.run import Stage
 
 from . import reference
+from .energies import problem
 
 SIZE = (16, 16)
 
@@ -35,7 +41,7 @@ def test_paper_follows_a_numpy_transliteration_of_the_original_loop(dtype, toler
     photo = torch.randn(2, 3, *SIZE, dtype=kind) * 40
     start = (torch.rand(2, 3, *jitter.canvas(SIZE), dtype=kind) * 2 - 1) * 50
     target = module(photo).detach()
-    energy = Energy(Euclidean(), module, target, C=100.0)
+    energy = Energy(FeatureTerm(Euclidean(), module, target, C=100.0))
 
     def generators():
         return [torch.Generator().manual_seed(s) for s in (5, 6)]
@@ -48,12 +54,12 @@ def test_paper_follows_a_numpy_transliteration_of_the_original_loop(dtype, toler
             seen.append(out)
             return out
 
-    found = minimize(energy, start, solver=Watching(), stages=[Stage(20)], jitter=jitter, generators=generators())
+    found = minimize(problem(energy, jitter=jitter), start, solver=Watching(), stages=[Stage(20)], generators=generators())
     offsets = jitter.draw(generators(), 20)
-    assert len({o for step in offsets for o in step}) > 3
+    assert len({o for (view,) in offsets for o in view}) > 3
     for b in range(2):
         expected, energies = reference.paper_loop(
-            plain, target[b].numpy(), start[b].numpy(), [step[b] for step in offsets], SIZE, 100.0, 0.05 * 80**2 / 6
+            plain, target[b].numpy(), start[b].numpy(), [view[b] for (view,) in offsets], SIZE, 100.0, 0.05 * 80**2 / 6
         )
         np.testing.assert_allclose(seen[0][b].numpy(), expected, rtol=0, atol=tolerance)
         for k, name in enumerate(["loss", "alpha-norm", "tv-beta"]):
@@ -64,8 +70,10 @@ def test_paper_follows_a_numpy_transliteration_of_the_original_loop(dtype, toler
 def test_paper_s_step_starts_at_one_grey_level_and_tends_to_3_16():
     """Section 1.4 of the specification: scale-free steps."""
     for scale in (1.0, 1e3, 1e6):  # above 1/lr = 0.005 of this small image
-        energy = Energy(InnerProduct(1.0), lambda x: x, torch.ones(1, 1, 2, 2), C=scale, regularizers={})
-        found = minimize(energy, torch.full((1, 1, 2, 2), -1e4), solver="paper", stages=[Stage(80)], ball=PixelBall(math.inf), frames=1)
+        energy = Energy(FeatureTerm(InnerProduct(1.0), lambda x: x, torch.ones(1, 1, 2, 2), C=scale), {})
+        found = minimize(
+            problem(energy, ball=PixelBall(math.inf)), torch.full((1, 1, 2, 2), -1e4), solver="paper", stages=[Stage(80)], frames=1
+        )
         positions = [f.mean().item() for f in found.frames]
         moves = np.diff(positions)
         assert moves[0] == pytest.approx(1.0, rel=1e-2)
@@ -74,31 +82,29 @@ def test_paper_s_step_starts_at_one_grey_level_and_tends_to_3_16():
 
 
 def test_paper_s_second_stage_works_on_the_crop_with_a_tenth_of_the_rate():
-    energy = Energy(Euclidean(), lambda x: x, torch.full((1, 1, 6, 6), 50.0), C=10.0)
     shapes = []
 
     def phi(x):
         shapes.append(tuple(x.shape))
         return x
 
-    energy.phi = phi
+    energy = Energy(FeatureTerm(Euclidean(), phi, torch.full((1, 1, 6, 6), 50.0), C=10.0))
     jitter = Jitter(3)
     found = minimize(
-        energy,
+        problem(energy, jitter=jitter),
         torch.zeros(1, 1, *jitter.canvas((6, 6))),
         solver="paper",
         stages=[Stage(4), Stage(3, 0.1, jitter=False)],
-        jitter=jitter,
     )
     assert set(shapes) == {(1, 1, 6, 6)}
     assert found.evaluations == 7
     assert found.x.shape == (1, 1, 6, 6)
 
 
-@pytest.mark.parametrize("solver", list(load_solvers()))
+@pytest.mark.parametrize("solver", solver_names())
 def test_every_solver_finds_the_same_minimum_of_a_convex_problem(solver):
     target = torch.randn(2, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 60
-    energy = Energy(Euclidean(), lambda x: x[..., ::2, ::2], target, C=100.0)
+    energy = Energy(FeatureTerm(Euclidean(), lambda x: x[..., ::2, ::2], target, C=100.0))
     found = minimize(energy, torch.zeros(2, 1, 8, 8), solver=solver, stages=[Stage(300), Stage(50, 0.1)])
     best = minimize(energy, torch.zeros(2, 1, 8, 8, dtype=torch.float32), solver="lbfgs", stages=[Stage(400)])
     torch.testing.assert_close(found.energy["total"], best.energy["total"], rtol=3e-3, atol=0)
@@ -106,16 +112,16 @@ def test_every_solver_finds_the_same_minimum_of_a_convex_problem(solver):
     assert found.trace["total"].shape == (found.evaluations, 2)
 
 
-@pytest.mark.parametrize("solver", list(load_solvers()))
+@pytest.mark.parametrize("solver", solver_names())
 def test_a_sample_takes_the_same_way_alone_and_beside_others_that_are_broken(solver):
     target = torch.randn(3, 1, 4, 4, generator=torch.Generator().manual_seed(0)) * 60
     start = torch.randn(3, 1, 10, 10, generator=torch.Generator().manual_seed(1)) * 30
     start[1] = float("nan")
 
     def run(which):
-        energy = Energy(Euclidean(), lambda x: 2 * x[..., ::2, ::2], target[which], C=100.0)
+        energy = Energy(FeatureTerm(Euclidean(), lambda x: 2 * x[..., ::2, ::2], target[which], C=100.0))
         generators = [torch.Generator().manual_seed(7 + i) for i in which]
-        return minimize(energy, start[which], solver=solver, stages=[Stage(20)], jitter=Jitter(3), generators=generators)
+        return minimize(problem(energy, jitter=Jitter(3)), start[which], solver=solver, stages=[Stage(20)], generators=generators)
 
     with pytest.warns(PreimageWarning, match="sample 1: the energy became NaN"):
         together = run([0, 1, 2])
@@ -128,8 +134,8 @@ def test_a_sample_takes_the_same_way_alone_and_beside_others_that_are_broken(sol
 
 
 def test_no_solver_leaves_the_ball():
-    for solver in load_solvers():
-        energy = Energy(InnerProduct(1.0), lambda x: x, torch.ones(1, 3, 6, 6), C=10.0, regularizers={})
+    for solver in solver_names():
+        energy = Energy(FeatureTerm(InnerProduct(1.0), lambda x: x, torch.ones(1, 3, 6, 6), C=10.0), {})
         found = minimize(energy, torch.zeros(1, 3, 6, 6) + 1, solver=solver, iterations=150)
         norm = found.x.norm(dim=1)
         assert norm.max() <= 160.01, solver
@@ -137,7 +143,7 @@ def test_no_solver_leaves_the_ball():
 
 
 def test_a_nan_at_the_start_is_explained():
-    energy = Energy(Euclidean(), lambda x: x / 0.0 * 0.0, torch.ones(1, 1, 4, 4))
+    energy = Energy(FeatureTerm(Euclidean(), lambda x: x / 0.0 * 0.0, torch.ones(1, 1, 4, 4)))
     with pytest.raises(OptimizationError, match=r"NaN or infinite at iteration 0 \(loss\)"):
         minimize(energy, torch.ones(1, 1, 4, 4))
 
@@ -149,7 +155,7 @@ def test_a_nan_on_the_way_gives_the_last_finite_image_and_says_so():
         calls.append(1)
         return x * (float("nan") if len(calls) == 8 else 1.0)
 
-    energy = Energy(Euclidean(), phi, torch.full((2, 1, 4, 4), 50.0))
+    energy = Energy(FeatureTerm(Euclidean(), phi, torch.full((2, 1, 4, 4), 50.0)))
     with pytest.raises(OptimizationError, match="iteration 7"):
         minimize(energy, torch.ones(2, 1, 4, 4), iterations=30, batch=2)
 
@@ -161,7 +167,7 @@ def test_a_nan_on_the_way_gives_the_last_finite_image_and_says_so():
         return x * factor
 
     calls.clear()
-    energy = Energy(Euclidean(), half, torch.full((2, 1, 4, 4), 50.0))
+    energy = Energy(FeatureTerm(Euclidean(), half, torch.full((2, 1, 4, 4), 50.0)))
     with pytest.warns(PreimageWarning, match="last finite image"):
         found = minimize(energy, torch.ones(2, 1, 4, 4), iterations=30, batch=2)
     assert bool(torch.isfinite(found.x).all())
@@ -175,30 +181,30 @@ def test_a_gradient_of_exactly_zero_is_explained_and_ends_early():
         calls.append(1)
         return (x - 1e6).relu() + 1.0 + 0 * x
 
-    energy = Energy(InnerProduct(1.0), dead, torch.ones(1, 1, 4, 4))
+    energy = Energy(FeatureTerm(InnerProduct(1.0), dead, torch.ones(1, 1, 4, 4)))
     with pytest.raises(OptimizationError, match=r"exactly zero at every step.*leak=0.05"):
         minimize(energy, torch.ones(1, 1, 4, 4), iterations=500)
     assert len(calls) < 40
 
 
 def test_one_dead_unit_does_not_take_the_others_with_it():
-    energy = Energy(InnerProduct(1.0), lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x.mean((1, 2, 3))], 1), torch.eye(2))
+    energy = Energy(FeatureTerm(InnerProduct(1.0), lambda x: torch.stack([x.mean((1, 2, 3)), 0 * x.mean((1, 2, 3))], 1), torch.eye(2)))
     with pytest.warns(PreimageWarning, match="sample 1: the gradient of the loss was exactly zero"):
         found = minimize(energy, torch.ones(2, 1, 4, 4), iterations=30, batch=2)
     assert found.status[0] == "ok"
 
 
 def test_a_loss_that_does_not_move_is_explained():
-    energy = Energy(Euclidean(), lambda x: x.clamp(0, 1e-30) + 5.0, torch.full((1, 1, 4, 4), 9.0))
+    energy = Energy(FeatureTerm(Euclidean(), lambda x: x.clamp(0, 1e-30) + 5.0, torch.full((1, 1, 4, 4), 9.0)))
     start = torch.full((1, 1, 4, 4), 5e-31)
     with pytest.warns(PreimageWarning, match="did not move from"):
         minimize(energy, start, solver=Adam(rate=1e-33), iterations=5)
 
 
 def test_divergence_is_explained():
-    energy = Energy(Euclidean(), lambda x: x, torch.full((1, 1, 4, 4), 10.0))
+    energy = Energy(FeatureTerm(Euclidean(), lambda x: x, torch.full((1, 1, 4, 4), 10.0)))
     with pytest.warns(PreimageWarning, match=r"the energy rose .* diverged"):
-        minimize(energy, torch.full((1, 1, 4, 4), 9.0), solver=Paper(rho=0.999, rate=1e6), iterations=12, ball=PixelBall(1e6))
+        minimize(problem(energy, ball=PixelBall(1e6)), torch.full((1, 1, 4, 4), 9.0), solver=Paper(rho=0.999, rate=1e6), iterations=12)
 
 
 def test_ctrl_c_gives_what_was_found():
@@ -210,7 +216,7 @@ def test_ctrl_c_gives_what_was_found():
             raise KeyboardInterrupt
         return x
 
-    energy = Energy(Euclidean(), phi, torch.full((1, 1, 4, 4), 50.0))
+    energy = Energy(FeatureTerm(Euclidean(), phi, torch.full((1, 1, 4, 4), 50.0)))
     found = minimize(energy, torch.ones(1, 1, 4, 4), iterations=30)
     assert found.interrupted
     assert found.evaluations == 11
@@ -218,7 +224,7 @@ def test_ctrl_c_gives_what_was_found():
 
 
 def test_wrong_words_are_refused():
-    energy = Energy(Euclidean(), lambda x: x, torch.ones(1, 1, 4, 4))
+    energy = Energy(FeatureTerm(Euclidean(), lambda x: x, torch.ones(1, 1, 4, 4)))
     with pytest.raises(UnknownName, match="Did you mean 'paper'"):
         minimize(energy, torch.ones(1, 1, 4, 4), solver="papper")
     for iterations in (0, -1, 2.5):
@@ -227,8 +233,8 @@ def test_wrong_words_are_refused():
 
 
 def test_frames_are_kept_every_so_often_and_at_the_end():
-    energy = Energy(Euclidean(), lambda x: x, torch.full((2, 1, 4, 4), 50.0))
-    found = minimize(energy, torch.ones(2, 1, 6, 6), iterations=10, jitter=Jitter(3), frames=4)
+    energy = Energy(FeatureTerm(Euclidean(), lambda x: x, torch.full((2, 1, 4, 4), 50.0)))
+    found = minimize(problem(energy, jitter=Jitter(3)), torch.ones(2, 1, 6, 6), iterations=10, frames=4)
     assert [tuple(f.shape) for f in found.frames] == [(2, 1, 4, 4)] * 4  # 0, 4, 8 and the last
     torch.testing.assert_close(found.frames[-1], found.x)
 
@@ -241,7 +247,7 @@ def test_the_spectrum_is_one_over_f():
 
 
 def test_the_progress_bar_shows_the_energy(capsys):
-    energy = Energy(Euclidean(), lambda x: x, torch.full((1, 1, 4, 4), 50.0))
+    energy = Energy(FeatureTerm(Euclidean(), lambda x: x, torch.full((1, 1, 4, 4), 50.0)))
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         minimize(energy, torch.ones(1, 1, 4, 4), iterations=10, progress=True, title="a title")

@@ -14,11 +14,18 @@ import pytest
 import torch
 
 import preimage
+from preimage import metrics
+from preimage.energy.losses import InnerProduct
+from preimage.energy.parameterizations import Pixels
+from preimage.energy.regularizers import AlphaNorm, TVBeta
+from preimage.energy.transforms import Jitter
 from preimage.errors import InputError, ResultFolderError
-from preimage.studies import jobs as jobs_module
+from preimage.networks.network import NETWORKS
+from preimage.solvers.methods import Adam, Paper
 from preimage.studies.claims import claims_of
-from preimage.studies.jobs import Job, bare_source, code_version, execute
+from preimage.studies.jobs import Job, execute
 from preimage.studies.store import Store
+from preimage.tasks import result as result_module
 
 from .stores import leftovers, small_jobs
 
@@ -63,15 +70,28 @@ def test_a_setting_that_is_added_later_changes_no_key_until_it_is_used():
     assert Later(**settings, sharpness=2.0).key != job.key
 
 
-def test_a_key_changes_with_the_code_but_not_with_its_comments(monkeypatch):
-    plain = "def f(x):\n    return x + 1\n"
-    told = '"""A module."""\n\ndef f(x):\n    """One more."""\n    # why\n    return x + 1  # because\n\nA = "kept"\n"""About A."""\n'
-    assert bare_source(told) == bare_source(plain + 'A = "kept"')
-    assert bare_source(plain) != bare_source(plain.replace("1", "2"))
-    assert "'#'" in bare_source("x = '#'  # é\n'''gone'''\n") and "gone" not in bare_source("x = '#'  # é\n'''gone'''\n")
-    before, version = small_jobs(1)[0].key, code_version()
-    monkeypatch.setattr(jobs_module, "code_version", lambda: version[::-1])
-    assert small_jobs(1)[0].key != before
+def test_a_key_changes_with_the_revision_of_a_class_that_decides_the_image_and_with_no_other(monkeypatch):
+    job = replace(small_jobs(1)[0], solver="paper")
+    before = job.key
+    monkeypatch.setattr(Adam, "revision", 7, raising=False)
+    assert replace(job).key == before  # it does not run here
+    monkeypatch.setattr(Paper, "revision", 7, raising=False)
+    assert replace(job).key != before
+    monkeypatch.undo()
+    for cls in (TVBeta, AlphaNorm, Jitter, Pixels, InnerProduct):
+        with monkeypatch.context() as patch:
+            patch.setattr(cls, "revision", 7, raising=False)
+            assert replace(job).key != before, cls
+    assert replace(job).key == before
+
+
+def test_a_new_network_a_new_metric_and_another_docstring_change_no_key(monkeypatch):
+    before = [job.key for job in small_jobs(3)]
+    monkeypatch.setattr(NETWORKS, "_entries", {**NETWORKS._entries, "dummy": NETWORKS["squeezenet1_1"]})
+    monkeypatch.setattr(metrics, "brand_new", lambda x: x, raising=False)
+    monkeypatch.setattr(Paper, "__doc__", "Another sentence.")
+    monkeypatch.setattr(result_module, "code_version", lambda: "of other sources")
+    assert [job.key for job in small_jobs(3)] == before
 
 
 def test_a_result_comes_back_bit_by_bit(store, outcomes):

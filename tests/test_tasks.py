@@ -14,7 +14,8 @@ from torch import nn
 import preimage
 from preimage import masks, tasks
 from preimage.errors import ImageError, InputError, Interrupted, OptimizationError, UnknownName
-from preimage.solvers.loop import Run
+from preimage.methods.recipe import DEFAULTS
+from preimage.solvers.run import Run
 from preimage.tasks.units import estimated_largest
 
 FEW = {"progress": False, "iterations": 12}
@@ -295,7 +296,7 @@ def test_wrong_input_is_refused_with_what_to_do(net, cat, tmp_path):
         (InputError, "phi is a representation", lambda: preimage.invert(net, cat, **FEW)),
         (InputError, "dtype is torch.float32", lambda: preimage.invert(phi, cat, dtype=torch.int8, **FEW)),
         (InputError, "cannot be used here", lambda: preimage.invert(phi, cat, device="nowhere", **FEW)),
-        (InputError, "jitter amount", lambda: preimage.invert(phi, cat, jitter=0, **FEW)),
+        (InputError, "jitter amount", lambda: preimage.invert(phi, cat, transform=preimage.Jitter(0), **FEW)),
     ]
     for kind, match, call in cases:
         with pytest.raises(kind, match=match):
@@ -323,11 +324,11 @@ def test_units_that_are_closed_at_the_start_are_opened(net):
     phi = net.layer("fire5")
     units = list(range(0, 32, 2))
     r = preimage.maximize(phi, units, progress=False, iterations=60)
-    assert len(r.config["woken"]) > 5
+    assert len(r.config["opened"]) > 5
     assert r.status == ["ok"] * len(units)
     assert bool((r.activation > 1).all())
     assert 60 + 1 + 11 <= r.evaluations <= 60 + 1 + 6 * 11
-    b = r.config["woken"][1]
+    b = r.config["opened"][1]
     alone = preimage.maximize(phi, units[b], progress=False, iterations=60)
     assert bool((alone.images[0] == r.images[b]).all())
 
@@ -367,10 +368,10 @@ def test_samples_evaluated_together_end_at_the_same_energy(net):
     paths = preimage.images.reference_images()
     apart = preimage.invert(net.layer("fire3"), paths, progress=False, iterations=30)
     for batch in (2, 3):
-        together = preimage.invert(net.layer("fire3"), paths, progress=False, iterations=30, batch=batch)
+        together = preimage.invert(net.layer("fire3"), paths, progress=False, iterations=30, compute=preimage.Compute(batch=batch))
         torch.testing.assert_close(together.energy["total"], apart.energy["total"], rtol=0.01, atol=0)
     with pytest.raises(InputError, match="batch is a whole number"):
-        preimage.invert(net.layer("fire3"), paths, batch=0, **FEW)
+        preimage.invert(net.layer("fire3"), paths, compute=preimage.Compute(batch=0), **FEW)
 
 
 def test_ctrl_c_raises_with_what_was_found(grey_cnn, grey_space, digit):
@@ -399,7 +400,7 @@ def test_the_record_has_all_that_is_needed_to_make_it_again(net, cat):
 
 
 def test_the_defaults_are_the_paper_s():
-    assert (tasks.INVERT_C, tasks.MAXIMIZE_C, tasks.CARICATURE_C, tasks.BOUND) == (100, 1e4, 1, 160)
+    assert [DEFAULTS[t].C for t in ("invert", "maximize", "caricature")] + [tasks.BOUND] == [100, 1e4, 1, 160]
     assert (preimage.AlphaNorm().alpha, preimage.AlphaNorm().B, preimage.TVBeta().beta) == (6, 80, 2)
     assert pytest.approx(80 / 6.5) == preimage.TVBeta().V
     assert preimage.solvers.Paper().rate == pytest.approx(53.3333, rel=1e-5)

@@ -17,12 +17,22 @@ if TYPE_CHECKING:
     from . import solvers as solvers
     from . import tasks as tasks
     from .energy.energy import Energy as Energy
-    from .energy.energy import Euclidean as Euclidean
-    from .energy.energy import InnerProduct as InnerProduct
+    from .energy.energy import Problem as Problem
+    from .energy.losses import Euclidean as Euclidean
+    from .energy.losses import InnerProduct as InnerProduct
+    from .energy.losses import Loss as Loss
+    from .energy.objectives import Activate as Activate
+    from .energy.objectives import Exaggerate as Exaggerate
+    from .energy.objectives import Match as Match
+    from .energy.objectives import Objective as Objective
+    from .energy.parameterizations import Parameterization as Parameterization
+    from .energy.parameterizations import Pixels as Pixels
     from .energy.regularizers import AlphaNorm as AlphaNorm
-    from .energy.regularizers import Jitter as Jitter
     from .energy.regularizers import PixelBall as PixelBall
     from .energy.regularizers import TVBeta as TVBeta
+    from .energy.terms import FeatureTerm as FeatureTerm
+    from .energy.transforms import Jitter as Jitter
+    from .energy.transforms import Transform as Transform
     from .errors import FetchError as FetchError
     from .errors import ImageError as ImageError
     from .errors import InputError as InputError
@@ -41,6 +51,9 @@ if TYPE_CHECKING:
     from .inverses import free_photographs as free_photographs
     from .inverses import load_inverse as load_inverse
     from .inverses import start_from_inverse as start_from_inverse
+    from .methods.recipe import Parts as Parts
+    from .methods.recipe import Recipe as Recipe
+    from .methods.recipe import recipes as recipes
     from .networks.network import Network as Network
     from .networks.network import load_network as load_network
     from .pixels import images as images
@@ -62,21 +75,28 @@ if TYPE_CHECKING:
     from .representations.vocabulary import Vocabulary as Vocabulary
     from .representations.vocabulary import learn_vocabulary as learn_vocabulary
     from .representations.vocabulary import load_vocabulary as load_vocabulary
-    from .solvers.loop import Stage as Stage
+    from .solvers.compute import Compute as Compute
     from .solvers.loop import minimize as minimize
+    from .solvers.run import Stage as Stage
     from .statistics import Statistics as Statistics
     from .statistics import collect_statistics as collect_statistics
     from .statistics import load_statistics as load_statistics
+    from .tasks.caricature import caricature as caricature
+    from .tasks.common import Monitor as Monitor
+    from .tasks.invert import invert as invert
+    from .tasks.maximize import maximize as maximize
     from .tasks.result import Result as Result
     from .tasks.result import load_result as load_result
-    from .tasks.tasks import caricature as caricature
-    from .tasks.tasks import invert as invert
-    from .tasks.tasks import maximize as maximize
 
 __version__ = "0.1.0"
 
 _HOMES = {
-    "energy.energy": ["Energy", "Euclidean", "InnerProduct"],
+    "energy.energy": ["Energy", "Problem"],
+    "energy.losses": ["Euclidean", "InnerProduct", "Loss"],
+    "energy.objectives": ["Activate", "Exaggerate", "Match", "Objective"],
+    "energy.parameterizations": ["Parameterization", "Pixels"],
+    "energy.terms": ["FeatureTerm"],
+    "energy.transforms": ["Jitter", "Transform"],
     "errors": [
         "FetchError", "ImageError", "InputError", "Interrupted", "MissingExtra", "OptimizationError", "PreimageError",
         "PreimageWarning", "ResultFolderError", "UnknownName",
@@ -84,9 +104,12 @@ _HOMES = {
     "experiments.audit": ["Audit", "audit"],
     "inverses": ["LinearInverse", "Nearby", "fit_inverse", "free_photographs", "load_inverse", "start_from_inverse"],
     "networks.network": ["Network", "load_network"],
-    "solvers.loop": ["Stage", "minimize"],
+    "solvers.compute": ["Compute"],
+    "solvers.loop": ["minimize"],
+    "solvers.run": ["Stage"],
+    "methods.recipe": ["Parts", "Recipe", "recipes"],
     "pixels.pixelspace": ["PixelSpace"],
-    "energy.regularizers": ["AlphaNorm", "Jitter", "PixelBall", "TVBeta"],
+    "energy.regularizers": ["AlphaNorm", "PixelBall", "TVBeta"],
     "representations.base": ["Representation", "Wrapped", "as_representation", "from_callable"],
     "representations.cnn": ["Layer", "LayerInfo", "layers"],
     "representations.dsift": ["DenseSIFT"],
@@ -96,7 +119,10 @@ _HOMES = {
     "representations.vocabulary": ["Vocabulary", "learn_vocabulary", "load_vocabulary"],
     "tasks.result": ["Result", "load_result"],
     "statistics": ["Statistics", "collect_statistics", "load_statistics"],
-    "tasks.tasks": ["caricature", "invert", "maximize"],
+    "tasks.caricature": ["caricature"],
+    "tasks.common": ["Monitor"],
+    "tasks.invert": ["invert"],
+    "tasks.maximize": ["maximize"],
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = {"images": "pixels.images", "masks": "representations.masks", "metrics": "metrics", "solvers": "solvers", "tasks": "tasks"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from .networks.network import load_network
 from .pixels.images import reference_images
 from .report import Section, write_page
-from .tasks.tasks import caricature, invert, maximize
+from .tasks import caricature, invert, maximize
 
 DEPTHS = ("fire2", "fire4", "fire9")
 CLASSES = ("black swan", "goose", "tree frog", "cheeseburger")

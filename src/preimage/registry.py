@@ -57,6 +57,11 @@ class Registry(Generic[T]):
     def __len__(self) -> int:
         return len(self._entries)
 
+    def revision(self, name: str) -> int:
+        """The revision of the entry: a whole number that it raises when its values change, 1 where it says none."""
+        found = getattr(self[name], "revision", 1)
+        return int(found)
+
     def examples(self, name: str) -> tuple[Mapping[str, Any], ...]:
         """Keyword arguments that build the entry, for contract tests and pages."""
         return self._examples[name]

@@ -15,10 +15,10 @@ import numpy as np
 import torch
 
 from ..errors import ImageError, InputError, PreimageError
+from ..methods.recipe import DEFAULTS
 from ..pixels import images as pictures
-from ..solvers.loop import load_solvers
-from ..tasks import tasks
-from ..tasks.units import Unit
+from ..representations.units import Unit
+from ..solvers.plans import Asked, plan_for
 from . import view
 from .catalogue import Catalogue, Entry
 from .gate import uploaded
@@ -33,7 +33,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 OWN = "my own image"
 EXAMPLES = {"cat": "chelsea.jpg", "astronaut": "astronaut.jpg", "coffee": "coffee.jpg"}
 CLASS, CHANNEL = "a class, by its name", "a channel of the layer, by its number"
-C_OF = {"invert": tasks.INVERT_C, "caricature": tasks.CARICATURE_C, "maximize": tasks.MAXIMIZE_C}
+C_OF = {task: parts.C for task, parts in DEFAULTS.items()}
 LOOKS = 0.2
 """Seconds between two looks at a run."""
 
@@ -160,7 +160,7 @@ class Handlers:
         if task not in view.TASKS:
             raise InputError(f"There is no task {task!r}: choose one of {', '.join(view.TASKS)}.")
         if solver:
-            load_solvers()[solver]
+            plan_for(Asked(task), solver)
         entry = self.catalogue.entry(network)
         image, unit = None, None
         if task == "maximize":
@@ -243,7 +243,7 @@ def own_iterations(solver: str, task: str) -> str:
     """The same for the evaluations, which with "fast" depend on the layer that is inverted."""
     if task == "invert" and solver == "fast":
         return "default: by the layer"
-    return f"default {sum(s.iterations for s in tasks.own_stages(solver, task))}"
+    return f"default {plan_for(Asked(task), solver).iterations}"
 
 
 def example(choice: str) -> Path:

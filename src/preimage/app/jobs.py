@@ -20,10 +20,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .. import tasks
 from ..errors import InputError, Interrupted, PreimageError
 from ..networks.network import Network, load_network
 from ..pixels import images as pictures
-from ..tasks import tasks
+from ..tasks import Monitor
 from ..tasks.result import Result, data_uri, file_names
 
 PATIENCE = 15.0
@@ -247,7 +248,7 @@ class Desk:
         task: Callable[..., Result] = getattr(tasks, order.task)
         given: Any = order.unit if order.task == "maximize" else str(order.image)
         try:
-            return task(phi, given, **order.said, device=self.device, progress=False, watch=job.watch)
+            return task(phi, given, **order.said, device=self.device, progress=False, monitor=Monitor(watch=job.watch))
         except Interrupted as stop:
             result: Result = stop.result
             return result

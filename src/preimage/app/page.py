@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..solvers.loop import load_solvers
+from ..solvers.plans import solver_names
 from . import view
 from .catalogue import Catalogue
 from .handlers import CLASS, EXAMPLES, FORMATS, MAX_PIXELS, MOST_ITERATIONS, MOST_RESTARTS, OWN, Handlers, own_C, own_iterations
@@ -145,7 +145,7 @@ def _settings() -> tuple[Any, Any, Any, Any, Any]:
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         with gr.Row():
             C = gr.Textbox(label="C, the weight of the features", placeholder=own_C("invert"), elem_id="C", **small)
-            solver = gr.Dropdown(list(load_solvers()), value="fast", label="Solver", elem_id="solver", **small)
+            solver = gr.Dropdown(solver_names(), value="fast", label="Solver", elem_id="solver", **small)
         gr.HTML('<p class="teach">A higher C comes closer to the features, a lower one is smoother. paper is the published solver.</p>')
         with gr.Row():
             iterations = gr.Textbox(label="Evaluations", placeholder=own_iterations("fast", "invert"), elem_id="iterations", **small)

@@ -10,7 +10,7 @@ import typer
 
 from . import app
 from .common import FAILED, guard, names_in, one_line, resumable
-from .options import Iterations, Json, Net, Pictures, Quiet, RunDevice, RunPrecision, Seed, Solver, Weights
+from .options import Iterations, Json, Net, Pictures, Quiet, RunDevice, RunPrecision, Seed, StudySolver, Weights
 
 
 @app.command(
@@ -39,7 +39,7 @@ def audit(
         list[float] | None,
         typer.Option(metavar="AMOUNT", help="Also with noise on the features, of AMOUNT times their RMS; repeat.", show_default=False),
     ] = None,
-    solver: Solver = "fast",
+    solver: StudySolver = "fast",
     iterations: Iterations = None,
     seed: Seed = 0,
     device: RunDevice = "cpu",

@@ -28,7 +28,35 @@ InputSize = Annotated[
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Run a program (.pt2, TorchScript): it can do anything that you can.")]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the result; it must be new or empty.")]
-Solver = Annotated[str, typer.Option(metavar="NAME", help="fast, paper, fourier-adam, adam or lbfgs.")]
+StudySolver = Annotated[
+    str, typer.Option("--solver", metavar="NAME", help="fast, paper, fourier-adam, adam, descent, lbfgs; or adam:rate=2.")
+]
+Solver = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="fast, paper, fourier-adam, adam, descent, lbfgs; or adam:rate=2.", show_default="fast"),
+]
+Recipe = Annotated[
+    str | None, typer.Option(metavar="NAME|FILE", help="A method, all parts at once: see `preimage recipes`.", show_default=False)
+]
+Objective = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SPEC", help="What is asked, as match:of=fire4, 0.5*activate:unit=3; repeat to add.", show_default="the task's"),
+]
+Transform = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SPEC", help="What is shown at each step, as jitter:amount=8; repeat for several.", show_default="jitter"),
+]
+Parameterization = Annotated[
+    str | None, typer.Option(metavar="SPEC", help="How the image is written, as pixels or fourier.", show_default="pixels")
+]
+Prior = Annotated[
+    list[str] | None,
+    typer.Option(metavar="SPEC", help="Regularizers, as tv-beta:beta=1; repeat for several, or none.", show_default="alpha-norm, tv-beta"),
+]
+Start = Annotated[
+    str | None,
+    typer.Option(metavar="noise|image|FILE", help="What to begin with: noise, the image, a picture.", show_default="the task's"),
+]
 Iterations = Annotated[int | None, typer.Option(metavar="N", help="Instead of the solver's own number.", show_default=False)]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same image.")]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.", show_default="cpu")]

@@ -9,7 +9,7 @@ import typer
 
 from . import app
 from .common import guard, saving
-from .options import Out, Overwrite, Pictures, Quiet, Seed, Size, Solver
+from .options import Out, Overwrite, Pictures, Quiet, Seed, Size, StudySolver
 
 
 @app.command(
@@ -70,7 +70,7 @@ def invert_shallow(
     ] = None,
     size: Size = None,
     C: Annotated[float, typer.Option("--C", metavar="NUMBER", help="Weight of the features.")] = 100.0,
-    solver: Solver = "fast",
+    solver: StudySolver = "fast",
     iterations: Annotated[int | None, typer.Option(metavar="N", help="Instead of the solver's own number.", show_default=False)] = None,
     seed: Seed = 0,
     overwrite: Overwrite = False,
@@ -80,8 +80,8 @@ def invert_shallow(
     with guard():
         from ..representations.shallow import load_shallow
         from ..representations.vocabulary import load_vocabulary
+        from ..tasks import invert
         from ..tasks.result import check_folder
-        from ..tasks.tasks import invert
 
         check_folder(out, overwrite)
         phi = load_shallow(name, None if vocabulary is None else load_vocabulary(vocabulary))

@@ -27,14 +27,20 @@ from .options import (
     Mask,
     MaxMemory,
     Net,
+    Objective,
     Out,
     Overwrite,
+    Parameterization,
     Precision,
+    Prior,
     Quiet,
+    Recipe,
     Seed,
     Solver,
     Space,
     Squash,
+    Start,
+    Transform,
     Trust,
     Video,
     Weights,
@@ -64,7 +70,13 @@ def invert(
     C: Annotated[float | None, typer.Option("--C", metavar="NUMBER", help="Weight of the features.", show_default="100")] = None,
     restarts: Annotated[int, typer.Option(metavar="N", help="Pre-images of each photograph, from different starts.")] = 1,
     mask: Mask = None,
-    solver: Solver = "fast",
+    recipe: Recipe = None,
+    objective: Objective = None,
+    transform: Transform = None,
+    parameterization: Parameterization = None,
+    prior: Prior = None,
+    start: Start = None,
+    solver: Solver = None,
     iterations: Iterations = None,
     seed: Seed = 0,
     device: Device = None,
@@ -88,7 +100,8 @@ def invert(
     _run(
         lambda phi, common: _tasks().invert(phi, [str(i) for i in images], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
-        _common(solver, iterations, seed, precision, max_memory, compiled, jitter, video, every, as_json or quiet),
+        _common(solver, iterations, seed, precision, max_memory, compiled, video, every, as_json or quiet)
+        | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
         _Destination(out, overwrite, video, as_json, images),
     )
 
@@ -118,7 +131,13 @@ def maximize(
         typer.Option(metavar="FILE", help="Of `preimage stats`: each unit's own largest value for Z.", show_default="estimated"),
     ] = None,
     everywhere: Annotated[bool, typer.Option("--everywhere", help="The channel's mean over the map, not its central unit.")] = False,
-    solver: Solver = "fast",
+    recipe: Recipe = None,
+    objective: Objective = None,
+    transform: Transform = None,
+    parameterization: Parameterization = None,
+    prior: Prior = None,
+    start: Start = None,
+    solver: Solver = None,
     iterations: Iterations = None,
     seed: Seed = 0,
     device: Device = None,
@@ -139,7 +158,8 @@ def maximize(
     _run(
         lambda phi, common: _tasks().maximize(phi, [_unit(u) for u in unit], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
-        _common(solver, iterations, seed, precision, max_memory, compiled, jitter, video, every, as_json or quiet),
+        _common(solver, iterations, seed, precision, max_memory, compiled, video, every, as_json or quiet)
+        | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
         _Destination(out, overwrite, video, as_json),
     )
 
@@ -156,7 +176,13 @@ def caricature(
     trust: Trust = False,
     C: Annotated[float | None, typer.Option("--C", metavar="NUMBER", help="Weight of the features.", show_default="1")] = None,
     mask: Mask = None,
-    solver: Solver = "fast",
+    recipe: Recipe = None,
+    objective: Objective = None,
+    transform: Transform = None,
+    parameterization: Parameterization = None,
+    prior: Prior = None,
+    start: Start = None,
+    solver: Solver = None,
     iterations: Iterations = None,
     seed: Seed = 0,
     device: Device = None,
@@ -177,7 +203,8 @@ def caricature(
     _run(
         lambda phi, common: _tasks().caricature(phi, [str(i) for i in images], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
-        _common(solver, iterations, seed, precision, max_memory, compiled, jitter, video, every, as_json or quiet),
+        _common(solver, iterations, seed, precision, max_memory, compiled, video, every, as_json or quiet)
+        | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
         _Destination(out, overwrite, video, as_json, images),
     )
 
@@ -296,26 +323,44 @@ def _run(task: Callable[[Layer, dict[str, Any]], Result], target: _Target, commo
 
 
 def _common(
-    solver: str,
+    solver: str | None,
     iterations: int | None,
     seed: int,
     precision: str,
     max_memory: str | None,
     compiled: bool,
-    jitter: int | None,
     video: str | None,
     every: int,
     quiet: bool,
 ) -> dict[str, Any]:
     """The arguments that the three tasks share, by their names."""
+    from ..solvers.compute import Compute
+    from ..tasks import Monitor
+
     return {
         "solver": solver,
         "iterations": iterations,
         "seed": seed,
-        "precision": precision,
-        "max_memory": max_memory,
-        "compiled": compiled,
-        "jitter": jitter,
-        "frames": every if video else 0,
+        "compute": Compute(precision=precision, max_memory=max_memory, compiled=compiled),
+        "monitor": Monitor(frames=every if video else 0),
         "progress": not quiet,
     }
+
+
+def _parts(
+    recipe: str | None,
+    objective: list[str] | None,
+    transform: list[str] | None,
+    parameterization: str | None,
+    prior: list[str] | None,
+    start: str | None,
+    jitter: int | None,
+) -> dict[str, Any]:
+    """The parts that were chosen, as arguments of a task. --jitter N is short for --transform jitter:amount=N."""
+    with guard():
+        from ..methods.text import parts_from_text
+
+        if jitter is not None and transform:
+            raise typer.BadParameter("--jitter is short for --transform jitter:amount=N: leave one of them out.", param_hint="--jitter")
+        views = transform or ([] if jitter is None else [f"jitter:amount={jitter}"])
+        return {"recipe": recipe, "start": start} | parts_from_text(objective or (), views, parameterization, prior or ())

@@ -1,9 +1,8 @@
-"""What makes a pre-image natural: bounded range, bounded variation, a shifted view at each step, a bound on each pixel."""
+"""What makes a pre-image natural: bounded range, bounded variation, and a bound on each pixel."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -32,6 +31,13 @@ class Differentiated(Protocol):
         """Values at x (B, C, H, W) -> (B,); adds their gradients to `gradient` (B, C, H, W), in place."""
 
 
+@runtime_checkable
+class OfSamples(Protocol):
+    """A regularizer that holds something of each sample, as an image that it is to be near: it gives that of some of the samples."""
+
+    def part(self, samples: slice) -> Regularizer: ...
+
+
 def add_gradient(regularizer: Regularizer, x: Tensor, gradient: Tensor) -> Tensor:
     """Values (B,) of any regularizer, whose gradients at x are added to `gradient`, in place; in closed form where it has one."""
     if isinstance(regularizer, Differentiated):
@@ -42,7 +48,7 @@ def add_gradient(regularizer: Regularizer, x: Tensor, gradient: Tensor) -> Tenso
     return values.detach()
 
 
-REGULARIZERS: Registry[type] = Registry("regularizer", see="preimage.regularizers.REGULARIZERS")
+REGULARIZERS: Registry[type] = Registry("regularizer", see="docs/parts.md")
 
 
 @REGULARIZERS.register("alpha-norm", examples=[{"alpha": 6.0}, {"alpha": 1.0}, {"alpha": 3.0, "B": 40.0}])
@@ -135,70 +141,6 @@ class TVBeta:
 
 
 @dataclass(frozen=True)
-class Jitter:
-    """A fresh random shift of each sample at each step (IJCV Sect. 3.4): Φ sees a window of x, x itself never moves.
-
-    amount: j >= 1; x is j - 1 pixels larger than Φ's input in both directions and the window starts at 0..j-1.
-    The paper's rule for a layer is j = max(round(stride / 4), 1). j = 1 is no jitter.
-
-    >>> jitter = Jitter(3)
-    >>> jitter.canvas((8, 8))
-    (10, 10)
-    >>> jitter(torch.zeros(2, 3, 10, 10), [(0, 2), (1, 1)]).shape
-    torch.Size([2, 3, 8, 8])
-    """
-
-    amount: int = 1
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.amount, int) or self.amount < 1:
-            raise InputError(f"The jitter amount is a whole number of pixels, 1 for none; got {self.amount!r}")
-
-    @staticmethod
-    def for_stride(stride: float) -> Jitter:
-        """The paper's rule, halves rounded up as MATLAB does.
-
-        >>> [Jitter.for_stride(s).amount for s in (1, 2, 4, 6, 8, 16, 32)]
-        [1, 1, 1, 2, 2, 4, 8]
-        """
-        return Jitter(max(math.floor(stride / 4 + 0.5), 1))
-
-    def canvas(self, size: tuple[int, int]) -> tuple[int, int]:
-        """The size of x for an input of Φ of this size."""
-        return size[0] + self.amount - 1, size[1] + self.amount - 1
-
-    @property
-    def centre(self) -> tuple[int, int]:
-        """Where the centre crop starts: floor((j - 1) / 2) both ways."""
-        return (self.amount - 1) // 2, (self.amount - 1) // 2
-
-    def draw(self, generators: Sequence[torch.Generator], iterations: int) -> list[list[tuple[int, int]]]:
-        """One (row, column) for each iteration and sample, each sample from its own generator: [iteration][sample]."""
-        draws = [torch.randint(self.amount, (iterations, 2), generator=g).tolist() for g in generators]
-        return [[(d[t][0], d[t][1]) for d in draws] for t in range(iterations)]
-
-    def __call__(self, x: Tensor, offsets: Sequence[tuple[int, int]]) -> Tensor:
-        """x (B, C, H+j-1, W+j-1), one offset a sample -> (B, C, H, W); the gradient goes back into each window."""
-        if self.amount == 1:
-            return x.view_as(x)
-        if all(o == offsets[0] for o in offsets):
-            (top, left), height, width = offsets[0], *self._inner(x)
-            return x[..., top : top + height, left : left + width]
-        return _Windows.apply(x, tuple(offsets), self._inner(x))  # type: ignore[no-any-return]
-
-    def crop(self, x: Tensor) -> Tensor:
-        """The centre of the canvas, which is what a task returns."""
-        return self(x, [self.centre] * len(x))
-
-    def add(self, canvas: Tensor, window: Tensor, offsets: Sequence[tuple[int, int]]) -> None:
-        """Add to each sample of a canvas (B, C, H+j-1, W+j-1), in place, what belongs to its window (B, C, H, W)."""
-        _add_windows(canvas, window, offsets)
-
-    def _inner(self, x: Tensor) -> tuple[int, int]:
-        return x.shape[-2] - self.amount + 1, x.shape[-1] - self.amount + 1
-
-
-@dataclass(frozen=True)
 class PixelBall:
     r"""The bound :math:`\|x(u,v)\|_2 \le B_+` on every pixel's colour norm, by projection after each step (IJCV Sect. 3.3).
 
@@ -219,30 +161,6 @@ class PixelBall:
             return x
         radius = self.radius * math.sqrt(colours(x))
         return x * (radius / squared_norm(x).sqrt().clamp(min=radius))
-
-
-class _Windows(torch.autograd.Function):
-    """One window of each sample. Slicing sample by sample under autograd would make B canvases of zeros."""
-
-    @staticmethod
-    def forward(ctx, x, offsets, size):  # type: ignore[no-untyped-def]
-        ctx.shape, ctx.offsets = x.shape, offsets
-        out = x.new_empty(*x.shape[:2], *size)
-        for sample, (top, left) in enumerate(offsets):
-            out[sample] = x[sample, :, top : top + size[0], left : left + size[1]]
-        return out
-
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        out = grad.new_zeros(ctx.shape)
-        _add_windows(out, grad, ctx.offsets)
-        return out, None, None
-
-
-def _add_windows(canvas: Tensor, window: Tensor, offsets: Sequence[tuple[int, int]]) -> None:
-    height, width = window.shape[-2:]
-    for sample, (top, left) in enumerate(offsets):
-        canvas[sample, :, top : top + height, left : left + width] += window[sample]
 
 
 def colours(x: Tensor) -> float:

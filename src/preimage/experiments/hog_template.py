@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from ..representations.template import HOGTemplate
+from ..tasks import maximize
 from ..tasks.result import Result
-from ..tasks.tasks import maximize
 
 ITERATIONS = 300
 

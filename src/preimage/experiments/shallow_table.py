@@ -16,17 +16,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..energy.energy import Energy, Euclidean, total
+from ..energy.energy import Energy
+from ..energy.losses import Euclidean
+from ..energy.terms import FeatureTerm, total
 from ..errors import InputError, PreimageError
+from ..methods.recipe import DEFAULTS
 from ..metrics import normalised_error
 from ..pixels import images as pictures
 from ..pixels.pixelspace import PixelSpace
 from ..representations.base import Representation
 from ..representations.dsift import DenseSIFT
 from ..representations.hog import HOG
-from ..solvers.loop import Stage
+from ..solvers.run import Stage
+from ..tasks.invert import invert
 from ..tasks.result import Result, file_names, load_result, versions
-from ..tasks.tasks import INVERT_C, invert
 from .hoggles import CELL, PairedDictionary
 
 ITERATIONS = 300  # one stage at the full rate: exp_hog.m has no second
@@ -116,7 +119,13 @@ def shallow_table(
     if not images:
         raise InputError(f"There is no image. Give files or folders with {', '.join(pictures.SUFFIXES)}.")
     (out / "runs").mkdir(parents=True, exist_ok=True)
-    settings = {"solver": solver, "iterations": iterations, "C": INVERT_C, "code": versions()["code"], "torch": torch.__version__}
+    settings = {
+        "solver": solver,
+        "iterations": iterations,
+        "C": DEFAULTS["invert"].C,
+        "code": versions()["code"],
+        "torch": torch.__version__,
+    }
     table = Table()
     rows: list[list[Tensor]] = []
     names = file_names([p.stem for p in images])
@@ -150,7 +159,7 @@ def hoggles_result(dictionary: PairedDictionary, x0: Tensor) -> Result:
     images = dictionary(phi0)
     error = normalised_error(HOG(CELL)(images), phi0)
     # which HOGgles does not minimise: for comparison
-    terms = Energy(Euclidean(), HOG(CELL), phi0, INVERT_C)(images - HOG(CELL).space.mean_colour)
+    terms = Energy(FeatureTerm(Euclidean(), HOG(CELL), phi0, DEFAULTS["invert"].C))(images - HOG(CELL).space.mean_colour)
     terms["total"] = total(terms)
     return Result(
         task="hoggles",
@@ -163,7 +172,7 @@ def hoggles_result(dictionary: PairedDictionary, x0: Tensor) -> Result:
         labels=["image"],
         seeds=[0],
         status=["ok"],
-        config={"representation": "hog", "C": INVERT_C, "dictionary": dict(dictionary.about), "versions": versions()},
+        config={"representation": "hog", "C": DEFAULTS["invert"].C, "dictionary": dict(dictionary.about), "versions": versions()},
         originals=x0,
     )
 

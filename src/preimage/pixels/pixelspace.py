@@ -21,6 +21,9 @@ Values = Literal["network", "0-1", "0-255"]
 _NORMALISED = 5.0  # no value of a picture that is normalised by a mean and a standard deviation is larger
 
 
+REVISION = 1  # raised when the way from a picture to canonical pixels changes
+
+
 @dataclass(frozen=True)
 class PixelSpace:
     """The pixels that a representation takes, and the way from a picture to them and back.

@@ -11,14 +11,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..energy.regularizers import Jitter
 from ..errors import InputError, first_line
 from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
 from .base import Representation, check_pixels, differentiable
 from .batches import Batch, find_batch
 from .outputs import Path, find_key, only_key, parse_name, tensors_in
-from .receptive_field import Field, Follow, Layout, Number
+from .receptive_field import Field, Follow, Layout, Number, paper_jitter
 from .relus import Leaky
 from .sessions import (
     Draws,
@@ -390,7 +389,7 @@ class _Run:
         stride = max(field.rows.stride, field.cols.stride)
         whole = field.rows.whole or field.cols.whole
         size = None if whole else _plain_number(max(field.rows.largest, field.cols.largest))
-        return LayerInfo(name, self.kind, shape, size, _plain_number(stride), Jitter.for_stride(float(stride)).amount, field)
+        return LayerInfo(name, self.kind, shape, size, _plain_number(stride), paper_jitter(float(stride)), field)
 
 
 def _watch(
@@ -500,7 +499,7 @@ def _part_of(info: LayerInfo, which: str, space: PixelSpace, module: nn.Module, 
         return replace(info, shape=shape, receptive_field=None, field=None), part
     layout: Layout = [[(1, None)], [(shape[0], None)], [(shape[1], 0)], [(shape[2], 1)]]
     stride = max(part.rows, part.cols)
-    jitter = Jitter.for_stride(float(stride)).amount
+    jitter = paper_jitter(float(stride))
     return replace(info, shape=shape, stride=_plain_number(stride), jitter=jitter, field=replace(info.field, layout=layout)), part
 
 

@@ -28,6 +28,15 @@ from .reach_rules import Call, after, tensors_of
 Interval = tuple[int, int]  # the first and the last pixel
 
 
+def paper_jitter(stride: float) -> int:
+    """Return the paper's amount of jitter for a stride, max(round(stride / 4), 1), halves rounded up as MATLAB does.
+
+    >>> [paper_jitter(s) for s in (1, 2, 4, 6, 8, 16, 32)]
+    [1, 1, 1, 2, 2, 4, 8]
+    """
+    return max(math.floor(stride / 4 + 0.5), 1)
+
+
 @dataclass(frozen=True)
 class Span:
     """Along one image axis: unit i depends on pixels start + i·stride .. start + i·stride + size - 1 (0-based) at most.

@@ -1,5 +1,5 @@
-"""How the energy is minimised: the solvers, the loop that they share, and where it is computed."""
+"""How the energy is minimised: the solvers, the loop that they share, plans, and where it is computed."""
 
-from .methods import LBFGS, Adam, Fast, FourierAdam, Paper, spectrum
+from .methods import LBFGS, Adam, Descend, FourierAdam, Paper, spectrum
 
-__all__ = ["LBFGS", "Adam", "Fast", "FourierAdam", "Paper", "spectrum"]
+__all__ = ["LBFGS", "Adam", "Descend", "FourierAdam", "Paper", "spectrum"]

@@ -17,7 +17,6 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from ..energy.energy import Energy
-from ..energy.regularizers import Jitter
 from ..errors import InputError, first_line, whole
 from ..representations.base import Representation, as_representation, device_of, module_of
 from ..representations.natural import centred
@@ -48,35 +47,59 @@ class Trial:
         return {k: round(v, 6) for k, v in asdict(self).items()}
 
 
-@dataclass
+@dataclass(frozen=True)
 class Compute:
-    """Where and how a task computes Φ, checked; the arguments are those of `preimage.invert`.
+    """How Φ is computed in the loop.
 
-    device, dtype: of the optimised image. chosen: what `prepare` decided, for the record. Raises InputError for what cannot be done.
+    Parameters
+    ----------
+    batch : samples evaluated together; default 1 on a CPU, where no bit of a sample then depends on the others, and on a GPU all that fit
+    precision : of Φ where gradients are taken: "float32" (default), "bfloat16" (`torch.autocast`; target, image and reported numbers stay
+        in float32), or "auto", bfloat16 if a short trial says that it pays
+    max_memory : bytes, or as "4GB": as many samples are evaluated together as fit, on any device; default no limit on a CPU
+    compiled : Φ through `torch.compile` where gradients are taken, on a GPU as CUDA graphs: the first evaluation then takes seconds to
+        minutes. On a CPU it hardly ever pays (docs/performance.md).
+
+    >>> Compute(precision="bfloat16").batch is None
+    True
     """
 
-    phi: Representation
-    place: str | torch.device | None = None
-    kind: torch.dtype | None = None
     batch: int | None = None
     precision: str = "float32"
     max_memory: int | str | None = None
     compiled: bool = False
 
+
+@dataclass
+class Computation:
+    """Where and how one task computes Φ, checked.
+
+    device, dtype: of the optimised image. chosen: what `prepare` decided, for the record. Raises InputError for what cannot be done.
+    """
+
+    phi: Representation
+    asked_device: str | torch.device | None = None
+    asked_dtype: torch.dtype | None = None
+    compute: Compute = Compute()
+
     def __post_init__(self) -> None:
+        if not isinstance(self.compute, Compute):
+            raise InputError(f"compute is a preimage.Compute(batch=…, precision=…, …); got {self.compute!r}.")
+        self.batch, self.precision = self.compute.batch, self.compute.precision
+        self.max_memory, self.compiled = self.compute.max_memory, self.compute.compiled
         self.phi = centred(as_representation(self.phi))
         if self.batch is not None:
             at_least_one("batch", self.batch)
         if self.batch is not None and self.max_memory is not None:
             raise InputError("batch and max_memory both say how many samples are evaluated together: leave one out.")
-        if self.kind not in (None, torch.float32, torch.float64):
-            raise InputError(f"dtype is torch.float32 or torch.float64; got {self.kind}. For bfloat16 see precision.")
+        if self.asked_dtype not in (None, torch.float32, torch.float64):
+            raise InputError(f"dtype is torch.float32 or torch.float64; got {self.asked_dtype}. For bfloat16 see precision.")
         try:
-            self.device = device_of(self.phi) if self.place is None else torch.device(self.place)
+            self.device = device_of(self.phi) if self.asked_device is None else torch.device(self.asked_device)
             torch.empty(0, device=self.device)
         except (RuntimeError, AssertionError) as error:
-            raise InputError(f"The device {str(self.place)!r} cannot be used here: {str(error).splitlines()[0]}") from None
-        self.dtype = self.kind or torch.float32
+            raise InputError(f"The device {str(self.asked_device)!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        self.dtype = self.asked_dtype or torch.float32
         check_precision(self.precision, self.dtype)
         self.limit = memory_limit(self.max_memory, self.device)
         self.like = torch.empty(0, device=self.device, dtype=self.dtype)
@@ -93,24 +116,26 @@ class Compute:
         with plain_torch(), self.phi.session(self.device, self.dtype, self.channels_last):
             yield
 
-    def prepare(self, energy: Energy, start: Tensor, jitter: Jitter) -> int | None:
+    def prepare(self, energy: Energy, start: Tensor) -> int | None:
         """Give the energy the Φ that its gradients are taken of; how many of the canvases `start` to evaluate together.
 
         None: as many as `minimize` takes by itself.
         """
         batch = self.batch
         if batch is None and self.limit is not None:
-            batch = samples_at_once(energy, start, jitter, self.limit)
+            batch = samples_at_once(energy, start, self.limit)
         precision, trial = self.precision, None
         if precision == "auto":
-            trial = try_bfloat16(energy, jitter.crop(start[:1])) if self.dtype == torch.float32 else None
+            trial = try_bfloat16(energy, energy.transform.crop(start[:1])) if self.dtype == torch.float32 else None
             precision = "bfloat16" if trial is not None and trial.pays else "float32"
         if precision == "bfloat16":
-            energy.quick = in_bfloat16(energy.phi)
+            for term in energy.data.features:
+                term.quick = in_bfloat16(term.phi)
         if self.compiled:
-            energy.quick = compiled(energy.quick or energy.phi, self.device)
+            for term in energy.data.features:
+                term.quick = compiled(term.quick or term.phi, self.device)
             some = slice(0, batch or 1)  # what the loop will ask for, as each shape is compiled anew
-            try_compiled(energy.part(some), jitter.crop(start[some]))
+            try_compiled(energy.part(some), energy.transform.crop(start[some]))
         self.chosen = {"precision": precision, "compiled": self.compiled} | ({} if trial is None else {"precision_trial": trial.to_dict()})
         return batch
 
@@ -195,13 +220,14 @@ def _is_large(weight: Any) -> bool:
 def try_bfloat16(energy: Energy, x: Tensor, rounds: int = 3) -> Trial:
     """Evaluate the energy's loss at one crop x (1, C, H, W) in both precisions by turns, after a first time of each."""
     exact, rounded = energy.part(slice(0, 1)), energy.part(slice(0, 1))
-    rounded.quick = in_bfloat16(energy.phi)
+    for term in rounded.data.features:
+        term.quick = in_bfloat16(term.phi)
     times: tuple[list[float], list[float]] = ([], [])
     slopes = []
     for _ in range(rounds + 1):
         for which, taken in zip((exact, rounded), times, strict=True):
             began = time.perf_counter()
-            slope = which.differentiate(x)[2]
+            slope = which.data.differentiate(x.detach().requires_grad_())[1]
             _wait(x.device)
             taken.append(time.perf_counter() - began)
             slopes.append(slope)
@@ -209,14 +235,14 @@ def try_bfloat16(energy: Energy, x: Tensor, rounds: int = 3) -> Trial:
     return Trial(min(times[0][1:]), min(times[1][1:]), cosine)
 
 
-def samples_at_once(energy: Energy, start: Tensor, jitter: Jitter, limit: int) -> int:
+def samples_at_once(energy: Energy, start: Tensor, limit: int) -> int:
     """How many of the canvases `start` (B, C, H, W) may be evaluated together within `limit` bytes, at least 1.
 
     Counted for one sample: what its graph keeps for the backward pass, as much again for the pass itself, and what a solver keeps
     of every sample. Raises InputError where not even one fits.
     """
     own = STATE * start[0].numel() * start.element_size()
-    each = 2 * graph_bytes(energy.part(slice(0, 1)), jitter.crop(start[:1]))
+    each = 2 * graph_bytes(energy.part(slice(0, 1)), energy.transform.crop(start[:1]))
     left = limit - own * len(start)
     if left < each:
         fit = max(0, (limit - each) // own)
@@ -230,8 +256,8 @@ def samples_at_once(energy: Energy, start: Tensor, jitter: Jitter, limit: int) -
 
 def graph_bytes(energy: Energy, x: Tensor) -> int:
     """What the graph of one evaluation at crops x (B, C, H, W) keeps for its backward pass, in bytes; the weights not counted."""
-    module = module_of(energy.phi)
-    held = [] if module is None else [*module.parameters(), *module.buffers()]
+    modules = [m for term in energy.data.features if (m := module_of(term.phi)) is not None]
+    held = [t for m in modules for t in (*m.parameters(), *m.buffers())]
     seen = {t.untyped_storage().data_ptr() for t in held}
     count = 0
 

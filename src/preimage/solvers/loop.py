@@ -1,49 +1,22 @@
-"""minimize(energy, x0): the loop that every solver shares: record, watch, project, crop, stop; nothing goes wrong silently."""
+"""minimize(problem, x0): the loop that every solver shares: record, watch, project, crop, stop; nothing goes wrong silently."""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..energy.energy import Energy, total
-from ..energy.regularizers import Jitter, PixelBall
-from ..errors import InputError, OptimizationError, PreimageWarning
-from ..registry import Registry
-
-Offsets = Sequence[tuple[int, int]]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A part of the run: how many iterations, at which multiple of the solver's rate, with a jittered or a fixed view."""
-
-    iterations: int
-    rate: float = 1.0
-    jitter: bool = True
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.iterations, int) or self.iterations < 1:
-            raise InputError(f"iterations is a whole number of at least 1; got {self.iterations!r}")
-
-
-class Solver(Protocol):
-    """Minimises run's energy from the canvas x (B, C, H+j-1, W+j-1); gives the last canvas, or its centre crop.
-
-    It asks for gradients through `run.gradient` alone, never changes x in place, and treats each sample by itself.
-    """
-
-    def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor: ...
-
-
-SOLVERS: Registry[Callable[..., Solver]] = Registry("solver", see="preimage invert --help")
+from ..energy.energy import Energy, Problem
+from ..errors import OptimizationError, PreimageWarning
+from .plans import Plan, plan_of
+from .run import NothingLeft, Run, Solver, Stage, Tick, Watch
 
 
 @dataclass
@@ -67,14 +40,13 @@ class Minimum:
 
 
 def minimize(
-    energy: Energy,
+    problem: Problem | Energy,
     x0: Tensor,
     *,
     solver: str | Solver = "fast",
     stages: Sequence[Stage] = (Stage(100),),
     iterations: int | None = None,
-    jitter: Jitter = Jitter(1),  # noqa: B008 (frozen)
-    ball: PixelBall = PixelBall(),  # noqa: B008 (frozen)
+    plan: Plan | None = None,
     generators: Sequence[torch.Generator] | None = None,
     progress: bool = False,
     title: str = "minimize",
@@ -82,150 +54,63 @@ def minimize(
     batch: int | None = None,
     watch: Watch | None = None,
 ) -> Minimum:
-    """Minimise E over canonical images from the canvas x0 (B, C, H+j-1, W+j-1).
+    """Minimise an energy over images, from the canvases x0.
 
-    solver: a name in `SOLVERS` or a solver. iterations: scales the stages to this sum. generators: one for each sample, for its
-    jitter; the default is seeded 0 for each. frames: keep the crop every so many iterations, 0 for none.
-    batch: samples evaluated together; None is 1 on a CPU,
-    so that no bit of a sample depends on the others, and all on an accelerator.
-    watch: called from the loop at most five times a second, and after the last iteration, with the evaluations so far, the crops
-    (B, C, H, W) and their energies (B,), both still on the device; if it returns True the loop ends as with Ctrl-C.
-    Ctrl-C ends the loop and gives what was found so far. A sample with a NaN, a gradient that is exactly zero, an energy
-    that rose or a loss that did not move is named in `status` and in a PreimageWarning; if no sample has a finite energy and a
-    gradient, OptimizationError says why.
+    Parameters
+    ----------
+    problem : `Problem`, or an `Energy`, whose images are then pixels within the paper's bound
+    x0 : (B, C, H, W), as large as the energy's transform asks of a canvas
+    solver : "fast", a registered name, "name:setting=value", or a solver
+    stages : what it is to do, one after the other
+    iterations : scales the stages to this sum
+    plan : instead of these three, solvers one after the other
+    generators : one for each sample, for what its views draw; default seeded 0 for each
+    progress, title : whether a bar is shown, and what it is called
+    frames : keep the crop every so many iterations, 0 for none
+    batch : samples evaluated together; default 1 on a CPU, so that no bit of a sample depends on the others, all on an accelerator
+    watch : called at most five times a second, and after the last iteration, with the evaluations so far, the crops (B, C, H, W) and their
+        energies (B,), both still on the device; if it returns True the loop ends as with Ctrl-C
 
-    >>> from .energy import Euclidean
-    >>> energy = Energy(Euclidean(), lambda x: x, torch.full((1, 1, 8, 8), 50.0), C=100.0)
+    Returns
+    -------
+    Minimum : on Ctrl-C too, with what was found so far. A sample with a NaN, a gradient that is exactly zero, an energy that rose or
+        a loss that did not move is named in `status` and in a PreimageWarning.
+
+    Raises
+    ------
+    OptimizationError : if no sample has a finite energy and a gradient
+
+    >>> from ..energy.losses import Euclidean
+    >>> from ..energy.terms import FeatureTerm
+    >>> energy = Energy(FeatureTerm(Euclidean(), lambda x: x, torch.full((1, 1, 8, 8), 50.0), C=100.0))
     >>> found = minimize(energy, torch.zeros(1, 1, 8, 8), solver="paper", iterations=60)
     >>> bool((found.x.mean() - 50).abs() < 2), found.evaluations, found.status
     (True, 60, ['ok'])
     """
     keep_freed_memory()
-    method = load_solvers()[solver]() if isinstance(solver, str) else solver
-    stages = stages if iterations is None else scaled(stages, iterations)
+    problem = Problem(problem) if isinstance(problem, Energy) else problem
+    plan = plan_of(solver, stages, iterations) if plan is None else plan
     if generators is None:
         generators = [torch.Generator().manual_seed(0) for _ in x0]
-    length = sum(s.iterations for s in stages)
-    with _bar(length, title, progress) as tick:
-        run = Run(energy, x0, jitter, ball, generators, tick, frames, batch or (1 if x0.device.type == "cpu" else len(x0)), watch)
+    with _bar(plan.iterations, title, progress) as tick:
+        run = Run(problem, x0, generators, tick, frames, batch or (1 if x0.device.type == "cpu" else len(x0)), watch)
         interrupted = False
         try:
-            run.look(method(run, x0.detach(), stages))
-        except _NothingLeft:
+            z = run.start(x0.detach())
+            for phase in plan.phases:
+                z = phase.solver(run, z, phase.stages)
+            run.accept_final(z)
+        except NothingLeft:
             pass
         except KeyboardInterrupt:
             if run.evaluations == 0:
                 raise
             interrupted = True
-        x = run.crop(run.good_x)
+        x = run.cropped(run.good_x)
     terms = run.energies(x)
     trace = run.trace()
     status = _status(run, terms, trace, interrupted)
     return Minimum(x, terms, trace, run.evaluations, status, run.good_x, interrupted, run.frames)
-
-
-class Run:
-    """What a solver sees of the problem. Everything recorded stays on the device until the end."""
-
-    def __init__(
-        self,
-        energy: Energy,
-        x0: Tensor,
-        jitter: Jitter,
-        ball: PixelBall,
-        generators: Sequence[torch.Generator],
-        tick: Tick,
-        every: int,
-        batch: int,
-        watch: Watch | None = None,
-    ) -> None:
-        self.energy, self.jitter, self.ball, self.generators = energy, jitter, ball, generators
-        self.evaluations = 0
-        self.frames: list[Tensor] = []
-        self._tick, self._every, self._watch = tick, every, watch
-        self._records: list[Tensor] = []
-        self.parts = [slice(k, k + batch) for k in range(0, len(x0), batch)]  # samples evaluated together
-        self._parts = [(s, energy.part(s)) for s in self.parts]
-        self._canvas = x0.shape[-2:]
-        self.good_x = x0.detach()
-        self.good = self.alive = self.alive_now = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
-
-    def crop(self, x: Tensor) -> Tensor:
-        """The centre of a canvas, which is what Φ sees without jitter; a crop stays as it is."""
-        return self.jitter.crop(x).contiguous() if x.shape[-2:] == self._canvas else x
-
-    def offsets(self, stage: Stage) -> Iterator[Offsets]:
-        """One set of jitter offsets for each iteration of a stage: drawn, or the centre's."""
-        if not stage.jitter or self.jitter.amount == 1:
-            return iter([[self.jitter.centre] * len(self.generators)] * stage.iterations)
-        return iter(self.jitter.draw(self.generators, stage.iterations))
-
-    def gradient(self, x: Tensor, offsets: Offsets | None = None) -> Tensor:
-        """The gradient of each sample's energy at x; offsets=None: x is a crop already. Records, checks, shows."""
-        return self.evaluate(x, offsets)[1]
-
-    def evaluate(self, x: Tensor, offsets: Offsets | None = None) -> tuple[Tensor, Tensor]:
-        """Energy (B,) and gradient at x."""
-        x = x.detach()
-        done = [self._differentiate(part, x[s], None if offsets is None else offsets[s]) for s, part in self._parts]
-        record, gradient, alive = (
-            done[0] if len(done) == 1 else (torch.cat([d[k] for d in done], dim=-1 if k == 0 else 0) for k in range(3))
-        )
-        energy = record[-1]
-        self.good = self.good & torch.isfinite(energy + gradient.sum(dim=(1, 2, 3)))
-        self.alive = self.alive | alive if self._records else alive
-        self.alive_now = alive
-        self._keep(x)
-        self._records.append(record)
-        self.evaluations += 1
-        if self._every and (self.evaluations - 1) % self._every == 0:
-            self.frames.append(self.crop(x).cpu())
-        due = self._tick(self.evaluations, energy)
-        if due or self.evaluations in (1, 20):
-            self._stop_if_hopeless()
-        if due and self._watch is not None and self._watch(self.evaluations, self.crop(x), energy):
-            raise KeyboardInterrupt
-        return energy, self._where_good(gradient, 0.0)
-
-    def _differentiate(self, energy: Energy, x: Tensor, offsets: Offsets | None) -> tuple[Tensor, Tensor, Tensor]:
-        """For some samples: terms and total (terms + 1, b), gradient (b, C, H, W), and whether the loss has a gradient (b,)."""
-        terms, gradient, seen = energy.differentiate(x, None if offsets is None else self.jitter, offsets or ())
-        return torch.stack([*terms.values(), total(terms)]), gradient, seen.abs().amax(dim=(1, 2, 3)) != 0
-
-    def energies(self, x: Tensor) -> dict[str, Tensor]:
-        """Each term and the total, (B,), at crops x, without jitter."""
-        with torch.no_grad():
-            parts = [part(x[s]) for s, part in self._parts]
-        terms = {name: torch.cat([p[name] for p in parts]) for name in self.energy.terms}
-        return terms | {"total": total(terms)}
-
-    def look(self, x: Tensor) -> None:
-        """Take the solver's last image, whose energy nobody has asked for yet, if it is finite."""
-        self.good = self.good & torch.isfinite(x).all(dim=3).all(dim=2).all(dim=1)
-        self._keep(x)
-        if self._every:
-            self.frames.append(self.crop(x).cpu())
-
-    def trace(self) -> dict[str, Tensor]:
-        """Term -> (T, B), on the CPU."""
-        table = torch.stack(self._records).cpu()
-        return {name: table[:, i] for i, name in enumerate((*self.energy.terms, "total"))}
-
-    def _keep(self, x: Tensor) -> None:
-        """Remember each sample's last image with a finite energy."""
-        if self.good_x.shape != x.shape:
-            self.good_x = self.crop(self.good_x)
-        self.good_x = self._where_good(x, self.good_x)
-
-    def _where_good(self, x: Tensor, other: Tensor | float) -> Tensor:
-        """x for the samples that are good so far; on a CPU, where to ask costs nothing, without a copy if all are."""
-        if self.good.device.type == "cpu" and bool(self.good.all()):
-            return x
-        return torch.where(self.good.view(-1, 1, 1, 1), x, other)
-
-    def _stop_if_hopeless(self) -> None:
-        if not bool(self.good.any()) or (self.evaluations >= 20 and not bool(self.alive.any())):
-            raise _NothingLeft
 
 
 @cache
@@ -236,40 +121,6 @@ def keep_freed_memory() -> None:
     the block, so it costs nothing. Elsewhere it does no harm. docs/performance.md has what it gives.
     """
     torch.empty(2**25 - 2**16, dtype=torch.uint8)
-
-
-def scaled(stages: Sequence[Stage], iterations: int) -> list[Stage]:
-    """The same stages in the same proportions, `iterations` in all; a stage that rounds to nothing is left out.
-
-    >>> [s.iterations for s in scaled([Stage(300), Stage(50)], 70)]
-    [60, 10]
-    >>> [s.iterations for s in scaled([Stage(300), Stage(50)], 1)]
-    [1]
-    """
-    if not isinstance(iterations, int) or iterations < 1:
-        raise InputError(f"iterations is a whole number of at least 1; got {iterations!r}")
-    whole = sum(s.iterations for s in stages)
-    ends, done = [], 0
-    for stage in stages:
-        done += stage.iterations
-        ends.append(round(iterations * done / whole))
-    counts = [b - a for a, b in zip([0, *ends], ends, strict=False)]
-    return [replace(s, iterations=n) for s, n in zip(stages, counts, strict=True) if n > 0]
-
-
-def load_solvers() -> Registry[Callable[..., Solver]]:
-    """The registry with the solvers of this package in it."""
-    from .. import solvers  # noqa: F401
-
-    return SOLVERS
-
-
-Tick = Callable[[int, Tensor], bool]
-Watch = Callable[[int, Tensor, Tensor], "bool | None"]
-
-
-class _NothingLeft(Exception):
-    """No sample has anything left to gain."""
 
 
 @contextmanager

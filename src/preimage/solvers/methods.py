@@ -1,18 +1,17 @@
-"""The solvers: the paper's, the fast one, Adam in pixels and in 1/f-scaled Fourier coordinates, and L-BFGS in pixels."""
+"""The solvers: the paper's, Adam on pixels and in 1/f-scaled Fourier coordinates, and two quasi-Newton descents."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
-from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from .loop import SOLVERS, Offsets, Run, Stage
+from ..energy.transforms import View
 from .quasinewton import MEMORY, Curvature, Descent, Inverse, Level, Waves
+from .run import SOLVERS, Run, Stage
 
 WARM_UP = 0.1  # of the run: full first steps would close the units that the start has open
 
@@ -34,11 +33,10 @@ class Paper:
     def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
         for stage in stages:
             x = x if stage.jitter else run.crop(x)
-            size = run.crop(x).shape[-2:]
-            floor = 1.0 / (self.rate * stage.rate * size[0] * size[1])
+            floor = 1.0 / (self.rate * stage.rate * run.size[0] * run.size[1])
             step = _adagrad(x, self.rho, floor)
-            for offsets in run.offsets(stage):
-                x = run.ball(x + step(run.gradient(x, offsets if stage.jitter else None)))
+            for views in run.draws(stage):
+                x = run.project(x + step(run.gradient(x, views if stage.jitter else None)))
         return x
 
 
@@ -55,32 +53,26 @@ class Adam:
 
     def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
         step = _adam(x, self.betas)
-        for offsets, rate in _schedule(run, stages):
-            x = run.ball(x - self.rate * rate * step(run.gradient(x, offsets)))
+        for views, rate in _schedule(run, stages):
+            x = run.project(x - self.rate * rate * step(run.gradient(x, views)))
         return x
 
 
-@SOLVERS.register("fast")
+@SOLVERS.register("descent")
 @dataclass(frozen=True)
-class Fast:
-    """Explore with `FourierAdam` in the stages with jitter, then descend with a quasi-Newton method in those without: the default.
+class Descend:
+    """L-BFGS around an estimate of the curvature in bands of frequency and in places, learned on the way (`preimage.solvers.quasinewton`).
 
-    The descent is L-BFGS around an estimate of the curvature in bands of frequency and in places (`preimage.solvers.quasinewton`): one
-    evaluation a step, no line search, and the energy of the image kept never rises. rate: of the exploration, as `FourierAdam`'s.
-    What each part gave is in docs/solvers.md.
+    One evaluation a step, no line search, and the energy of the image kept never rises; so the view has to stay still. A stage's rate
+    multiplies its steps. memory: pairs kept. What each part gave is in docs/solvers.md.
     """
 
-    rate: float = 14.0
+    memory: int = MEMORY
 
-    def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
-        for jitter, group in groupby(stages, key=lambda s: s.jitter):
-            part = list(group)
-            if jitter:
-                x = FourierAdam(self.rate)(run, x, part)
-            else:
-                x = run.crop(x)
-                x = _descend(run, x, sum(s.iterations for s in part), partial(Curvature, waves=Waves(x)))
-        return x
+    def __call__(self, run: Run, z: Tensor, stages: Sequence[Stage]) -> Tensor:
+        z = run.crop(z)
+        waves = Waves(z)
+        return _descend(run, z, stages, lambda part: Curvature(part, waves=waves), self.memory)
 
 
 @SOLVERS.register("fourier-adam")
@@ -100,47 +92,61 @@ class FourierAdam:
         scale = spectrum(x.shape[-2], x.shape[-1]).to(x)
         adam = _adam(torch.view_as_real(torch.fft.rfft2(x)), self.betas)
 
-        def step(gradient: Tensor) -> Tensor:
+        def forth(gradient: Tensor) -> Tensor:
             # the adjoint of irfft2 up to a factor 2 off the real columns, which Adam's own scaling takes away
-            g = torch.fft.rfft2(gradient, norm="ortho").mul_(scale)
-            z = torch.view_as_complex(adam(torch.view_as_real(g))).mul_(scale)
-            x_step: Tensor = torch.fft.irfft2(z, s=gradient.shape[-2:], norm="ortho")
-            return x_step
+            waves: Tensor = torch.fft.rfft2(gradient, norm="ortho").mul_(scale)
+            return waves
 
-        for offsets, rate in _schedule(run, stages):
-            x = run.ball(x - step(run.gradient(x, offsets)).mul_(self.rate * rate))
+        def back(z: Tensor) -> Tensor:
+            image: Tensor = torch.fft.irfft2(z, s=x.shape[-2:], norm="ortho")
+            return image
+
+        def step(gradient: Tensor) -> Tensor:
+            g = _by_parts(run, forth, gradient)
+            return _by_parts(run, back, torch.view_as_complex(adam(torch.view_as_real(g))).mul_(scale))
+
+        for views, rate in _schedule(run, stages):
+            x = run.project(x - step(run.gradient(x, views)).mul_(self.rate * rate))
         return x
 
 
 @SOLVERS.register("lbfgs")
 @dataclass(frozen=True)
 class LBFGS:
-    """Limited-memory BFGS on pixels: the descent of `Fast` with one number in place of its estimate of the curvature.
+    """Limited-memory BFGS: `Descend` with one number in place of its estimate of the curvature.
 
     One evaluation an iteration, and each sample its own pairs and step length. The energy must not change between steps, so the view
-    stays at the centre of the canvas. memory: pairs kept.
+    stays still, at the centre of the canvas. A stage's rate multiplies its steps. memory: pairs kept.
     """
 
     memory: int = 10
 
-    def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
-        return _descend(run, run.crop(x), sum(s.iterations for s in stages), Level, self.memory)
+    def __call__(self, run: Run, z: Tensor, stages: Sequence[Stage]) -> Tensor:
+        return _descend(run, run.crop(z), stages, Level, self.memory)
 
 
-def _descend(run: Run, x: Tensor, iterations: int, inverse: Callable[[Tensor], Inverse], memory: int = MEMORY) -> Tensor:
+STILL: tuple[type, ...] = (Descend, LBFGS)  # solvers whose view does not move, whatever a stage says
+
+
+def _by_parts(run: Run, function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
+    """A transform of what is evaluated together, part by part: libraries take other paths for other numbers of images."""
+    return function(batch) if len(run.parts) == 1 else torch.cat([function(batch[part]) for part in run.parts])
+
+
+def _descend(run: Run, z: Tensor, stages: Sequence[Stage], inverse: Callable[[Tensor], Inverse], memory: int) -> Tensor:
     """Each part of the batch by itself, so that where samples are evaluated one by one no bit of one depends on the others."""
-    energy, gradient = run.evaluate(x)
-    searches = [Descent(x[part], energy[part], gradient[part], inverse(x[part]), memory) for part in run.parts]
+    energy, gradient = run.evaluate(z)
+    searches = [Descent(z[part], energy[part], gradient[part], inverse(z[part]), memory) for part in run.parts]
     del gradient
 
-    def step() -> None:  # a function, so that nothing of a step is held while the next is evaluated
-        trial = run.ball(torch.cat([search.ask() for search in searches]))
+    def step(rate: float) -> None:  # a function, so that nothing of a step is held while the next is evaluated
+        trial = run.project(torch.cat([search.ask(rate) for search in searches]))
         energy, gradient = run.evaluate(trial)
         for part, search in zip(run.parts, searches, strict=True):
             search.tell(trial[part], energy[part], gradient[part])
 
-    for _ in range(iterations - 1):
-        step()
+    for rate in [s.rate for s in stages for _ in range(s.iterations)][1:]:
+        step(rate)
     return torch.cat([search.x for search in searches])
 
 
@@ -155,14 +161,14 @@ def spectrum(height: int, width: int) -> Tensor:
     return scale / scale.square().mean().sqrt()
 
 
-def _schedule(run: Run, stages: Sequence[Stage]) -> Iterator[tuple[Offsets, float]]:
-    """Offsets and the rate for each iteration of all stages: up along a line over the first tenth, then down along a cosine."""
+def _schedule(run: Run, stages: Sequence[Stage]) -> Iterator[tuple[Sequence[View], float]]:
+    """The views and the rate for each iteration of all stages: up along a line over the first tenth, then down along a cosine."""
     length = sum(s.iterations for s in stages)
     t = 0
     for stage in stages:
-        for offsets in run.offsets(stage):
+        for views in run.draws(stage):
             rise = min(1.0, (t + 1) / (WARM_UP * length))
-            yield offsets, stage.rate * rise * 0.5 * (1 + math.cos(math.pi * t / length))
+            yield views, stage.rate * rise * 0.5 * (1 + math.cos(math.pi * t / length))
             t += 1
 
 

@@ -44,13 +44,13 @@ class Descent:
         self._inverse, self._pairs = inverse, Pairs(memory)
         self._shorter = torch.ones_like(energy)
 
-    def ask(self) -> Tensor:
-        """The next image to evaluate (before any bound)."""
+    def ask(self, rate: float = 1.0) -> Tensor:
+        """The next image to evaluate (before any bound). rate: of the step that the curvature says."""
         step = -self._pairs.solve(self.gradient, self._inverse)
         if not len(self._pairs):
             size = step.square().mean(dim=(1, 2, 3)).sqrt()
             step = step * column(FIRST_STEP / size.clamp(min=1e-30))
-        return self.x + column(self._shorter) * step
+        return self.x + column(self._shorter * rate) * step
 
     def tell(self, x: Tensor, energy: Tensor, gradient: Tensor) -> None:
         """What was found at the trial image x."""

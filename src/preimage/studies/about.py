@@ -11,7 +11,7 @@ from ..errors import InputError, first_line
 from ..representations.base import Representation
 from ..representations.cnn import Layer, LayerInfo
 from ..representations.receptive_field import Field, Number, Span
-from ..tasks.units import Unit, as_indices
+from ..representations.units import Unit, as_indices
 
 _LARGEST = 10**6  # pixels, places and shapes beyond it are no network's
 _LONGEST = 200  # characters of a name

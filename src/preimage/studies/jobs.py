@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
-import io
 import json
 import math
-import tokenize
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
-from functools import cache, cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property, lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from .. import metrics
-from ..energy.regularizers import AlphaNorm, Regularizer, TVBeta
+from ..energy.losses import LOSSES
+from ..energy.objectives import OBJECTIVES
+from ..energy.parameterizations import PARAMETERIZATIONS
+from ..energy.regularizers import REGULARIZERS, AlphaNorm, Regularizer, TVBeta
+from ..energy.transforms import TRANSFORMS
 from ..errors import InputError, PreimageWarning
+from ..methods.text import parts_from_text
 from ..networks.network import Network, load_network, weights_hash
 from ..pixels.images import png
+from ..pixels.pixelspace import REVISION as PIXELS_REVISION
+from ..registry import Registry
 from ..representations.base import Representation
 from ..representations.masks import parse_mask
 from ..representations.release import parse_release
 from ..representations.shallow import load_shallow
 from ..representations.template import HOGTemplate
-from ..solvers.loop import Stage
+from ..representations.units import unit_key
+from ..solvers.compute import Compute
+from ..solvers.plans import REVISION as PLAN_REVISION
+from ..solvers.run import SOLVERS, Stage
 from ..solvers.starts import sample_seeds
-from ..tasks import tasks
+from ..tasks import BOUND, caricature, invert, maximize
+from ..tasks.common import REVISION as TASK_REVISION
 from ..tasks.result import Result
-from ..tasks.units import as_indices
 from .about import describe
 
 Plain = str | int | float | bool | None | list[Any]
-_SOURCES = (
-    "energy", "solvers", "tasks", "pixels", "representations", "networks", "studies/jobs.py", "statistics/accumulators.py",
-)  # fmt: skip
+REPRESENTATION_REVISION = 1  # raised when the features of a layer or of a shallow representation change
 _NAMES_ONLY = ("image", "variant", "name", "weights")  # what a person calls it; weights are known by their hash
 _ONE_BY_ONE = ("original", "image", "unit", "name", "restart", "seed", "variant", "Z")  # what may differ within a batch
 
@@ -54,7 +58,8 @@ class Job:
     [channel, row, column]. C, seed, jitter (1 for none), bound, canvas, everywhere, Z, fit, solver, iterations as in `tasks`; mask as in
     `parse_mask`, release as in `parse_release`. restart: which of many starts. beta: of TVβ. regularized=False: the loss alone, no
     bound. one_stage: all iterations at the full rate. quirks: of the original, by name. device, dtype, precision: where and how to compute;
-    precision is not "auto", as what a store holds must not depend on a stopwatch.
+    precision is not "auto", as what a store holds must not depend on a stopwatch. recipe: by name. objective, transform,
+    parameterization, prior: as on the command line, "name:setting=value".
     """
 
     experiment: str
@@ -90,6 +95,11 @@ class Job:
     device: str = "cpu"
     dtype: str = "float32"
     precision: str = "float32"
+    recipe: str | None = None
+    objective: tuple[str, ...] = ()
+    transform: tuple[str, ...] = ()
+    parameterization: str | None = None
+    prior: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.task not in ("invert", "maximize", "caricature"):
@@ -112,10 +122,13 @@ class Job:
 
     @cached_property
     def key(self) -> str:
-        """sha256 of the settings, the weights, the image's content and the code. Settings at their defaults are left out."""
+        """sha256 of the settings, the weights, the image's content and the revisions of the classes that decide the image.
+
+        Settings at their defaults are left out, so that a new setting changes no key; the code's hash is in the result's record.
+        """
         default = {f.name: f.default for f in fields(self)}
         facts = {k: getattr(self, k) for k in default if k not in _NAMES_ONLY and getattr(self, k) != default[k]}
-        text = json.dumps({**facts, "code": code_version()}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        text = json.dumps({**facts, "revisions": revisions(self)}, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     @cached_property
@@ -194,39 +207,23 @@ def measure(result: Result, x0: Tensor | None, phi: Representation) -> dict[str,
     return found
 
 
-@cache
-def code_version() -> str:
-    """A hash of the sources that decide what image is found, less their comments, docstrings and blank lines.
+def revisions(job: Job) -> dict[str, int]:
+    """Return the revisions of the classes that decide the image of a job, by what they are called."""
+    found = {f"task {job.task}": TASK_REVISION, "pixels": PIXELS_REVISION, "plan": PLAN_REVISION}
+    solvers = ("fourier-adam", "descent") if job.solver == "fast" else (job.solver.partition(":")[0],)
+    named: list[tuple[Registry[Any], str]] = [(SOLVERS, s) for s in solvers]
+    named += [(REGULARIZERS, r) for r in ("alpha-norm", "tv-beta")] if job.regularized else []
+    named += [(LOSSES, "euclidean" if job.task == "invert" else "inner-product")]
+    named += [(TRANSFORMS, _name(t)) for t in job.transform or ("jitter",)]
+    named += [(PARAMETERIZATIONS, _name(job.parameterization or "pixels"))]
+    named += [(OBJECTIVES, _name(o)) for o in job.objective] + [(REGULARIZERS, _name(p)) for p in job.prior if p != "none"]
+    found |= {f"{registry.kind} {name}": registry.revision(name) for registry, name in named}
+    phi = "layer" if job.network is not None else str(job.representation)
+    return found | {f"representation {phi}": REPRESENTATION_REVISION}
 
-    So a changed solver asks for every result anew, and a changed docstring, page or command does not.
-    """
-    root = Path(__file__).parent.parent
-    digest = hashlib.sha256()
-    for name in _SOURCES:
-        found = sorted((root / name).rglob("*.py")) if (root / name).is_dir() else [root / name]
-        for path in found:
-            digest.update(f"{path.relative_to(root).as_posix()}\n{bare_source(path.read_text(encoding='utf-8'))}\n".encode())
-    return digest.hexdigest()[:16]
 
-
-def bare_source(text: str) -> str:
-    """Python source without comments, docstrings and blank lines.
-
-    >>> bare_source('def f(x):\\n    "Twice."\\n\\n    return 2 * x  # why\\n')
-    'def f(x):\\n    return 2 * x'
-    """
-    lines = text.splitlines()
-    for token in tokenize.generate_tokens(io.StringIO(text).readline):
-        if token.type == tokenize.COMMENT:
-            row, column = token.start
-            lines[row - 1] = lines[row - 1][:column]
-    rows = [line.encode() for line in lines]
-    for node in ast.walk(ast.parse("\n".join(lines))):
-        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            first, last = node.lineno - 1, (node.end_lineno or node.lineno) - 1
-            before, after = rows[first][: node.col_offset], rows[last][node.end_col_offset :]
-            rows[first : last + 1] = [before + after] + [b""] * (last - first)
-    return "\n".join(line for row in rows if (line := row.decode().rstrip()))
+def _name(text: str) -> str:
+    return text.partition(":")[0].rpartition("*")[2]
 
 
 @lru_cache(maxsize=2)
@@ -256,35 +253,42 @@ def _representation(job: Job, x: Tensor | None) -> Representation:
 def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | None]) -> Result:
     """The task of these jobs, one sample each."""
     job = jobs[0]
-    regularizers: dict[str, Regularizer] = {"alpha-norm": AlphaNorm(), "tv-beta": TVBeta(job.beta)} if job.regularized else {}
+    regularizers: dict[str, Regularizer] | None = {"alpha-norm": AlphaNorm(), "tv-beta": TVBeta(job.beta)} if job.regularized else {}
+    if job.recipe is not None and job.regularized and job.beta == 2.0:
+        regularizers = None  # the recipe's own
     common: dict[str, Any] = {
         "C": job.C,
-        "solver": job.solver,
         "iterations": job.iterations,
         "dtype": getattr(torch, job.dtype),
-        "precision": job.precision,
+        "compute": Compute(precision=job.precision),
         "device": job.device if job.network is None else None,
         "progress": False,
-        "regularizers": regularizers,
-        "jitter": job.jitter,
-        "bound": tasks.BOUND if job.regularized else math.inf,
+        **parts_from_text(
+            job.objective,
+            job.transform or (() if job.jitter is None else (f"jitter:amount={job.jitter}",)),
+            job.parameterization,
+            job.prior,
+            regularizers,
+        ),
     }
+    common |= {"recipe": job.recipe} | ({} if job.recipe is not None and job.solver == "fast" else {"solver": job.solver})
+    common |= {} if job.recipe is not None and job.regularized else {"bound": BOUND if job.regularized else math.inf}
     if job.task == "maximize":
         units = [tuple(j.unit) if isinstance(j.unit, (list, tuple)) else j.unit for j in jobs]
-        seeds = [_seed(j, f"unit {as_indices(phi, u)}") for j, u in zip(jobs, units, strict=True)]  # type: ignore[arg-type]
+        seeds = [_seed(j, unit_key(phi, u)) for j, u in zip(jobs, units, strict=True)]  # type: ignore[arg-type]
         canvas = tuple(job.canvas) if isinstance(job.canvas, (list, tuple)) else job.canvas
         Z = None if job.Z is None else [j.Z for j in jobs]
         more = {"canvas": phi.space.size if job.template else canvas, "everywhere": job.everywhere, "Z": Z}
-        return tasks.maximize(phi, units, seed=seeds, **more, **common)  # type: ignore[arg-type]
+        return maximize(phi, units, seed=seeds, **more, **common)  # type: ignore[arg-type]
     x0 = torch.cat([x for x in inputs if x is not None])
     seeds = [_seed(j, str(j.original)) for j in jobs]
     common |= {"mask": None if job.mask is None else parse_mask(job.mask), "seed": seeds}
     if job.task == "caricature":
         shift = phi.space.mean_colour.to(x0) if "no-mean" in job.quirks else 0.0
-        return tasks.caricature(phi, x0, seen=x0 + shift, **common)
+        return caricature(phi, x0, seen=x0 + shift, **common)
     stages = (Stage(job.iterations or 300),) if job.one_stage else None
     release = None if job.release is None else parse_release(job.release)
-    return tasks.invert(phi, x0, stages=stages, release=release, **common)
+    return invert(phi, x0, stages=stages, release=release, **common)
 
 
 def _seed(job: Job, content: str) -> int:
@@ -297,8 +301,8 @@ def _sample(result: Result, b: int, job: Job) -> Result:
     config = dict(result.config)
     if "unit" in config:
         config |= {name: config[name][b : b + 1] for name in ("unit", "Z", "M") if config[name] is not None}
-    if "woken" in config:
-        config["woken"] = [0] if b in config["woken"] else []
+    if "opened" in config:
+        config["opened"] = [0] if b in config["opened"] else []
     if "restarts" in config:
         config["restarts"] = 1
     return replace(

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError, MissingExtra, first_line
-from .jobs import Outcome, code_version, execute
+from ..tasks.result import code_version
+from .jobs import Outcome, execute
 from .runner import BACKENDS, Batch
 from .scheduler import Answer, Crew, Done, Lost, Ready
 

@@ -340,12 +340,12 @@ def versions() -> Mapping[str, str]:
         "torch": torch.__version__,
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "code": _code(),
+        "code": code_version(),
     }
 
 
 @cache
-def _code() -> str:
+def code_version() -> str:
     """Once a process: what runs is what was there when it began, and a study makes thousands of results."""
     import hashlib
 

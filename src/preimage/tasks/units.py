@@ -5,20 +5,23 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ..energy.energy import Energy, Loss
-from ..energy.regularizers import Jitter
-from ..errors import InputError, OptimizationError, PreimageWarning, first_line
+from ..energy.energy import Energy
+from ..energy.losses import InnerProduct
+from ..energy.terms import FeatureTerm
+from ..energy.transforms import Transform
+from ..errors import InputError, OptimizationError, PreimageWarning
 from ..networks.network import weights_hash
 from ..pixels.images import reference_images
-from ..representations.base import Representation, features_of, module_of
-from ..solvers.loop import Stage, minimize
+from ..representations.base import Representation, Wrapped, features_of, module_of
+from ..representations.units import Unit, as_indices, is_direction, unit_targets
+from ..solvers.loop import minimize
 from ..solvers.methods import Paper
+from ..solvers.run import Stage
 from ..solvers.starts import generator, noise
 from ..statistics.accumulators import by_channel, channel_axis
 from ..statistics.statistics import Statistics
@@ -26,58 +29,7 @@ from ..statistics.statistics import Statistics
 TILE = 1.1  # exp_maximization.m: a unit's canvas spans 1.1 receptive fields
 LEAK = 0.05  # exp_maximization.m's own default slope of ReLUs; here only for the gradient, until a closed unit opens
 TYPICAL = 0.95  # see estimated_largest
-WAKE, ROUNDS = Stage(10), 6
-
-Unit = int | str | tuple[int, ...]
-
-
-def as_indices(phi: Representation, unit: Unit) -> tuple[int, ...]:
-    """A unit as a tuple of indices: (channel,) or a full position."""
-    if isinstance(unit, str):
-        return (phi.unit_named(unit),)
-    indices = unit if isinstance(unit, tuple) else (unit,)
-    if not all(isinstance(i, (int, np.integer)) and not isinstance(i, bool) for i in indices):
-        raise InputError(f"A unit is a channel, (channel, row, column) or a class name; got {unit!r}.")
-    return tuple(int(i) for i in indices) or (0,)  # of one number an image, () is the only one
-
-
-def one_hot(
-    phi: Representation,
-    wanted: list[tuple[int, ...]],
-    units: Sequence[Unit],
-    size: tuple[int, int],
-    everywhere: bool,
-    like: Tensor,
-) -> tuple[Tensor, list[str]]:
-    """Φ0 of each unit for images of this size, and its label."""
-    try:
-        features = features_of(phi, like.new_zeros(1, phi.space.count, *size))
-    except InputError:
-        raise
-    except Exception as error:  # whatever a module raises on an image that is too small, or not of its own size
-        raise InputError(
-            f"{phi.name} cannot take a canvas of {size[0]}x{size[1]} pixels ({first_line(error)}). Choose another canvas."
-        ) from error
-    shape = features.shape[1:]
-    phi0 = features.new_zeros(len(wanted), *shape)
-    labels = []
-    for target, indices, unit in zip(phi0, wanted, units, strict=True):
-        spot: tuple[Any, ...] = indices
-        if len(indices) == 1 and len(shape) == 3:
-            spot = (indices[0], slice(None), slice(None)) if everywhere else (indices[0], shape[1] // 2, shape[2] // 2)
-        if not shape and len(indices) == 1:  # one number an image
-            spot = ()
-        if len(spot) != len(shape):
-            raise InputError(f"The features of {phi.name} have shape {tuple(shape)}: a unit is {len(shape)} numbers, got {indices}.")
-        for i, n in zip(indices, shape or (1,), strict=False):
-            if not 0 <= i < n:
-                raise InputError(
-                    f"There is no unit {unit!r} in {phi.name}: its features have shape {tuple(shape)} (channels first, from 0)."
-                )
-        target[spot] = 1.0 / target[spot].numel() if everywhere else 1.0
-        name = unit if isinstance(unit, str) else "-".join(str(i) for i in indices)
-        labels.append(name if isinstance(unit, str) else f"unit {name}")
-    return phi0, labels
+OPENING, ROUNDS = Stage(10), 6
 
 
 def canvas_size(phi: Representation, canvas: str | int | tuple[int, int], like: Tensor) -> tuple[int, int]:
@@ -148,7 +100,7 @@ def recorded_largest(phi: Representation, wanted: Sequence[tuple[int, ...]], sta
 
 
 def estimated_largest(
-    phi: Representation, wanted: Sequence[tuple[int, ...]], size: tuple[int, int], like: Tensor, everywhere: bool = False
+    phi: Representation, units: Sequence[Unit], size: tuple[int, int], like: Tensor, everywhere: bool = False
 ) -> tuple[list[float], str]:
     """M of each unit without statistics: from the packaged photographs and four random starts, of the space's size if it has one.
 
@@ -165,14 +117,20 @@ def estimated_largest(
     if photographs:
         batches += [phi.space.encode(i, size=canvas).to(like) for i in reference_images()]
     features = torch.cat([features_of(phi, b) for b in batches])
+    axis = channel_axis(tuple(features.shape[1:]))
     values = by_channel(features).double()
     if everywhere:
         values = values.mean(dim=2, keepdim=True)
     largest, least = values.amax(dim=(0, 2)), values.amin(dim=(0, 2))
     typical = _typical(largest, least, TYPICAL, phi.name)
-    axis = channel_axis(tuple(features.shape[1:]))
-    of = [largest[w[0] if len(w) == 1 else w[axis]].item() for w in wanted]
-    return [max(m, typical) for m in of], "estimated from 3 photographs and noise" if photographs else "estimated from noise"
+    of = []
+    for unit in units:
+        if is_direction(unit):
+            of.append(_largest_along(phi, unit, values, like))
+        else:
+            w = as_indices(phi, unit)
+            of.append(max(largest[w[0] if len(w) == 1 else w[axis]].item(), typical))
+    return of, "estimated from 3 photographs and noise" if photographs else "estimated from noise"
 
 
 def _typical(largest: Tensor, least: Tensor, q: float, name: str) -> float:
@@ -186,28 +144,51 @@ def _typical(largest: Tensor, least: Tensor, q: float, name: str) -> float:
     return magnitude
 
 
-def wake(
-    phi: Representation, loss: Loss, phi0: Tensor, start: Tensor, jitter: Jitter, generators: Sequence[torch.Generator]
+def _largest_along(phi: Representation, unit: Unit, values: Tensor, like: Tensor) -> float:
+    """The largest inner product of a direction with the channels' answers (images, channels, places)."""
+    target, _ = unit_targets(_Channels(phi, values.shape[1]), [unit], (1, 1), False, like)
+    along = torch.einsum("c,bcp->bp", target[0].double().cpu(), values.cpu())
+    return max(float(along.max()), 1e-6 * float(along.abs().max()), 1e-12)
+
+
+class _Channels(Wrapped):
+    """Φ's channels alone, whatever map they are on."""
+
+    def __init__(self, inner: Representation, count: int) -> None:
+        super().__init__(inner)
+        self._count = count
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return x.new_zeros(len(x), self._count)
+
+    def unit_named(self, name: str) -> int:
+        return self.inner.unit_named(name)
+
+
+def open_closed_units(
+    phi: Representation, phi0: Tensor, start: Tensor, transform: Transform, generators: Sequence[torch.Generator]
 ) -> tuple[Tensor, list[int], int]:
-    """Starts from which the unit has a gradient, which samples needed another, and the evaluations spent on it.
+    """Return starts from which the unit has a gradient, which samples needed another, and the evaluations spent on it.
 
     Most units of a deep layer are closed by their ReLU for noise. A few of the paper's steps on the loss alone, with a gradient
     that passes closed ReLUs, open them; each sample takes its own way and the others are not touched. Raises KeyboardInterrupt on Ctrl-C.
     """
     if not phi.can_open or phi.leak > 0:
         return start, [], 0
-    closed = _closed(phi, loss, phi0, start, jitter)
-    woken, spent = closed, 1
+    loss = InnerProduct()
+    closed = _closed(FeatureTerm(loss, phi, phi0, 1.0), start, transform)
+    opened, spent = closed, 1
     steps = Paper(rate=1e12)  # a full step however small the gradient is
     for _ in range(ROUNDS):
         if not closed:
             break
-        energy = Energy(loss, phi, phi0[closed], 1.0, {})
+        term = FeatureTerm(loss, phi, phi0[closed], 1.0)
+        energy = Energy(term, {}, transform)
         with phi.opened(LEAK), warnings.catch_warnings():
             warnings.simplefilter("ignore", PreimageWarning)
             try:
                 own = [generators[b] for b in closed]
-                found = minimize(energy, start[closed], solver=steps, stages=[WAKE], jitter=jitter, generators=own)
+                found = minimize(energy, start[closed], solver=steps, stages=[OPENING], generators=own)
             except OptimizationError:
                 break  # not even that reaches the image: the run itself will say so
         if found.interrupted:  # minimize gives what it had, and here that is nothing yet
@@ -215,13 +196,13 @@ def wake(
         start = start.clone()
         start[closed] = found.canvas
         spent += found.evaluations + 1
-        still = _closed(phi, loss, phi0[closed], start[closed], jitter)
+        still = _closed(term, start[closed], transform)
         closed = [closed[b] for b in still]
-    return start, woken, spent
+    return start, opened, spent
 
 
-def _closed(phi: Representation, loss: Loss, phi0: Tensor, x: Tensor, jitter: Jitter) -> list[int]:
-    """The samples whose loss has a gradient of exactly zero at the centre of the canvas."""
-    window = jitter.crop(x).detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(loss(phi(window), phi0).sum(), window)
+def _closed(term: FeatureTerm, x: Tensor, transform: Transform) -> list[int]:
+    """The samples whose loss has a gradient of exactly zero at the still view of the canvas."""
+    window = transform.crop(x).detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(term(window)["loss"].sum(), window)
     return [b for b, g in enumerate(gradient.abs().amax(dim=(1, 2, 3)).tolist()) if g == 0.0]

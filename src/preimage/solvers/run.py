@@ -1,0 +1,176 @@
+"""What a solver sees: stages, and a run that gives it gradients, records them, and keeps what is good."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ..energy.energy import Energy, Problem
+from ..energy.parameterizations import PixelCoordinates
+from ..energy.terms import total
+from ..energy.transforms import View
+from ..errors import InputError
+from ..pixels.pixelspace import PixelSpace
+from ..registry import Registry
+
+Tick = Callable[[int, Tensor], bool]
+Watch = Callable[[int, Tensor, Tensor], "bool | None"]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the run: how many iterations, at which multiple of the solver's rate, with a moving view (jitter) or a still one."""
+
+    iterations: int
+    rate: float = 1.0
+    jitter: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.iterations, int) or self.iterations < 1:
+            raise InputError(f"iterations is a whole number of at least 1; got {self.iterations!r}")
+
+
+class Solver(Protocol):
+    """Minimises run's energy from the coordinates z (B, ...) of its canvases; gives the last ones, or those of the centre crop.
+
+    It asks for gradients through `run.gradient` alone, never changes z in place, and treats each sample by itself. With the paper's
+    parameterization, pixels, z is the canvas x itself, (B, C, H+j-1, W+j-1).
+    """
+
+    def __call__(self, run: Run, z: Tensor, stages: Sequence[Stage], /) -> Tensor: ...
+
+
+SOLVERS: Registry[Callable[..., Solver]] = Registry("solver", see="preimage invert --help")
+
+
+class NothingLeft(Exception):
+    """No sample has anything left to gain."""
+
+
+class Run:
+    """What a solver sees of the problem. Everything recorded stays on the device until the end."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        x0: Tensor,
+        generators: Sequence[torch.Generator],
+        tick: Tick,
+        every: int,
+        batch: int,
+        watch: Watch | None = None,
+    ) -> None:
+        self.energy, self.generators = problem.energy, generators
+        self.transform, self._ball = problem.energy.transform, problem.ball
+        self._written = problem.parameterization.at(x0.shape[1:], problem.space or PixelSpace(channels=int(x0.shape[1])))
+        self.evaluations = 0
+        self.frames: list[Tensor] = []
+        self._tick, self._every, self._watch = tick, every, watch
+        self._records: list[Tensor] = []
+        self.parts = [slice(k, k + batch) for k in range(0, len(x0), batch)]  # samples evaluated together
+        self._parts = [(s, problem.energy.part(s)) for s in self.parts]
+        self._canvas = x0.shape[-2:]
+        self.good_x = x0.detach()
+        self.good = self.alive = self.alive_now = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
+        height, width = self.cropped(x0[:1]).shape[-2:]
+        self.size = (height, width)  # of Φ's input
+
+    def start(self, x0: Tensor) -> Tensor:
+        """The coordinates of the canvases with which the run begins."""
+        return torch.cat([self._written.encode(x0[s]) for s in self.parts])
+
+    def crop(self, z: Tensor) -> Tensor:
+        """The coordinates in which a still stage works: of the centre crop where they are pixels, else the same."""
+        return self.cropped(z) if isinstance(self._written, PixelCoordinates) else z
+
+    def project(self, z: Tensor) -> Tensor:
+        """Coordinates whose pixels keep the bound."""
+        return self._written.project(z, self._ball)
+
+    def cropped(self, x: Tensor) -> Tensor:
+        """The centre of a canvas, which is what Φ sees in the still view; a crop stays as it is."""
+        return self.transform.crop(x).contiguous() if x.shape[-2:] == self._canvas else x
+
+    def draws(self, stage: Stage) -> Iterator[Sequence[View]]:
+        """For each iteration of a stage its views: drawn, or the still one."""
+        still = self.transform.still
+        if not stage.jitter or self.transform.fixed:
+            return iter([[[still] * len(self.generators)]] * stage.iterations)
+        return iter(self.transform.draw(self.generators, stage.iterations))
+
+    def gradient(self, z: Tensor, views: Sequence[View] | None = None) -> Tensor:
+        """The gradient of each sample's energy at z; views=None: the still one. Records, checks, shows."""
+        return self.evaluate(z, views)[1]
+
+    def evaluate(self, z: Tensor, views: Sequence[View] | None = None) -> tuple[Tensor, Tensor]:
+        """Energy (B,) and gradient at z."""
+        z = z.detach()
+        done = [self._differentiate(part, z[s], views, s) for s, part in self._parts]
+        record, gradient, felt, x = (
+            done[0] if len(done) == 1 else (torch.cat([d[k] for d in done], dim=-1 if k == 0 else 0) for k in range(4))
+        )
+        energy = record[-1]
+        self.good = self.good & torch.isfinite(energy + gradient.flatten(1).sum(dim=1))
+        self.alive = self.alive | felt if self._records else felt
+        self.alive_now = felt
+        self._keep(x)
+        self._records.append(record)
+        self.evaluations += 1
+        if self._every and (self.evaluations - 1) % self._every == 0:
+            self.frames.append(self.cropped(x).cpu())
+        due = self._tick(self.evaluations, energy)
+        if due or self.evaluations in (1, 20):
+            self._stop_if_hopeless()
+        if due and self._watch is not None and self._watch(self.evaluations, self.cropped(x), energy):
+            raise KeyboardInterrupt
+        return energy, self._where_good(gradient, 0.0)
+
+    def _differentiate(
+        self, energy: Energy, z: Tensor, views: Sequence[View] | None, samples: slice
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """For some samples: terms and total (terms + 1, b), gradient in z, whether the loss has a gradient (b,), and x (b, C, H, W)."""
+        x, pull = self._written.show(z)
+        if views is None and x.shape[-2:] == self._canvas and not self.transform.whole:
+            views = [[self.transform.still] * len(self.generators)]
+        terms, gradient, felt = energy.differentiate(x, None if views is None else [view[samples] for view in views])
+        return torch.stack([*terms.values(), total(terms)]), pull(gradient), felt, x
+
+    def energies(self, x: Tensor) -> dict[str, Tensor]:
+        """Each term and the total, (B,), at crops x, without jitter."""
+        with torch.no_grad():
+            parts = [part(x[s]) for s, part in self._parts]
+        terms = {name: torch.cat([p[name] for p in parts]) for name in self.energy.terms}
+        return terms | {"total": total(terms)}
+
+    def accept_final(self, z: Tensor) -> None:
+        """Take the solver's last image, whose energy nobody has asked for yet, if it is finite."""
+        x = torch.cat([self._written.show(z[s])[0] for s in self.parts])
+        self.good = self.good & torch.isfinite(x).all(dim=3).all(dim=2).all(dim=1)
+        self._keep(x)
+        if self._every:
+            self.frames.append(self.cropped(x).cpu())
+
+    def trace(self) -> dict[str, Tensor]:
+        """Term -> (T, B), on the CPU."""
+        table = torch.stack(self._records).cpu()
+        return {name: table[:, i] for i, name in enumerate((*self.energy.terms, "total"))}
+
+    def _keep(self, x: Tensor) -> None:
+        """Remember each sample's last image with a finite energy."""
+        if self.good_x.shape != x.shape:
+            self.good_x = self.cropped(self.good_x)
+        self.good_x = self._where_good(x, self.good_x)
+
+    def _where_good(self, x: Tensor, other: Tensor | float) -> Tensor:
+        """x for the samples that are good so far; on a CPU, where to ask costs nothing, without a copy if all are."""
+        if self.good.device.type == "cpu" and bool(self.good.all()):
+            return x
+        return torch.where(self.good.view(-1, *[1] * (x.dim() - 1)), x, other)
+
+    def _stop_if_hopeless(self) -> None:
+        if not bool(self.good.any()) or (self.evaluations >= 20 and not bool(self.alive.any())):
+            raise NothingLeft

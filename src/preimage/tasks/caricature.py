@@ -1,0 +1,102 @@
+"""Caricature: what a layer sees in an image, exaggerated (IJCV Sect. 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ..energy.losses import InnerProduct
+from ..energy.objectives import Objective, Objectives
+from ..energy.parameterizations import Parameterization
+from ..energy.regularizers import Regularizer
+from ..energy.transforms import Transform
+from ..errors import InputError
+from ..methods.recipe import Recipe
+from ..pixels.images import ImageLike
+from ..pixels.pixelspace import Fit
+from ..representations.base import Representation, features_of
+from ..representations.masks import Mask, resolve
+from ..solvers.compute import Computation, Compute
+from ..solvers.run import Solver, Stage
+from ..solvers.starts import noise, sample_seeds
+from .common import Choice, Monitor, Start, Task, describe_mask, load_images, size_of
+from .result import Result
+
+
+def caricature(
+    phi: Representation,
+    image: ImageLike | Sequence[ImageLike],
+    C: float | None = None,
+    mask: Mask | None = None,
+    solver: str | Solver | None = None,
+    iterations: int | None = None,
+    seed: int | Sequence[int] = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    progress: bool = True,
+    *,
+    recipe: str | Recipe | None = None,
+    objective: Objective | Objectives | Sequence[Objective] | None = None,
+    parameterization: Parameterization | None = None,
+    transform: Transform | None = None,
+    regularizers: Mapping[str, Regularizer] | None = None,
+    bound: float | None = None,
+    stages: Sequence[Stage] | None = None,
+    start: Start = None,
+    fit: Fit | None = None,
+    seen: ImageLike | Sequence[ImageLike] | None = None,
+    compute: Compute = Compute(),  # noqa: B008 (frozen)
+    monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
+) -> Result:
+    """Exaggerate what a layer sees in an image: minimise −C·⟨Φ(x), Φ₊⟩/‖Φ₊‖² + R_α + R_TVβ from x0, Φ₊ = max(Φ(x0), 0) (IJCV Sect. 6).
+
+    `Result.activation` is ⟨Φ(x), Φ₊⟩/‖Φ₊‖², 1 for the image itself where Φ is not negative. The features of x0 are taken of the image
+    less the mean colour (exp_enhance.m forgets the mean there).
+
+    Parameters
+    ----------
+    phi, image, mask, solver, iterations, seed, device, dtype, progress : as of `invert`
+    C : float
+        Weight of the features; default 1, the original's. At 1 an early layer is smoothed more than it is exaggerated: take 10.
+    recipe, objective, parameterization, transform, regularizers, bound, stages, fit, compute, monitor : as of `invert`
+    start : "image" (default; the border that the transform adds is the mean colour), "noise", or an image or a `Result` to begin with
+    seen : images, one each, whose features are exaggerated in place of the images' own
+
+    Returns
+    -------
+    Result : one picture an image
+
+    Raises
+    ------
+    InputError, OptimizationError, Interrupted : as `invert`
+
+    Examples
+    --------
+    >>> import numpy as np, preimage
+    >>> phi = preimage.from_callable(lambda x: x.relu(), preimage.PixelSpace(8, "grey", mean=128.0))
+    >>> r = caricature(phi, np.full((8, 8), 168, np.uint8), C=3.0, progress=False)
+    >>> bool(r.activation > 1)
+    True
+    """
+    computation = Computation(phi, device, dtype, compute)
+    phi = computation.phi
+    choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
+    task = Task("caricature", computation, choice, monitor, progress)
+    with computation.session():
+        x0, labels, keys = load_images(phi, image, fit)
+        x0 = x0.to(computation.device, computation.dtype)
+        model = x0 if seen is None else load_images(phi, seen, fit)[0].to(x0)
+        if model.shape != x0.shape:
+            raise InputError(f"seen is one image for each of {len(x0)}, of {size_of(x0)} pixels; got {len(model)} of {size_of(model)}.")
+        phi0 = features_of(phi, model).clamp(min=0)
+        weights = resolve(mask, phi0.shape[1:])
+        seeds, generators = sample_seeds(seed, keys, 1)
+        canvases = task.start_from(start, size_of(x0), len(x0))
+        if canvases is None and start == "noise":
+            canvases = noise(generators, (x0.shape[1], *task.transform.canvas(size_of(x0))), computation.like)
+        loss = InnerProduct(None, None if weights is None else weights.to(phi0))
+        found, took = task.minimize((loss, phi0), task.canvas_of(x0) if canvases is None else canvases, seeds, size_of(x0), model)
+        activation = task.activation(found, loss, phi0, 1.0)
+    more = {"mask": describe_mask(mask), "fit": fit or phi.space.fit}
+    return task.result(found, took, labels=labels, seeds=seeds, originals=x0, activation=activation, more=more)

@@ -1,0 +1,299 @@
+"""What the three tasks share: what was asked, resolved into parts; the run; the record."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..energy.energy import Energy, Problem
+from ..energy.losses import InnerProduct, Loss
+from ..energy.objectives import Given, Objective, Objectives, data_term, parts_of
+from ..energy.parameterizations import Parameterization
+from ..energy.regularizers import PixelBall, Regularizer
+from ..energy.terms import DataTerm, FeatureTerm
+from ..energy.transforms import Jitter, Transform
+from ..errors import InputError, Interrupted
+from ..methods.recipe import DEFAULTS, Parts, Recipe, recipe_named
+from ..networks.network import Network, weights_hash
+from ..pixels.images import ImageLike
+from ..pixels.pixelspace import Fit
+from ..representations.base import Representation, features_of
+from ..representations.masks import Mask
+from ..solvers.compute import Computation, Compute
+from ..solvers.loop import Minimum, minimize
+from ..solvers.plans import Asked, Plan, plan_for
+from ..solvers.run import Solver, Stage, Watch
+from ..solvers.starts import generator
+from .result import Result, versions
+
+REVISION = 1  # of what the tasks do beside the parts: raised when their images change
+
+Start = str | os.PathLike[str] | ImageLike | Result | None
+
+
+@dataclass(frozen=True)
+class Monitor:
+    """What is watched of a run.
+
+    Parameters
+    ----------
+    frames : keep the images every so many iterations, 0 for none
+    watch : called a few times a second with the evaluations so far, the images (B, C, H, W) as levels 0–255 and their energies (B,);
+        if it returns True the run ends as with Ctrl-C
+
+    >>> Monitor(frames=5).watch is None
+    True
+    """
+
+    frames: int = 0
+    watch: Watch | None = None
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a caller chose of the parts; None is not given."""
+
+    recipe: str | Recipe | None = None
+    C: float | None = None
+    objective: Objective | Objectives | Sequence[Objective] | None = None
+    parameterization: Parameterization | None = None
+    transform: Transform | None = None
+    regularizers: Mapping[str, Regularizer] | None = None
+    bound: float | None = None
+    solver: str | Solver | None = None
+    iterations: int | None = None
+    stages: Sequence[Stage] | None = None
+
+    def parts(self, task: str) -> tuple[Parts, str | None]:
+        """Return the parts of the recipe with what was chosen in their place, and the recipe's name."""
+        recipe = None if self.recipe is None else recipe_named(self.recipe)
+        parts = DEFAULTS[task] if recipe is None else recipe.parts(task)
+        if recipe is not None and self.solver is not None and self.stages is None:
+            parts = parts.with_given(solver=self.solver)
+            parts = Parts(**{**vars(parts), "stages": None})  # another solver has its own
+        given = {name: getattr(self, name) for name in ("C", "parameterization", "transform", "regularizers", "solver", "iterations")}
+        if self.bound is not None:
+            given["bound"] = PixelBall(self.bound).radius
+        if self.objective is not None:
+            given["objective"] = parts_of(self.objective)
+        if self.stages is not None:
+            given["stages"] = self.stages if not isinstance(self.stages, list) else tuple(self.stages)
+        return parts.with_given(**given), None if recipe is None else recipe.name
+
+
+@dataclass
+class Task:
+    """One call of a task: the parts, where they are computed, and the record of what ran."""
+
+    name: str
+    computation: Computation
+    choice: Choice
+    monitor: Monitor = field(default_factory=Monitor)
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.monitor, Monitor):
+            raise InputError(f"monitor is a preimage.Monitor(frames=…, watch=…); got {self.monitor!r}.")
+        self.phi = self.computation.phi
+        self.parts, self.recipe = self.choice.parts(self.name)
+        self.transform = self.parts.transform or Jitter(self.own_jitter)
+        asked = Asked(self.name, float(self.phi.stride), self.own_jitter, self.phi.fast_rate)
+        self.plan: Plan = plan_for(asked, self.parts.solver, self.parts.iterations, self.parts.stages)
+
+    @property
+    def own_jitter(self) -> int:
+        """The paper's amount for Φ, or its own."""
+        return Jitter.for_stride(float(self.phi.stride)).amount if self.phi.jitter is None else self.phi.jitter
+
+    def minimize(
+        self, main: tuple[Loss, Tensor], start: Tensor, seeds: Sequence[int], size: tuple[int, int], x0: Tensor | None = None
+    ) -> tuple[Minimum, float]:
+        """Minimise the energy from these canvases; the seconds that it took. main: the task's own loss and target."""
+        given = Given(self.phi, size, len(start), self.computation.like, x0, main, self._layer, self._encode)
+        own = data_term(self.parts.objective, given, self.parts.C) if self.parts.objective else self._main(main)
+        energy = Energy(own, self.parts.regularizers, self.transform)
+        began = time.monotonic()
+        batch = self.computation.prepare(energy, start)
+        found = minimize(
+            Problem(energy, self.parts.parameterization, PixelBall(self.parts.bound), self.phi.space),
+            start,
+            plan=self.plan,
+            generators=[generator(s, "jitter") for s in seeds],
+            progress=self.progress,
+            title=f"{self.name} {self.phi.name}",
+            frames=self.monitor.frames,
+            batch=batch,
+            watch=self.monitor.watch and self._levels_to_watch,
+        )
+        self._energy = energy
+        return found, time.monotonic() - began
+
+    def _main(self, main: tuple[Loss, Tensor]) -> DataTerm:
+        return FeatureTerm(main[0], self.phi, main[1], self.parts.C, name=self.phi.name)
+
+    def _layer(self, name: str) -> Representation:
+        network = self.phi.network
+        if not isinstance(network, Network):
+            raise InputError(f"An objective names the layer {name!r}, and {self.phi.name} belongs to no network: give a Layer.")
+        return network.layer(name, leak=self.phi.leak)
+
+    def _encode(self, picture: Any) -> Tensor:
+        return self.phi.space.encode(picture)
+
+    def _levels_to_watch(self, evaluations: int, x: Tensor, energy: Tensor) -> bool | None:
+        assert self.monitor.watch is not None
+        return self.monitor.watch(evaluations, self.phi.space.decode(x), energy)
+
+    def canvas_of(self, x: Tensor) -> Tensor:
+        """Return canvases with these images (B, C, H, W) at their centre; the border that the transform adds is the mean colour."""
+        height, width = self.transform.canvas(size_of(x))
+        canvas = x.new_zeros(*x.shape[:2], height, width)
+        top, left = (height - x.shape[2]) // 2, (width - x.shape[3]) // 2
+        canvas[..., top : top + x.shape[2], left : left + x.shape[3]] = x
+        return canvas
+
+    def start_from(self, start: Start, size: tuple[int, int], samples: int) -> Tensor | None:
+        """Return the canvases of a start that was given, one for all or one a sample; None where it is noise. Raises InputError."""
+        if start is None or (isinstance(start, str) and start in ("noise", "image")):
+            return None
+        if isinstance(start, Result):
+            x = torch.cat([self.phi.space.encode(to_uint8(i), size=size) for i in start.images])
+            if start.images.shape[-2:] == size:
+                x = start.images - self.phi.space.decode(torch.zeros(1, self.phi.space.count, 1, 1))
+        else:
+            x = torch.cat([self.phi.space.encode(i, size=size) for i in (start if isinstance(start, (list, tuple)) else [start])])
+        if len(x) not in (1, samples):
+            raise InputError(f"start is one image, or one for each of the {samples} samples; got {len(x)}.")
+        return self.canvas_of(x.to(self.computation.like)).expand(samples, -1, -1, -1).contiguous()
+
+    def activation(self, found: Minimum, loss: Loss, target: Tensor, divisor: Tensor | float) -> Tensor:
+        """Return what the unit answers at the images: the energy's loss where it is that, else one more look."""
+        if not self.parts.objective and isinstance(loss, InnerProduct):
+            return (-(found.energy["loss"].cpu() / self.parts.C) * divisor).float()
+        features = features_of(self.phi, found.x)
+        one = loss(features, target) if isinstance(loss, InnerProduct) else InnerProduct(1.0)(features, target)
+        return (-one.cpu() * divisor).float()
+
+    def result(
+        self,
+        found: Minimum,
+        took: float,
+        *,
+        labels: list[str],
+        seeds: list[int],
+        more: Mapping[str, Any],
+        originals: Tensor | None = None,
+        error: Tensor | None = None,
+        activation: Tensor | None = None,
+    ) -> Result:
+        """Return everything on the CPU, levels 0–255; raises Interrupted, with the result, if Ctrl-C came."""
+        decode = self.phi.space.decode
+        result = Result(
+            task=self.name,
+            images=decode(found.x).float().cpu(),
+            error=error,
+            activation=activation,
+            energy={k: v.float().cpu() for k, v in found.energy.items()},
+            trace={k: v.float() for k, v in found.trace.items()},
+            evaluations=found.evaluations,
+            labels=labels,
+            seeds=seeds,
+            status=found.status,
+            config=json.loads(json.dumps(self._record(took) | dict(more))),
+            originals=None if originals is None else decode(originals).float().cpu(),
+            frames=[decode(f).float() for f in found.frames],
+            interrupted=found.interrupted,
+        )
+        if found.interrupted:
+            raise Interrupted(result)
+        return result
+
+    def _record(self, took: float) -> dict[str, Any]:
+        module = self.phi.module
+        network = self.phi.network if isinstance(self.phi.network, Network) else None
+        solver = self.parts.solver
+        return {
+            "representation": self.phi.name,
+            "network": None if network is None else network.card.name,
+            "weights": None if network is None else network.weights,
+            "weights_sha256": None if module is None else weights_hash(module),
+            "leak": self.phi.leak,
+            "space": self.phi.space.to_dict(),
+            "C": self.parts.C,
+            "solver": solver if isinstance(solver, str) else repr(solver),
+            "iterations": self.parts.iterations,
+            "plan": self.plan.record(),
+            "recipe": self.recipe,
+            "parts": self.parts.to_plain(),
+            "jitter": self.transform.amount if isinstance(self.transform, Jitter) else None,
+            "regularizers": {k: repr(r) for k, r in self.parts.regularizers.items()},
+            "bound": self.parts.bound if math.isfinite(self.parts.bound) else None,
+            **self.computation.record(),
+            "seconds": round(took, 3),
+            "versions": versions(),
+        }
+
+
+def load_images(phi: Representation, image: Any, fit: Fit | None) -> tuple[Tensor, list[str], list[str]]:
+    """Return images of one size as one canonical batch, a label and a key for each."""
+    given = list(image) if isinstance(image, (list, tuple)) else [image]
+    if not given:
+        raise InputError("There is no image: the list is empty.")
+    batches = [phi.space.encode(i, fit=fit) for i in given]
+    for i, b in zip(given, batches, strict=True):
+        if isinstance(i, Tensor):
+            phi.space.doubt(b)
+    if len({b.shape[1:] for b in batches}) > 1:
+        raise InputError(f"The images have different sizes, {[size_of(b) for b in batches]}: invert them one by one.")
+    labels: list[str] = []
+    for k, (i, b) in enumerate(zip(given, batches, strict=True)):
+        path = getattr(i, "filename", i)
+        stem = (
+            np.char.rpartition(str(path).replace("\\", "/"), "/")[2].item() if isinstance(path, str) or hasattr(path, "__fspath__") else ""
+        )
+        base = stem.rpartition(".")[0] or stem or (f"image-{k}" if len(given) > 1 else "image")
+        labels += [base] if len(b) == 1 else [f"{base}-{j}" for j in range(len(b))]
+    x0 = torch.cat(batches)
+    return x0, labels, [hashlib.sha256(x.float().cpu().numpy().tobytes()).hexdigest() for x in x0]
+
+
+def to_uint8(levels: Tensor) -> np.ndarray:
+    """Return levels (C, H, W) as a picture (H, W, C)."""
+    return np.asarray(levels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0))
+
+
+def size_of(x: Tensor) -> tuple[int, int]:
+    """Return (height, width)."""
+    return int(x.shape[-2]), int(x.shape[-1])
+
+
+def restarted(labels: list[str], restarts: int) -> list[str]:
+    """Return a label for each restart."""
+    return labels if restarts == 1 else [f"{label} restart {r}" for label in labels for r in range(restarts)]
+
+
+def describe_mask(mask: Mask | None) -> str | None:
+    """Return a mask in words, for the record."""
+    if mask is None:
+        return None
+    return f"tensor of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else getattr(mask, "__qualname__", repr(mask))
+
+
+def positive(name: str, value: float | None) -> float:
+    """Return the value, if it is a number above 0."""
+    if value is None or not (value > 0 and math.isfinite(value)):
+        raise InputError(f"{name} is a number above 0; got {value!r}.")
+    return float(value)
+
+
+__all__ = ["Choice", "Compute", "Monitor", "Start", "Task"]

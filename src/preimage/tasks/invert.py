@@ -1,0 +1,141 @@
+"""Inversion: an image from its features (IJCV Sect. 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from ..energy.losses import Euclidean
+from ..energy.objectives import Objective, Objectives
+from ..energy.parameterizations import Parameterization
+from ..energy.regularizers import Regularizer
+from ..energy.transforms import Transform
+from ..methods.recipe import Recipe
+from ..pixels.images import ImageLike
+from ..pixels.pixelspace import Fit
+from ..representations.base import Representation, features_of
+from ..representations.masks import Mask, resolve
+from ..representations.release import Release
+from ..solvers.compute import Computation, Compute, at_least_one
+from ..solvers.run import Solver, Stage
+from ..solvers.starts import noise, sample_seeds
+from .common import Choice, Monitor, Start, Task, describe_mask, load_images, restarted, size_of
+from .result import Result
+
+
+def invert(
+    phi: Representation,
+    image: ImageLike | Sequence[ImageLike],
+    C: float | None = None,
+    restarts: int = 1,
+    mask: Mask | None = None,
+    solver: str | Solver | None = None,
+    iterations: int | None = None,
+    seed: int | Sequence[int] = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    progress: bool = True,
+    *,
+    recipe: str | Recipe | None = None,
+    objective: Objective | Objectives | Sequence[Objective] | None = None,
+    parameterization: Parameterization | None = None,
+    transform: Transform | None = None,
+    regularizers: Mapping[str, Regularizer] | None = None,
+    bound: float | None = None,
+    stages: Sequence[Stage] | None = None,
+    start: Start = None,
+    fit: Fit | None = None,
+    release: Release | None = None,
+    compute: Compute = Compute(),  # noqa: B008 (frozen)
+    monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
+) -> Result:
+    """Reconstruct an image from its features: minimise C·‖M⊙(Φ(x)−Φ(x0))‖²/‖M⊙Φ(x0)‖² + R_α + R_TVβ (IJCV Sect. 4).
+
+    Parameters
+    ----------
+    phi : representation
+        What the features are of: `net.layer(…)`, `Layer(…)`, `HOG()`, `from_callable(…)`, …
+    image : path, PIL image, uint8 array (H, W[, C]) or canonical tensor ([B,] C, H, W), or a list of them
+        What is shown to the representation.
+    C : float
+        Weight of the features against naturalness; default 100 (IJCV Sect. 4; the paper uses 1 to 300).
+    restarts : int
+        Pre-images of each image, from different starts, image by image; default 1.
+    mask : tensor or function of `preimage.masks`
+        Which features count; a tensor broadcasts to one sample's features; default all.
+    solver : str or Solver
+        "fast" (default), "paper", "fourier-adam", "adam", "descent", "lbfgs", "name:setting=value", or a solver.
+    iterations : int
+        Instead of the solver's own number.
+    seed : int or list of int
+        Each sample's own seed is made of it, the image and the restart; or one for each, as `Result.seeds` lists them.
+    device, dtype : where and in which type the image is kept; default where the weights are, in float32
+    progress : whether a bar is shown
+    recipe : str, path of a JSON file, or Recipe
+        All parts at once, as "mahendran2016"; what else is given takes their place.
+    objective : what is asked of the features, instead of `Match()`; as `Match() + 0.5 * Match("fire9")`
+    parameterization : how the image is written; default pixels
+    transform : what Φ is shown at each step; default jitter by the paper's rule, max(round(stride/4), 1) pixels
+    regularizers : by name, instead of the paper's
+    bound : of each pixel's colour norm in grey levels, B₊ = 160; infinity for none
+    stages : instead of the solver's own, as the one stage of the paper's HOG experiment, [Stage(300)]
+    start : "noise" (default), "image", or an image or a `Result` to begin with
+    fit : "squash" resizes without keeping the aspect ratio, as the paper did; default the space's own
+    release : what is known of Φ(x0), a function of it (`representations.release`); the error is then that from what was released
+    compute : `Compute`: batch, precision, memory, compiled
+    monitor : `Monitor`: frames, watch
+
+    Returns
+    -------
+    Result : of restarts x images pre-images
+
+    Raises
+    ------
+    InputError (ImageError) : for what it cannot use
+    OptimizationError : if no sample has a usable result
+    Interrupted : on Ctrl-C, or when the monitor asks for it: a KeyboardInterrupt, with what was found
+
+    Examples
+    --------
+    >>> import numpy as np, preimage
+    >>> phi = preimage.from_callable(lambda x: x[:, :, ::2, ::2], preimage.PixelSpace(8, "grey"))
+    >>> r = invert(phi, np.full((8, 8), 200, np.uint8), progress=False)
+    >>> r.images.shape, bool(r.error < 0.4)
+    (torch.Size([1, 1, 8, 8]), True)
+    """
+    computation = Computation(phi, device, dtype, compute)
+    phi = computation.phi
+    choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
+    task = Task("invert", computation, choice, monitor, progress)
+    with computation.session():
+        x0, labels, keys = load_images(phi, image, fit)
+        x0 = x0.to(computation.device, computation.dtype)
+        restarts = at_least_one("restarts", restarts)
+        phi0 = features_of(phi, x0)
+        if release is not None:
+            phi0 = release(phi0)
+        weights = resolve(mask, phi0.shape[1:])
+        seeds, generators = sample_seeds(seed, keys, restarts)
+        each = x0.repeat_interleave(restarts, dim=0)
+        canvases = task.start_from(start, size_of(x0), len(each))
+        if canvases is None:
+            shape = (x0.shape[1], *task.transform.canvas(size_of(x0)))
+            canvases = task.canvas_of(each) if start == "image" else task.plan.start_scale * noise(generators, shape, computation.like)
+        target = phi0 if len(x0) == 1 else phi0.repeat_interleave(restarts, dim=0)
+        loss = Euclidean(None if weights is None else weights.to(phi0))
+        found, took = task.minimize((loss, target), canvases, seeds, size_of(x0), each)
+        if task.parts.objective:
+            error = loss(features_of(phi, found.x), target).cpu().sqrt().float()
+        else:
+            error = (found.energy["loss"].cpu() / task.parts.C).sqrt().float()
+    return task.result(
+        found,
+        took,
+        labels=restarted(labels, restarts),
+        seeds=seeds,
+        originals=each,
+        error=error,
+        more={"restarts": restarts, "mask": describe_mask(mask), "fit": fit or phi.space.fit}
+        | ({} if release is None else {"release": repr(release)}),
+    )

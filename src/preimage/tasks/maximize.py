@@ -1,0 +1,174 @@
+"""Activation maximization: the image that excites a unit, a class or a direction most (IJCV Sect. 5)."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..energy.losses import InnerProduct
+from ..energy.objectives import Objective, Objectives
+from ..energy.parameterizations import Parameterization
+from ..energy.regularizers import Regularizer
+from ..energy.transforms import Transform
+from ..errors import InputError
+from ..methods.recipe import Recipe
+from ..representations.base import Representation
+from ..representations.units import Unit, as_indices, is_direction, unit_digest, unit_key, unit_targets
+from ..solvers.compute import Computation, Compute, at_least_one
+from ..solvers.run import Solver, Stage
+from ..solvers.starts import noise, sample_seeds
+from ..statistics.statistics import Statistics, load_statistics
+from .common import Choice, Monitor, Start, Task, positive, restarted
+from .result import Result
+from .units import canvas_size, estimated_largest, open_closed_units, recorded_largest
+
+
+def maximize(
+    phi: Representation,
+    unit: Unit | Sequence[Unit],
+    C: float | None = None,
+    restarts: int = 1,
+    canvas: str | int | tuple[int, int] = "auto",
+    solver: str | Solver | None = None,
+    iterations: int | None = None,
+    seed: int | Sequence[int] = 0,
+    device: str | torch.device | None = None,
+    dtype: torch.dtype | None = None,
+    progress: bool = True,
+    *,
+    everywhere: bool = False,
+    Z: float | Sequence[float] | None = None,
+    stats: Statistics | str | os.PathLike[str] | None = None,
+    recipe: str | Recipe | None = None,
+    objective: Objective | Objectives | Sequence[Objective] | None = None,
+    parameterization: Parameterization | None = None,
+    transform: Transform | None = None,
+    regularizers: Mapping[str, Regularizer] | None = None,
+    bound: float | None = None,
+    stages: Sequence[Stage] | None = None,
+    start: Start = None,
+    compute: Compute = Compute(),  # noqa: B008 (frozen)
+    monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
+) -> Result:
+    """Find the image that excites a unit most: minimise −C·⟨Φ(x), e_unit⟩/Z + R_α + R_TVβ (IJCV Sect. 5).
+
+    A unit of a network layer that is closed at its start, so that no gradient reaches the image, is first opened with a gradient that
+    passes closed ReLUs with slope 0.05; `Result.config["opened"]` lists the samples for which that was done, and the evaluations count it.
+
+    Parameters
+    ----------
+    phi : representation
+    unit : number, tuple, str, vector, mapping, or a list of these
+        A channel, taken at the centre of the map; (channel, row, column), or (token, feature); a class name, for the last layer of a
+        network that has them; a direction: a vector over channels, or {unit: weight}. A list is one image each, all in one batch.
+    C : float
+        Weight of the unit; default 10,000 (exp_maximization.m: weight 10000 / rf² / M, here C / Z with Z = M·rf²).
+    restarts : int
+        Images of each unit, from different starts; default 1.
+    canvas : "auto", "receptive-field", "input", pixels or (height, width)
+        "receptive-field" is the largest image for which 1.1 receptive fields of units fit (exp_maximization.m), "input" the network's
+        own size; "auto" (default) is the receptive field where the layer has one below the input's size, else the input.
+    solver, iterations, seed, device, dtype, progress : as of `invert`
+    everywhere : bool
+        Average a channel over the map instead of its central unit.
+    Z : number above 0, one or one a unit
+        The divisor; default M·rf² with M the unit's largest response to photographs (with everywhere=True its channel's largest mean)
+        and rf the receptive field's side, at most the canvas's.
+    stats : `Statistics` of the network or their file
+        For M (the paper takes every 1000th of ImageNet's training images); they know no means, so not with everywhere=True. Without
+        them M is estimated from three photographs and noise, at least the 95 % quantile of the layer's units. `Result.config` has Z, M
+        and "M_source", a value for each unit.
+    recipe, objective, parameterization, transform, regularizers, bound, stages, compute, monitor : as of `invert`
+    start : "noise" (default), or an image or a `Result` to begin with
+
+    Returns
+    -------
+    Result : of restarts x units images; `activation` is ⟨Φ(x), e_unit⟩
+
+    Raises
+    ------
+    InputError, OptimizationError, Interrupted : as `invert`
+
+    Examples
+    --------
+    >>> import preimage
+    >>> phi = preimage.from_callable(lambda x: x.mean(dim=(2, 3)), preimage.PixelSpace(8, "rgb"))
+    >>> r = maximize(phi, [0, 2], progress=False)
+    >>> r.images.mean(dim=(2, 3)).argmax(dim=1)
+    tensor([0, 2])
+    """
+    computation = Computation(phi, device, dtype, compute)
+    phi, like = computation.phi, computation.like
+    choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
+    task = Task("maximize", computation, choice, monitor, progress)
+    units: list[Unit] = list(unit) if isinstance(unit, list) else [unit]  # type: ignore[list-item]
+    if Z is not None and stats is not None:
+        raise InputError("Z and stats both give the divisor: leave one out.")
+    with computation.session():
+        restarts = at_least_one("restarts", restarts)
+        keys = [unit_key(phi, u) for u in units]
+        size = canvas_size(phi, canvas, like)
+        phi0, labels = unit_targets(phi, units, size, everywhere, like)
+        rf = min(max(size), float(phi.receptive_field or max(size)))
+        M, source = (None, None) if Z is not None else _largest(phi, units, stats, size, like, everywhere)
+        divisor = _divisors(Z, len(units)) if M is None else [m * rf**2 for m in M]
+        divisors = torch.tensor(divisor, dtype=torch.float64).repeat_interleave(restarts)
+        seeds, generators = sample_seeds(seed, keys, restarts)
+        target = phi0.repeat_interleave(restarts, dim=0)
+        opened: list[int] = []
+        spent = 0
+        canvases = task.start_from(start, size, len(target))
+        if canvases is None:
+            canvases = noise(generators, (phi.space.count, *task.transform.canvas(size)), like)
+            canvases, opened, spent = open_closed_units(phi, target, canvases, task.transform, generators)
+        loss = InnerProduct(divisors)
+        found, took = task.minimize((loss, target), canvases, seeds, size)
+        found.evaluations += spent
+        activation = task.activation(found, loss, target, divisors)
+    record = {"restarts": restarts, "unit": [_plain_unit(phi, u) for u in units], "everywhere": everywhere, "canvas": list(size)}
+    return task.result(
+        found,
+        took,
+        labels=restarted(labels, restarts),
+        seeds=seeds,
+        activation=activation,
+        more=record | {"Z": divisor, "M": M, "M_source": source, "opened": opened},
+    )
+
+
+def _largest(
+    phi: Representation,
+    units: list[Unit],
+    stats: Statistics | str | os.PathLike[str] | None,
+    size: tuple[int, int],
+    like: Tensor,
+    everywhere: bool,
+) -> tuple[list[float], str]:
+    if stats is None:
+        return estimated_largest(phi, units, size, like, everywhere)
+    if everywhere:
+        raise InputError("stats hold the largest answers of single units, and everywhere=True asks for a channel's mean: leave stats out.")
+    if any(is_direction(u) for u in units):
+        raise InputError("stats hold the largest answers of single units, and a direction is none: leave stats out.")
+    wanted = [as_indices(phi, u) for u in units]
+    return recorded_largest(phi, wanted, stats if isinstance(stats, Statistics) else load_statistics(stats))
+
+
+def _divisors(Z: float | Sequence[float] | None, units: int) -> list[float]:
+    given = list(Z) if isinstance(Z, Sequence) else [Z] * units
+    if len(given) != units:
+        raise InputError(f"{len(given)} divisors Z for {units} units: give one number, or one for each unit.")
+    return [positive("Z", z) for z in given]
+
+
+def _plain_unit(phi: Representation, unit: Unit) -> Any:
+    if isinstance(unit, Mapping):
+        return {str(k): float(v) for k, v in unit.items()}
+    if is_direction(unit):
+        return f"direction {unit_digest(unit)}"
+    indices = as_indices(phi, unit)
+    return indices[0] if len(indices) == 1 else list(indices)
