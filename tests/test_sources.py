@@ -603,3 +603,88 @@ def test_the_page_about_networks_runs(tmp_path, monkeypatch, cat):
     net = load_network("my_models:build")
     assert (net.space.channels, net.layer("2").shape) == ("grey", (16, 12, 12))
     sys.modules.pop("my_models")
+
+
+# formats as other tools write them
+
+
+def write_onnx(path, nodes, shape, tensors=(), out=("c", [1, 6, 8, 8])):
+    from onnx import TensorProto, helper, numpy_helper, save
+
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)
+    weights = [numpy_helper.from_array(v, k) for k, v in tensors]
+    graph = helper.make_graph(nodes, "g", [image], [helper.make_tensor_value_info(out[0], TensorProto.FLOAT, out[1])], weights)
+    save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8), str(path))
+    return str(path)
+
+
+KERNEL = np.random.default_rng(0).normal(size=(6, 3, 3, 3)).astype(np.float32)
+EIGHT = preimage.PixelSpace(8, "rgb", 1.0, 0.5, 0.25)
+
+
+def test_onnx_weights_that_are_constant_nodes_are_weights(tmp_path):
+    from onnx import helper, numpy_helper
+
+    nodes = [
+        helper.make_node("Constant", [], ["w"], name="/w", value=numpy_helper.from_array(KERNEL)),
+        helper.make_node("Identity", ["w"], ["w2"], name="/copy"),
+        helper.make_node("Conv", ["image", "w2"], ["c"], name="/conv", pads=[1, 1, 1, 1]),
+    ]
+    net = load_network(write_onnx(tmp_path / "net.onnx", nodes, ["batch", 3, 8, 8]), space=EIGHT)
+    x = torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(net.layer("conv")(x), nn.functional.conv2d(EIGHT.to_network(x), torch.from_numpy(KERNEL), padding=1))
+
+
+def test_onnx_images_with_channels_last_and_names_without_a_slash(tmp_path):
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Transpose", ["image"], ["t"], name="first", perm=[0, 3, 1, 2]),
+        helper.make_node("Conv", ["t", "w"], ["c"], name="/conv", pads=[1, 1, 1, 1]),
+    ]
+    path = write_onnx(tmp_path / "net.onnx", nodes, ["batch", 8, 8, 3], [("w", KERNEL)])
+    with pytest.raises(InputError, match="of 8x8"):
+        load_network(path)
+    net = load_network(path, space=EIGHT)
+    assert [(i.name, i.shape, i.receptive_field) for i in net.layers()] == [("first", (3, 8, 8), 1), ("conv", (6, 8, 8), 3)]
+    x = torch.randn(1, 3, 8, 8)
+    torch.testing.assert_close(net.layer("conv")(x), nn.functional.conv2d(EIGHT.to_network(x), torch.from_numpy(KERNEL), padding=1))
+
+
+def test_onnx_nodes_that_compute_sizes_are_no_layers(tmp_path):
+    from onnx import helper
+
+    nodes = [
+        helper.make_node("Conv", ["image", "w"], ["a"], name="/conv", pads=[1, 1, 1, 1]),
+        helper.make_node("Shape", ["a"], ["s"], name="/shape"),
+        helper.make_node("Reshape", ["a", "s"], ["c"], name="/reshape"),
+    ]
+    net = load_network(write_onnx(tmp_path / "net.onnx", nodes, ["batch", 3, 8, 8], [("w", KERNEL)]), space=EIGHT)
+    assert [i.name for i in net.layers()] == ["conv", "reshape"]
+
+
+def test_a_torchscript_program_of_one_channel_is_taken(tmp_path):
+    module = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU())
+    torch.jit.trace(module, torch.zeros(1, 1, 12, 12)).save(str(tmp_path / "net.ts"))
+    net = load_network(str(tmp_path / "net.ts"), space=preimage.PixelSpace(12, "grey", 1.0), trust=True)
+    x = torch.rand(1, 1, 12, 12)
+    with torch.no_grad():
+        torch.testing.assert_close(net.layer(net.layers()[-1].name)(x), module(x / 255))
+
+
+def test_the_hash_of_weights_takes_what_was_expanded():
+    plain, expanded = nn.Module(), nn.Module()
+    plain.register_buffer("s", torch.tensor([2.0]))
+    expanded.register_buffer("s", torch.tensor(2.0).expand(1))
+    assert weights_hash(expanded) == weights_hash(plain)
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("net.tflite", "tf2onnx"), ("net.h5", "tf2onnx"), ("net.param", "torch.onnx.export"), ("net.pdmodel", "paddle2onnx")]
+)
+def test_files_of_other_frameworks_are_refused_with_the_way_to_convert_them(name, says, tmp_path):
+    with pytest.raises(InputError, match=rf"not supported: .*{says}"):
+        load_network(name)
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(InputError, match=rf"not supported: .*{says}"):
+        load_network("squeezenet1_1", weights=tmp_path / name)

@@ -20,6 +20,22 @@ from ..untrusted import check_unpacked, is_file
 
 SAFE, PICKLED = (".safetensors",), (".pt", ".pth", ".bin", ".ckpt")
 _ENTRIES = ("state_dict", "model_state_dict", "model")  # where training scripts put the weights among other things
+_TF2ONNX = "convert it to ONNX with tf2onnx (python -m tf2onnx.convert {} --output net.onnx) and open that file"
+_ORIGINAL = "export the network that it was made of to ONNX (torch.onnx.export) and open that file"
+_FOREIGN = {  # what networks of other frameworks come in, and the way from there
+    ".tflite": ("TensorFlow Lite", _TF2ONNX.format("--tflite net.tflite")),
+    ".h5": ("Keras", _TF2ONNX.format("--keras net.h5")),
+    ".hdf5": ("Keras", _TF2ONNX.format("--keras net.hdf5")),
+    ".keras": ("Keras", _TF2ONNX.format("--keras net.keras")),
+    ".pb": ("TensorFlow", _TF2ONNX.format("--saved-model FOLDER")),
+    ".param": ("ncnn", _ORIGINAL),
+    ".mlmodel": ("Core ML", _ORIGINAL),
+    ".caffemodel": ("Caffe", "convert it to MatConvNet (.mat) or to ONNX and open that file"),
+    ".prototxt": ("Caffe", "convert it with its weights to MatConvNet (.mat) or to ONNX and open that file"),
+    ".pdmodel": ("Paddle", "convert it to ONNX with paddle2onnx and open that file"),
+    ".engine": ("TensorRT", _ORIGINAL),
+    ".xml": ("OpenVINO", _ORIGINAL),
+}
 _PREFIXES = ("module.", "model.")  # torch.nn.DataParallel's, and Lightning's usual attribute
 
 
@@ -33,6 +49,8 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise InputError(f"There is no weights file {str(path)!r}. Give 'default', a .safetensors or .pt file, or None for random weights.")
     if path.suffix in SAFE:
         return _read_safetensors(path)
+    if (known := foreign_format(path)) is not None:
+        raise InputError(f"{str(path)!r} is {known}.")
     if path.suffix not in PICKLED:
         raise InputError(f"Weights come as {', '.join([*SAFE, *PICKLED[:-1]])} or {PICKLED[-1]}; got {str(path)!r}.")
     check_unpacked(path)
@@ -48,6 +66,16 @@ def read_state(path: str | os.PathLike[str]) -> dict[str, Tensor]:
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
         raise InputError(f"{str(path)!r} holds no state dict. Save the model's state_dict().")
     return {str(k): v for k, v in state.items()}
+
+
+def foreign_format(name: str | os.PathLike[str]) -> str | None:
+    """Tell of a file of another framework what it is and how to convert it; None for any other name.
+
+    >>> foreign_format("net.param")
+    'a file of ncnn, a format that is not supported: export the network that it was made of to ONNX (torch.onnx.export) and open that file'
+    """
+    known = _FOREIGN.get(Path(name).suffix.lower())
+    return None if known is None else f"a file of {known[0]}, a format that is not supported: {known[1]}"
 
 
 def fill(module: nn.Module, state: Mapping[str, Tensor], what: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from ..errors import InputError, MissingExtra, first_line
 from .network import SOURCES, NetworkCard, Source
@@ -29,26 +29,57 @@ def open_card(name: str) -> NetworkCard:
         onnx.checker.check_model(model)
     except Exception as error:
         raise InputError(f"{name!r} is no ONNX file, or damaged ({first_line(error)}).") from error
-    size, channels = _input(name, model)
+    size, channels, last = _input(name, model)
+    _write_constants_as_weights(model)
     _give_shared_tensors_names(model)
     try:
         module: nn.Module = convert(model)
     except Exception as error:
         raise InputError(f"onnx2torch cannot turn {name!r} into modules ({type(error).__name__}: {first_line(error)}).") from error
-    own = {n.replace("/", ".").strip("."): n for n, m in module.named_modules() if n and "/" in n}
+    nodes = [n for n, _ in module.named_children() if n != "initializers"]
+    own = {n.replace("/", ".").strip("."): n for n in nodes} if any("/" in n for n in nodes) else {}
+    if last:
+        module, own = ChannelsLast(module), {n: f"net.{dotted}" for n, dotted in (own or dict(zip(nodes, nodes, strict=True))).items()}
     return NetworkCard(name, None, lambda: module, names=own, whole=True, size=size, source=f"ONNX, {channels or 'any number of'} channels")
 
 
-def _input(name: str, model: Any) -> tuple[tuple[int, int] | None, int | None]:
-    """(height, width) if they are fixed, and the number of channels if it is. Raises InputError for what takes no images."""
+class ChannelsLast(nn.Module):
+    """A network that takes images as (B, H, W, C), as TensorFlow's do."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, x: Tensor) -> Any:
+        return self.net(x.permute(0, 2, 3, 1))
+
+
+def _input(name: str, model: Any) -> tuple[tuple[int, int] | None, int | None, bool]:
+    """(height, width) if they are fixed, the number of channels if it is, and whether these come last.
+
+    They do where the last dimension can be channels of a picture and the second cannot. Raises InputError for what takes no images.
+    """
     constant = {t.name for t in model.graph.initializer}
     inputs = [i for i in model.graph.input if i.name not in constant]
     dims = inputs[0].type.tensor_type.shape.dim if len(inputs) == 1 else []
     if len(dims) != 4:
         shapes = [f"{i.name} of {len(i.type.tensor_type.shape.dim)} dimensions" for i in inputs]
         raise InputError(f"{name!r} takes {', '.join(shapes) or 'nothing'}; wanted one batch of images, of 4 dimensions.")
-    height, width = int(dims[2].dim_value), int(dims[3].dim_value)
-    return (height, width) if height and width else None, int(dims[1].dim_value) or None
+    second, third, fourth = (int(d.dim_value) for d in dims[1:])
+    last = fourth in (1, 3, 4) and second not in (1, 3, 4)
+    height, width, channels = (second, third, fourth) if last else (third, fourth, second)
+    return (height, width) if height and width else None, channels or None, last
+
+
+def _write_constants_as_weights(model: Any) -> None:
+    """Some exporters (Paddle's) write weights as Constant nodes, of which onnx2torch makes no weights."""
+    for node in [n for n in model.graph.node if n.op_type == "Constant"]:
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if value is not None:
+            weight = model.graph.initializer.add()
+            weight.CopyFrom(value)
+            weight.name = node.output[0]
+            model.graph.node.remove(node)
 
 
 def _give_shared_tensors_names(model: Any) -> None:

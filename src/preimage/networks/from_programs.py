@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from ..errors import InputError, first_line
+from ..pixels.pixelspace import PixelSpace
 from .network import SOURCES, NetworkCard, Source
 
 _INPUT, _WEIGHTS = "_input", "_weights"  # modules of our own beside those that carry the program's names
@@ -53,7 +54,7 @@ def open_scripted(name: str) -> NetworkCard:
             f"{name!r} is no TorchScript program. Weights alone are no network: give the network's name, and this file as its weights "
             "(load_network(NAME, weights=FILE), --net NAME --weights FILE)."
         )
-    return NetworkCard(name, None, nn.Identity, whole=True, resize=partial(_turned, name), source="TorchScript")
+    return NetworkCard(name, None, nn.Identity, whole=True, made_for=partial(_turned, name), source="TorchScript")
 
 
 def is_scripted(name: str) -> bool:
@@ -101,14 +102,14 @@ def tapped(program: torch.export.ExportedProgram, name: str) -> nn.Module:
     return fx.GraphModule(root, graph)
 
 
-def _turned(name: str, module: nn.Module, size: tuple[int, int]) -> nn.Module:
-    """The TorchScript program as an export for one image of this size."""
+def _turned(name: str, space: PixelSpace) -> nn.Module:
+    """The TorchScript program as an export for one image of these pixels."""
     from torch._export.converter import TS2EPConverter  # torch has no public way from one to the other
 
     with _quiet():
         try:
             script = torch.jit.load(name, map_location="cpu").eval()  # type: ignore[no-untyped-call]
-            program = TS2EPConverter(script, (torch.zeros(1, 3, *size),)).convert()
+            program = TS2EPConverter(script, (torch.zeros(1, space.count, *(space.size or ())),)).convert()
         except Exception as error:
             raise InputError(
                 f"torch.export cannot take over the TorchScript program {name!r} ({type(error).__name__}: {first_line(error)}). "

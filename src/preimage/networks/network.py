@@ -19,7 +19,7 @@ from ..registry import Registry, unknown
 from ..representations.cnn import Layer, LayerInfo, layers, with_title
 from ..representations.outputs import only_tensor, parse_name
 from ..representations.sessions import evaluating
-from .checkpoints import fill, read_state
+from .checkpoints import fill, foreign_format, read_state
 from .fetch import RemoteFile, check
 
 
@@ -32,6 +32,7 @@ class NetworkCard:
     itself (a program, a function's own), and there is no random one. names: its own layer names -> the module's dotted names, in
     order. classes: gives the class names in order. resize: (module, (height, width)) -> the module that takes this size, where it
     must be changed for it. size: the (height, width) of a file that says nothing else of its pixels.
+    made_for: space -> the module, where it cannot be made before its pixels are known.
     file: where trained weights that do not come with a package can be had, with `preimage fetch NAME`. adopt: such a file, by its
     path -> the card with the weights, pixels and classes of the file.
     """
@@ -51,6 +52,7 @@ class NetworkCard:
     whole: bool = False
     resize: Callable[[nn.Module, tuple[int, int]], nn.Module] | None = field(default=None, repr=False)
     size: tuple[int, int] | None = None
+    made_for: Callable[[PixelSpace], nn.Module] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,8 @@ def find_card(name: str, trust: bool = False) -> NetworkCard:
     registry = _registered()
     if name in registry:
         return registry[name]
+    if (known := foreign_format(name)) is not None:
+        raise InputError(f"{name!r} is {known}.")
     for source in known_sources():
         if source.matches(name):
             if not trust and source.program(name):
@@ -195,6 +199,8 @@ def _taking(module: nn.Module, card: NetworkCard, space: PixelSpace) -> nn.Modul
     if space.size is None:
         raise InputError(f"The pixel space of {card.name} needs a size.")
     try:
+        if card.made_for is not None:
+            module = card.made_for(space)
         if card.resize is not None and (card.space is None or card.space.size != space.size):
             module = card.resize(module, space.size)
         first = next((t for t in module.parameters() if t.is_floating_point()), torch.zeros(0))
@@ -242,7 +248,7 @@ class Network:
         own = {dotted: name for name, dotted in self.card.names.items()}
         if every or not own:
             return [with_title(i, own.get(i.name, i.name)) for i in self._infos]
-        return [with_title(i, own[i.name]) for i in self._infos if i.name in own]
+        return [with_title(i, own[i.name]) for i in self._infos if i.name in own and not _is_shape(i)]
 
     def layer(self, name: str, **options: Any) -> Layer:
         """A layer as a representation, "" for the whole network; `options` are those of `Layer`. Raises UnknownName, with the nearest."""
@@ -285,6 +291,11 @@ class Network:
         Raises InputError for a name that several classes share, with their indices, and UnknownName for none.
         """
         return find_class(name, self.classes, self.card.name)
+
+
+def _is_shape(info: LayerInfo) -> bool:
+    """Whether a node of a graph computes sizes and not features: it gives no entry for an image, and depends on none."""
+    return info.shape == () and info.field is None
 
 
 class ClassifierLayer(Layer):
@@ -337,5 +348,8 @@ def weights_hash(module: nn.Module) -> str:
     for name, value in sorted(module.state_dict().items()):
         tensor = value.detach().cpu().contiguous()
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        flat = tensor.reshape(-1)
+        if flat.stride() != (1,):  # one number that was expanded counts as contiguous with a stride of 0
+            flat = flat.clone(memory_format=torch.contiguous_format)
+        digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()
