@@ -210,7 +210,7 @@ def caricature(
 
 
 def _tasks() -> Any:
-    from ..tasks import tasks
+    from .. import tasks
 
     return tasks
 
