@@ -368,6 +368,17 @@ def test_a_network_that_draws_random_numbers_gives_the_same_image_twice_and_leav
     assert torch.equal(phi(X), phi(X))
 
 
+def test_a_network_that_draws_nothing_is_seeded_in_no_pass_but_the_first():
+    phi = Layer(small_net(), "4", space=SPACE)
+    with phi.session():
+        phi(X)
+        assert phi._draws.none
+    drawing = Layer(Noisy("torch"), "end", space=SPACE)
+    with drawing.session():
+        drawing(X)
+        assert not drawing._draws.none
+
+
 # --- torch's global state
 
 

@@ -177,9 +177,11 @@ class Draws:
         try:
             _seed(device)
             start = _states(device) if self._any is None else None
-            yield
-            if start is not None:
-                self._any = not all(_equal(a, b) for a, b in zip(start, _states(device), strict=True))
+            try:
+                yield
+            finally:  # a pass that ends at a layer ends by an exception
+                if start is not None:
+                    self._any = not all(_equal(a, b) for a, b in zip(start, _states(device), strict=True))
         finally:
             _set_states(device, before)
 
