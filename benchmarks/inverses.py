@@ -32,13 +32,13 @@ LAYERS = ("fire2", "fire4", "fire6", "fire9")
 C = 100.0
 
 
-def fitted(phi: Any, layer: str, folder: Path, crops: int) -> tuple[LinearInverse, float | None]:
+def fitted(phi: Any, layer: str, folder: Path, **options: Any) -> tuple[LinearInverse, float | None]:
     """The inverse in the folder, or a new one and the seconds that it took."""
     path = folder / f"{layer}.safetensors"
     if path.exists():
         return load_inverse(path, phi), None
     began = time.perf_counter()
-    inverse = fit_inverse(phi, crops=crops, progress=False)
+    inverse = fit_inverse(phi, progress=False, **options)
     took = time.perf_counter() - began
     folder.mkdir(parents=True, exist_ok=True)
     inverse.save(path)
@@ -63,7 +63,7 @@ def descended(phi: Any, target: Tensor, start: Tensor, evaluations: int, near: N
 
 def study(layer: str, paths: list[str], given: argparse.Namespace) -> tuple[dict[str, Any], list[Tensor]]:
     phi = preimage.load_network("squeezenet1_1").layer(layer)
-    inverse, took = fitted(phi, layer, given.folder, given.crops)
+    inverse, took = fitted(phi, layer, given.folder, crops=given.crops, rank=given.rank)
     x = torch.cat([phi.space.encode(p) for p in paths])
     target = features_of(phi, x)
     size = (int(x.shape[2]), int(x.shape[3]))
@@ -125,6 +125,7 @@ def options() -> argparse.ArgumentParser:
     found.add_argument("--paper", type=int, default=350)
     found.add_argument("--crops", type=int, default=200)
     found.add_argument("--folder", type=Path, default=Path("build/inverses"))
+    found.add_argument("--rank", type=int, default=None)
     found.add_argument("--picture", type=Path, default=None, help="a row each for the photographs, the inverse, paper, the descents")
     return found
 
@@ -133,7 +134,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = options().parse_args(arguments)
     if given.smoke:
         given.layers, given.images, given.photographs, given.lengths, given.paper, given.crops = ["fire4"], 1, 1, [2], 2, 2
-        given.near, given.evaluations, given.folder = [1.0], 2, given.json.parent / "smoke-inverses"
+        given.rank, given.near, given.evaluations, given.folder = 4, [1.0], 2, given.json.parent / "smoke-inverses"
     torch.set_num_threads(given.threads)
     show_machine()
     record: dict[str, Any] = {}

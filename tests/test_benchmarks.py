@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks import common, convergence, memory, overhead, paper_loop, peer_tools, peers, scaling, schedule, throughput, wall
+from benchmarks import common, convergence, inverses, memory, overhead, paper_loop, peer_tools, peers, scaling, schedule, throughput, wall
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -84,12 +84,22 @@ def test_each_program_runs_in_seconds_prints_a_table_writes_a_record_and_draws(
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("program", [convergence, overhead, throughput, memory, wall, peers])
+@pytest.mark.parametrize("program", [convergence, overhead, throughput, memory, wall, peers, inverses])
 def test_help_says_what_is_measured(program: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         program.main(["--help"])
     assert ended.value.code == 0
     assert " ".join(program.__doc__.split()[:6]) in " ".join(capsys.readouterr().out.split())
+
+
+def test_inverses_are_fitted_once_and_judged_beside_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for turn in range(2):
+        inverses.main(["--smoke", "--threads", "1", "--json", str(tmp_path / "record.json"), "--picture", str(tmp_path / "p.png")])
+        assert "of paper's" in capsys.readouterr().out
+        found = json.loads((tmp_path / "record.json").read_text())["layers"]["fire4"]
+        assert {"start", "paper", "cold", "warm 2", "near 1"} <= set(found)
+        assert (found["fit seconds"] is None) == (turn == 1)  # read from the folder
+    assert (tmp_path / "p-fire4.png").stat().st_size > 1000
 
 
 def test_precision_is_passed_on_only_where_the_task_takes_it() -> None:
