@@ -3,7 +3,7 @@
 
 One sees: `result/frames.gif`, noise that becomes a cat, and `result/energy.png`, the terms of the energy meanwhile. `frames=2` keeps
 every second image.
-For an .mp4 say `video="mp4"`, with pip install 'preimage[video]'.
+For an .mp4 say `video="mp4"`, with pip install '.[video]'.
 """
 
 # %%

@@ -6,7 +6,7 @@ scores; the scores keep no shape that a person would read. `classes.png`, the im
 where that digit has them, and where no other has.
 
 The only thing that must be said about a model is what pixels it takes (`PixelSpace`). Needs scikit-learn, for its 1797 digits:
-pip install 'preimage[shallow]'
+pip install '.[shallow]'
 """
 
 # %%

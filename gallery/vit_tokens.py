@@ -4,7 +4,7 @@
 One sees: `tokens.png`, a photograph, what comes back from the patches of the first and the last block, and from the class token of the
 last block alone. The transformer is a small one with random weights, so this shows what its *architecture* lets through:
 a grid of tokens has a place for everything, while one token of 192 numbers does not. For trained weights say
-`preimage.load_network("timm/vit_tiny_patch16_224")` where they can be downloaded. Needs timm: pip install 'preimage[timm]'
+`preimage.load_network("timm/vit_tiny_patch16_224")` where they can be downloaded. Needs timm: pip install '.[timm]'
 """
 
 # %%

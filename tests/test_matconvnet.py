@@ -397,7 +397,7 @@ def test_without_scipy_the_extra_is_named(written):
         f"import preimage\ntry: preimage.load_network({str(path)!r})\nexcept preimage.MissingExtra as e: print(e)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "pip install 'preimage[matlab]'" in done.stdout
+    assert "preimage[matlab]: pip install '.[matlab]'" in done.stdout
 
 
 def test_a_path_that_ends_otherwise_is_an_unknown_name():

@@ -307,5 +307,5 @@ def test_lpips_takes_its_true_weights_or_none(random_backbone, photo, tmp_path, 
 
 def test_lpips_without_its_package_names_the_extra(monkeypatch):
     monkeypatch.setattr(perceptual, "files", lambda name: None)
-    with pytest.raises(MissingExtra, match=r"pip install 'preimage\[lpips\]'"):
+    with pytest.raises(MissingExtra, match=r"preimage\[lpips\]: pip install '\.\[lpips\]'"):
         metrics.LPIPS("alex")

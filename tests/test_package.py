@@ -14,6 +14,7 @@ import pytest
 
 import preimage
 from preimage.energy.regularizers import REGULARIZERS
+from preimage.errors import how_to_install, missing_extra
 from preimage.solvers.run import SOLVERS
 
 ROOT = Path(__file__).parents[1]
@@ -100,3 +101,11 @@ def test_the_version_is_one():
 def test_importing_costs_less_than_a_third_of_a_second_more_than_torch():
     both = [(seconds("import torch, preimage"), seconds("import torch")) for _ in range(5)]
     assert statistics.median(a - b for a, b in both) < 0.3
+
+
+def test_nothing_tells_to_install_preimage_from_an_index_where_it_is_not():
+    """errors.how_to_install is the place that says where from; the pages say the same."""
+    pages = [ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("gallery/*.py"), *ROOT.glob("src/**/*.py")]
+    assert len(pages) > 50
+    assert [p for p in pages if "pip install 'preimage[" in p.read_text(encoding="utf-8")] == []
+    assert str(missing_extra("It needs x", "x")).endswith(f"{how_to_install('x')}.")

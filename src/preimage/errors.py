@@ -36,6 +36,24 @@ class MissingExtra(PreimageError, ImportError):
     """An optional dependency is absent; the text names the extra to install."""
 
 
+def how_to_install(extra: str) -> str:
+    """The command that adds an extra. The one place that says where preimage is installed from: until it is on an index, its source.
+
+    >>> how_to_install("app")
+    "pip install '.[app]' in the folder of preimage's source"
+    """
+    return f"pip install '.[{extra}]' in the folder of preimage's source"
+
+
+def missing_extra(needs: str, extra: str, more: str = "") -> MissingExtra:
+    """The error for an absent extra. needs: what needs which package; more: what else can be done, with its own comma.
+
+    >>> print(missing_extra("The interactive page needs Gradio", "app"))
+    The interactive page needs Gradio, the extra preimage[app]: pip install '.[app]' in the folder of preimage's source.
+    """
+    return MissingExtra(f"{needs}, the extra preimage[{extra}]: {how_to_install(extra)}{more}.")
+
+
 class FetchError(PreimageError, OSError):
     """A file that had to be fetched and could not be; the text names it, where to get it and where to put it."""
 

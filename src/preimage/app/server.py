@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, MissingExtra
+from ..errors import InputError, missing_extra
 from ..networks.network import known_networks
 from .catalogue import Catalogue
 from .gate import MAX_UPLOAD, Gate
@@ -57,7 +57,7 @@ def make(catalogue: Catalogue, desk: Desk, *, local: bool = True) -> FastAPI:
     try:
         import gradio as gr
     except ImportError:
-        raise MissingExtra("The interactive page needs Gradio: pip install 'preimage[app]'.") from None
+        raise missing_extra("The interactive page needs Gradio", "app") from None
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 

@@ -77,7 +77,7 @@ def shallow_table(
 
     Writes table.txt, .csv, .tex and .png (originals and reconstructions side by side), and a result folder for each image and
     method in DIR/runs. A job that is there, with the same pixels, settings and code, is not run again. HOGgles needs
-    scikit-learn and, to learn its dictionary, scikit-image's pictures: pip install 'preimage[shallow]'.
+    scikit-learn and, to learn its dictionary, scikit-image's pictures: the extra shallow.
     """
     with guard():
         from ..experiments import shallow_table as experiment

@@ -31,7 +31,7 @@ def vocabulary(
 ) -> None:
     """Learn the visual words of pictures: typical dense SIFT descriptors, for `preimage invert-shallow --name bow | vlad | fisher`.
 
-    Needs scikit-learn: pip install 'preimage[shallow]'.
+    Needs scikit-learn, the extra shallow.
     """
     with guard():
         from ..errors import InputError

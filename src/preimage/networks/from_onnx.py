@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import InputError, MissingExtra, first_line
+from ..errors import InputError, first_line, missing_extra
 from .network import SOURCES, NetworkCard, Source
 
 
@@ -21,7 +21,7 @@ def open_card(name: str) -> NetworkCard:
         import onnx
         from onnx2torch import convert
     except ImportError as error:
-        raise MissingExtra(f"{name!r} needs onnx and onnx2torch: pip install 'preimage[onnx]' ({error})") from error
+        raise missing_extra(f"{name!r} needs onnx and onnx2torch ({error})", "onnx") from error
     if not Path(name).is_file():
         raise InputError(f"There is no file {name!r}.")
     try:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..errors import FetchError, InputError, MissingExtra
+from ..errors import FetchError, InputError, missing_extra
 from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
 from .checkpoints import no_pickled_code
@@ -23,7 +23,7 @@ def open_card(name: str) -> NetworkCard:
     try:
         import timm
     except ImportError as error:
-        raise MissingExtra(f"{name!r} needs timm, which is not installed: pip install 'preimage[timm]'") from error
+        raise missing_extra(f"{name!r} needs timm, which is not installed", "timm") from error
     model = name.removeprefix("timm/")
     architecture, _, tag = model.partition(".")
     if not timm.is_model(architecture):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..errors import FetchError, InputError, MissingExtra, PreimageError, first_line
+from ..errors import FetchError, InputError, PreimageError, first_line, missing_extra
 from ..pixels.pixelspace import PixelSpace
 from .hub_files import PARAMETERS, check_config, check_index, check_processor
 from .network import SOURCES, NetworkCard, Source
@@ -30,7 +30,7 @@ def open_card(name: str) -> NetworkCard:
     try:
         import transformers  # noqa: F401
     except ImportError as error:
-        raise MissingExtra(f"{name!r} needs transformers, which is not installed: pip install 'preimage[transformers]'") from error
+        raise missing_extra(f"{name!r} needs transformers, which is not installed", "transformers") from error
     place = name.removeprefix("transformers/")
     config = _config(name, place)
     kind = _kind(name, config)

@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from ..errors import InputError, MissingExtra, first_line
+from ..errors import InputError, first_line, missing_extra
 from ..untrusted import DEPTH, VALUES, Damaged, bounded
 from .matwalk import Walk
 
@@ -60,7 +60,7 @@ def _read_scipy(stream: BinaryIO, names: Sequence[str]) -> dict[str, Any]:
     try:
         from scipy.io import loadmat
     except ImportError as error:
-        raise MissingExtra("Reading a MAT-file needs scipy: pip install 'preimage[matlab]'") from error
+        raise missing_extra("Reading a MAT-file needs scipy", "matlab") from error
     try:
         # only what the walk saw has a name; what has none is for MATLAB's own objects
         found = loadmat(stream, variable_names=[name for name in dict.fromkeys(names) if name])
@@ -88,7 +88,7 @@ def _read_hdf5(path: Path, size: int) -> dict[str, Any]:
     try:
         import h5py
     except ImportError as error:
-        raise MissingExtra("Reading a MAT-file of version 7.3 needs h5py: pip install 'preimage[matlab]'") from error
+        raise missing_extra("Reading a MAT-file of version 7.3 needs h5py", "matlab") from error
     try:
         with h5py.File(path, "r") as file:
             reader = _Hdf5(file, size)

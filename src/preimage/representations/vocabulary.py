@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError, MissingExtra, whole
+from ..errors import InputError, missing_extra, whole
 from ..pixels.images import ImageLike, atomic_write, read_image, resize, to_grey
 from .dsift import DenseSIFT
 
@@ -143,7 +143,7 @@ def _sklearn() -> Any:
     try:
         import sklearn
     except ImportError:
-        raise MissingExtra("Learning needs scikit-learn: pip install 'preimage[shallow]'.") from None
+        raise missing_extra("Learning needs scikit-learn", "shallow") from None
     return sklearn
 
 

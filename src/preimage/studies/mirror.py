@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, MissingExtra, ResultFolderError, first_line
+from ..errors import InputError, MissingExtra, ResultFolderError, first_line, missing_extra
 from ..files import is_own_file, read_own
 from ..pixels import images as pictures
 from ..tasks.result import TENSORS, new_folder
@@ -56,7 +56,7 @@ class Mirror:
         try:
             from fsspec.core import url_to_fs
         except ImportError as error:
-            raise MissingExtra("A mirror needs fsspec: pip install 'preimage[mirror]'") from error
+            raise missing_extra("A mirror needs fsspec", "mirror") from error
         shown = re.sub(r"//[^/@]*@", "//", url)  # a password is not for messages
         try:
             files, root = url_to_fs(url)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InputError, MissingExtra, first_line
+from ..errors import InputError, first_line, missing_extra
 from ..tasks.result import code_version
 from .jobs import Outcome, execute
 from .runner import BACKENDS, Batch
@@ -120,7 +120,7 @@ def connected(address: str | None, cores: int | None) -> Iterator[Any]:
     try:
         import ray
     except ImportError as error:
-        raise MissingExtra("The backend ray needs Ray: pip install 'preimage[ray]'") from error
+        raise missing_extra("The backend ray needs Ray", "ray") from error
     if ray.is_initialized():
         yield ray
         return

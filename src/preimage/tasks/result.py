@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..errors import InputError, MissingExtra, PreimageWarning, ResultFolderError, first_line
+from ..errors import InputError, PreimageWarning, ResultFolderError, first_line, missing_extra
 from ..pixels import images as pictures
 from .folders import RECORD
 from .folders import check_folder as check_folder
@@ -248,7 +248,7 @@ def check_video(kind: str) -> None:
         try:
             import imageio_ffmpeg  # noqa: F401
         except ImportError:
-            raise MissingExtra("An MP4 needs ffmpeg: pip install 'preimage[video]', or ask for a gif.") from None
+            raise missing_extra("An MP4 needs ffmpeg", "video", ", or ask for a gif") from None
 
 
 def _drawn(name: str, draw: Callable[[], object], folder: Path) -> list[str]:
