@@ -14,7 +14,7 @@ import numpy as np
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import InputError, MissingExtra
+from ..errors import InputError, missing_extra
 from ..pixels.images import ImageLike, find_pictures
 from ..pixels.pixelspace import PixelSpace
 
@@ -47,10 +47,8 @@ def free_photographs() -> list[Path]:
     for package, name in FREE:
         found = importlib.util.find_spec(package)
         if found is None or not found.submodule_search_locations:
-            raise MissingExtra(
-                "Without photographs an inverse is fitted on the free ones that scikit-image and scikit-learn carry: "
-                "pip install 'preimage[shallow]', or give photographs."
-            )
+            needs = "Without photographs an inverse is fitted on the free ones that scikit-image and scikit-learn carry"
+            raise missing_extra(needs, "shallow", ", or give photographs")
         paths.append(Path(found.submodule_search_locations[0], name))
     missing = [p.name for p in paths if not p.is_file()]
     if missing:
