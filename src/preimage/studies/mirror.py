@@ -128,8 +128,17 @@ class Mirror:
             return
         if not create or (self.files.exists(self.root) and self.files.ls(self.root)):
             raise ResultFolderError(f"{self.url} is no mirror of a store. Name one, or a new or empty place to make one.")
+        there = self.files.exists(self.root)
         self.files.makedirs(self.root, exist_ok=True)
-        self.files.pipe_file(f"{self.root}/{MARK}", json.dumps({"preimage store": 1}).encode())
+        try:
+            self.files.pipe_file(f"{self.root}/{MARK}", json.dumps({"preimage store": 1}).encode())
+        except BaseException:
+            with suppress(Exception):
+                self.files.rm_file(f"{self.root}/{MARK}")
+            with suppress(Exception):
+                if not there:
+                    self.files.rmdir(self.root)
+            raise
 
     def _put(self, path: Path, place: str) -> None:
         """A file, seen there only when all of it is there."""

@@ -366,11 +366,12 @@ def store_for(path: str | os.PathLike[str]) -> Iterator[Store]:
     folder = Path(path)
     there = folder.exists()
     made = not (folder / MARK).exists()
-    store = Store.open(folder)
+    store = None
     try:
+        store = Store.open(folder)
         yield store
     except Exception:
-        if made and not store.records():
+        if made and (not any(folder.glob("runs/??/*")) and not any(folder.glob("failed/*")) if store else _only_ours(folder)):
             for part in _PARTS:
                 shutil.rmtree(folder / part, ignore_errors=True)
             for name in (MARK, TABLE, f"{TABLE}-journal", "claims.lock"):
@@ -379,6 +380,11 @@ def store_for(path: str | os.PathLike[str]) -> Iterator[Store]:
                 if not there:
                     folder.rmdir()
         raise
+
+
+def _only_ours(folder: Path) -> bool:
+    """Whether a folder in which no store could be made holds nothing but what was begun of it."""
+    return not _foreign(folder) and not any(p.is_file() for part in _PARTS for p in (folder / part).rglob("*"))
 
 
 def _holds(path: Path, content: bytes) -> bool:
