@@ -66,7 +66,7 @@ def test_a_unit_s_picture_and_a_caricature_are_not_dark(pair):
     one, other = (preimage.maximize(phi, 5, seed=[1], **common) for phi in (outside, inside))
     assert abs(float(one.images.mean()) - float(other.images.mean())) < 8
     photo = reference_images()[0]
-    one, other = (preimage.caricature(phi, photo, C=10.0, jitter=3, **common) for phi in (outside, inside))
+    one, other = (preimage.caricature(phi, photo, C=10.0, transform=preimage.Jitter(3), **common) for phi in (outside, inside))
     assert float(preimage.metrics.psnr(one.images, other.images)) > 24
 
 
