@@ -54,7 +54,9 @@ def from_plain(data: Mapping[str, Any], registry: Registry[Any]) -> Any:
 
 
 def parse(text: str, registry: Registry[Any]) -> Any:
-    """Return the part that a text names, as on the command line: "name" or "name:key=value,key=value"; "/" parts numbers of a list.
+    """Return the part that a text names, as on the command line: "name" or "name:key=value,key=value"; "/" stands between those of a list.
+
+    A part inside a part is written in brackets where it has settings: "compose:parts=[crops:low=0.4,high=0.8]/noise".
 
     Raises
     ------
@@ -68,7 +70,7 @@ def parse(text: str, registry: Registry[Any]) -> Any:
     name, _, rest = text.partition(":")
     cls = registry[name.strip()]
     given: dict[str, Any] = {}
-    for pair in filter(None, (p.strip() for p in rest.split(","))):
+    for pair in filter(None, (p.strip() for p in _split(rest, ","))):
         key, equals, value = pair.partition("=")
         if not equals:
             raise InputError(f"A {registry.kind} is written name:key=value,key=value; got {text!r}.")
@@ -84,7 +86,7 @@ def spell(part: Any, registry: Registry[Any]) -> str:
     ('jitter:amount=3', 'jitter')
     """
     pairs = [(f.name, getattr(part, f.name)) for f in _settings(type(part)) if getattr(part, f.name) != f.default]
-    text = ",".join(f"{k}={'/'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in pairs)
+    text = ",".join(f"{k}={_spelled(v, registry)}" for k, v in pairs)
     return name_of(part, registry) + (f":{text}" if text else "")
 
 
@@ -134,6 +136,31 @@ def _build(cls: Any, name: str, given: Mapping[str, Any], registry: Registry[Any
         raise InputError(f"The {registry.kind} {name!r} is not complete: {error}.") from None
 
 
+def _spelled(value: Any, registry: Registry[Any]) -> str:
+    if isinstance(value, (tuple, list)):
+        return "/".join(_spelled(v, registry) for v in value)
+    if value is None or isinstance(value, (str, bool, int, float)):
+        return str(value)
+    text = spell(value, registry)
+    return f"[{text}]" if ":" in text else text
+
+
+def _split(text: str, mark: str) -> list[str]:
+    """What stands between marks that are in no brackets.
+
+    >>> _split("a=1,b=[c:d=2,e=3]", ",")
+    ['a=1', 'b=[c:d=2,e=3]']
+    """
+    parts, depth = [""], 0
+    for letter in text:
+        depth += (letter == "[") - (letter == "]")
+        if letter == mark and depth == 0:
+            parts.append("")
+        else:
+            parts[-1] += letter
+    return parts
+
+
 def _from_text(text: str, hint: Any, registry: Registry[Any]) -> Any:
     """A value of the type that a field has, of its text."""
     kinds = [int, float, str] if hint is Any else _kinds(hint)
@@ -142,7 +169,7 @@ def _from_text(text: str, hint: Any, registry: Registry[Any]) -> Any:
     for kind in kinds:
         if typing.get_origin(kind) is tuple:
             inner = typing.get_args(kind)[0]
-            return tuple(_from_text(t, inner, registry) for t in text.split("/") if t)
+            return tuple(_from_text(t, inner, registry) for t in _split(text, "/") if t)
     if bool in kinds and text.lower() in _TRUTH:
         return _TRUTH[text.lower()]
     for kind in (int, float):
@@ -153,6 +180,8 @@ def _from_text(text: str, hint: Any, registry: Registry[Any]) -> Any:
                 continue
     if str in kinds:
         return text
+    if not {bool, int, float} & set(kinds):
+        return parse(text[1:-1] if text.startswith("[") and text.endswith("]") else text, registry)
     raise ValueError(f"wanted {_wanted(kinds)}")
 
 

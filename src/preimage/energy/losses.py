@@ -34,10 +34,10 @@ class Loss(ABC):
         return torch.ones(len(target), dtype=target.dtype, device=target.device)
 
     def differentiate(self, features: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the values (B,) and their gradients in the features (B, ...)."""
+        """Return the values (B,), over this scale, and their gradients in the features (B, ...)."""
         with torch.enable_grad():
             leaf = features.detach().requires_grad_()
-            values = self(leaf, target, scale)
+            values = self(leaf, target, torch.ones_like(scale)) / scale
             (slope,) = torch.autograd.grad(values.sum(), leaf)
         return values.detach(), slope
 
@@ -142,6 +142,100 @@ class InnerProduct(Loss):
         return _sum(features * gradient), gradient
 
 
+@LOSSES.register("cosine")
+@dataclass(frozen=True)
+class Cosine(Loss):
+    r"""The angle between features: :math:`1 - \langle\Phi, \Phi_0\rangle / (\|\Phi\|\|\Phi_0\|)`, all units of a sample together.
+
+    features, target: (B, ...) -> (B,), from 0 (the same direction) to 2. It does not see how strong features are. Features
+    shorter than 1e-6 of the target's count as of that length. A target that is zero raises InputError.
+    Source: Olah et al. 2017 (lucid's `dot_compare` without its power) and dreamlens; LPIPS compares in the same way, place by place.
+
+    >>> Cosine()(torch.tensor([[2.0, 0.0], [0.0, 1.0]]), torch.tensor([[1.0, 0.0], [1.0, 0.0]]))
+    tensor([0., 1.])
+    """
+
+    def scale(self, target: Tensor) -> Tensor:
+        _nonzero(target, "has no direction")
+        return super().scale(target)
+
+    def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
+        aim, length, _ = self._lengths(features, target)
+        values = 1.0 - _sum(features * aim) / length
+        return values if scale is None else values / scale
+
+    def differentiate(self, features: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        aim, length, above = self._lengths(features, target)
+        cosine = _sum(features * aim) / length
+        along = torch.where(above, cosine / length, 0.0)
+        slope = (features * _column(along, features) - aim) * _column(1.0 / (length * scale), features)
+        return (1.0 - cosine) / scale, slope
+
+    @staticmethod
+    def _lengths(features: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The target's direction, the features' length, and whether that is the features' own."""
+        square, aim = _sum(features.square()), _sum(target.square())
+        floor = 1e-12 * aim
+        return target / _column(aim.sqrt(), target), torch.maximum(square, floor).sqrt(), square > floor
+
+
+@LOSSES.register("squared-norm", examples=[{}, {"normalise": False}])
+@dataclass(frozen=True)
+class SquaredNorm(Loss):
+    r"""Excite whatever is excited: :math:`-\|\Phi\|^2 / \|\Phi_0\|^2`, DeepDream's objective (Mordvintsev, Olah, Tyka 2015).
+
+    features, target: (B, ...) -> (B,). The target is a scale alone: the features of the image that the run begins with.
+    normalise=False leaves the divisor out, as the original, which works with gradients of length 1. A zero target raises InputError.
+
+    >>> SquaredNorm()(torch.tensor([[3.0, 4.0]]), torch.tensor([[5.0, 0.0]]))
+    tensor([-1.])
+    """
+
+    normalise: bool = True
+
+    def scale(self, target: Tensor) -> Tensor:
+        return _nonzero(target, "is no scale") if self.normalise else super().scale(target)
+
+    def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
+        scale = self.scale(target) if scale is None else scale
+        return -_sum(features.square()) / scale
+
+    def differentiate(self, features: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        return -_sum(features.square()) / scale, features * _column(-2.0 / scale, features)
+
+
+@LOSSES.register("cross-entropy")
+@dataclass(frozen=True)
+class CrossEntropy(Loss):
+    r"""Have a class rather than all others: :math:`-\sum_k p_k \log\text{softmax}(\Phi)_k`, :math:`p = \Phi_0 / \sum\Phi_0`.
+
+    features: (B, K) or (B, K, H, W), classes along the second dimension; target: the same, 1 at the wanted unit (or several, or weights
+    of at least 0), else 0 -> (B,). In a map each place has a softmax of its own. Unlike `InnerProduct` it also lowers the other classes.
+    A target with no weight, or one below 0, raises InputError.
+
+    >>> CrossEntropy()(torch.zeros(1, 4), torch.tensor([[0.0, 1.0, 0.0, 0.0]])).exp()
+    tensor([4.])
+    """
+
+    def scale(self, target: Tensor) -> Tensor:
+        scale = _sum(target)
+        if bool((target < 0).any()) or not bool((scale > 0).all()):
+            raise InputError(
+                "The target of a cross-entropy is a weight for each class, 0 or above and not all 0, as 1 for a unit; "
+                f"got values from {target.min().item():g} to {target.max().item():g}."
+            )
+        return scale
+
+    def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
+        scale = self.scale(target) if scale is None else scale
+        return -_sum(torch.log_softmax(features, dim=1) * target) / scale
+
+    def differentiate(self, features: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        logs = torch.log_softmax(features, dim=1)
+        slope = logs.exp() * target.sum(dim=1, keepdim=True) - target
+        return -_sum(logs * target) / scale, slope * _column(1.0 / scale, slope)
+
+
 def masked(mask: Tensor | None, features: Tensor) -> Tensor:
     """Return the features times the mask, itself where there is none."""
     return features if mask is None else features * mask.to(features)
@@ -155,6 +249,14 @@ def _sum(values: Tensor) -> Tensor:
 def _column(weights: Tensor, like: Tensor) -> Tensor:
     """(B,) -> (B, 1, ...), to multiply (B, ...)."""
     return weights.view(-1, *[1] * (like.dim() - 1))
+
+
+def _nonzero(target: Tensor, otherwise: str) -> Tensor:
+    """The squared norms of targets, (B,), none of them 0."""
+    scale = _sum(target.square())
+    if not bool((scale > 0).all()):
+        raise InputError(f"The target features are all zero, which {otherwise}. Choose another layer or another image.")
+    return scale
 
 
 LossLike = Any  # a Loss, or a function (features, target) -> (B,)

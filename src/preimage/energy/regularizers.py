@@ -70,7 +70,7 @@ class AlphaNorm:
 
     def __post_init__(self) -> None:
         _at_least("alpha", self.alpha, 1.0)
-        _positive("B", self.B)
+        check_positive("B", self.B)
 
     def __call__(self, x: Tensor) -> Tensor:
         return _power(self._square(x), self.alpha / 2, self._floor).mean(dim=(1, 2))
@@ -110,7 +110,7 @@ class TVBeta:
 
     def __post_init__(self) -> None:
         _at_least("beta", self.beta, 1.0)
-        _positive("V", self.V)
+        check_positive("V", self.V)
 
     def __call__(self, x: Tensor) -> Tensor:
         dv, dh = torch.diff(x, dim=2), torch.diff(x, dim=3)
@@ -154,7 +154,7 @@ class PixelBall:
     radius: float = 160.0
 
     def __post_init__(self) -> None:
-        _positive("radius", self.radius)
+        check_positive("radius", self.radius)
 
     def __call__(self, x: Tensor) -> Tensor:
         if math.isinf(self.radius):
@@ -230,6 +230,7 @@ def _at_least(name: str, value: float, least: float) -> None:
         raise InputError(f"{name} is a number of at least {least:g}; got {value!r}")
 
 
-def _positive(name: str, value: float) -> None:
+def check_positive(name: str, value: float) -> None:
+    """Raise InputError unless a setting is above 0."""
     if not value > 0:
         raise InputError(f"{name} is a number above 0; got {value!r}")

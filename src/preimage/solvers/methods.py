@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..energy.fourier import spectrum as spectrum
 from ..energy.transforms import View
 from .quasinewton import MEMORY, Curvature, Descent, Inverse, Level, Waves
 from .run import SOLVERS, Run, Stage
@@ -148,17 +149,6 @@ def _descend(run: Run, z: Tensor, stages: Sequence[Stage], inverse: Callable[[Te
     for rate in [s.rate for s in stages for _ in range(s.iterations)][1:]:
         step(rate)
     return torch.cat([search.x for search in searches])
-
-
-def spectrum(height: int, width: int) -> Tensor:
-    """1/f on the grid of rfft2, (height, width//2+1), root mean square 1; the mean counts as the lowest frequency.
-
-    >>> spectrum(4, 4).shape
-    torch.Size([4, 3])
-    """
-    f = torch.hypot(torch.fft.fftfreq(height)[:, None], torch.fft.rfftfreq(width)[None, :])
-    scale = 1.0 / f.clamp(min=1.0 / max(height, width))
-    return scale / scale.square().mean().sqrt()
 
 
 def _schedule(run: Run, stages: Sequence[Stage]) -> Iterator[tuple[Sequence[View], float]]:

@@ -1,0 +1,142 @@
+"""Losses of statistics: how channels go together, how strong each is and how much it varies, wherever that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import InputError
+from .losses import LOSSES, Loss
+
+
+@LOSSES.register("gram", examples=[{}, {"normalise": False}])
+@dataclass(frozen=True)
+class GramMatrix(Loss):
+    r"""Texture: :math:`\|G-G_0\|_F^2 / \|G_0\|_F^2`, :math:`G = F F^\top / n`, F the channels at n places (Gatys, Ecker, Bethge 2015).
+
+    features, target: (B, C, H, W), or tokens (B, T, D) with n = T -> (B,). It does not see where anything is. normalise=False: the
+    original's :math:`\|FF^\top - F_0F_0^\top\|_F^2 / (4 C^2 n^2)`. A target that is zero raises InputError.
+
+    >>> x = torch.rand(1, 3, 4, 4)
+    >>> bool(GramMatrix()(x.flip(-1), x) < 1e-10)
+    True
+    """
+
+    normalise: bool = True
+
+    def scale(self, target: Tensor) -> Tensor:
+        channels = _channels(target)
+        if not self.normalise:
+            return super().scale(target) * (4.0 * channels.shape[1] ** 2)
+        scale = _gram(channels).square().sum(dim=(1, 2))
+        _check_above_zero(scale)
+        return scale
+
+    def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
+        scale = self.scale(target) if scale is None else scale
+        return (_gram(_channels(features)) - _gram(_channels(target))).square().sum(dim=(1, 2)) / scale
+
+    def differentiate(self, features: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        channels = _channels(features)
+        apart = _gram(channels) - _gram(_channels(target))
+        slope = torch.bmm(apart.expand(len(channels), -1, -1), channels) * (4.0 / (channels.shape[2] * scale)).view(-1, 1, 1)
+        return apart.square().sum(dim=(1, 2)) / scale, _places(slope, features)
+
+
+@LOSSES.register("mean-deviation")
+@dataclass(frozen=True)
+class MeanDeviation(Loss):
+    r"""Strength and contrast of channels: :math:`(\|\mu-\mu_0\|^2 + \|\sigma-\sigma_0\|^2) / (\|\mu_0\|^2 + \|\sigma_0\|^2)`.
+
+    features, target: (B, C, H, W), or tokens (B, T, D) -> (B,); μ, σ: mean and standard deviation of each channel over the places. A
+    variance under 1e-12 counts as that. For statistics of many images: `with_statistics` gives a target that has them. A
+    target that is zero raises InputError. Source: Huang, Belongie 2017 (AdaIN's style loss, not normalised there).
+
+    >>> x = torch.rand(1, 3, 4, 4)
+    >>> bool(MeanDeviation()(x.flip(-1), x) < 1e-10)
+    True
+    """
+
+    def scale(self, target: Tensor) -> Tensor:
+        mean, deviation, _ = _statistics(_channels(target))
+        scale = (mean.square() + deviation.square()).sum(dim=1)
+        _check_above_zero(scale - 1.001e-12 * mean.shape[1])
+        return scale
+
+    def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
+        scale = self.scale(target) if scale is None else scale
+        means, deviations = self._apart(features, target)[:2]
+        return (means.square() + deviations.square()).sum(dim=1) / scale
+
+    def differentiate(self, features: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
+        means, deviations, deviation, centred = self._apart(features, target)
+        each = (2.0 / (centred.shape[2] * scale)).view(-1, 1, 1)
+        pull = torch.where(deviation > FLAT, deviations / deviation, 0.0)
+        slope = (means.unsqueeze(2) + pull.unsqueeze(2) * centred) * each
+        return (means.square() + deviations.square()).sum(dim=1) / scale, _places(slope, features)
+
+    @staticmethod
+    def _apart(features: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Differences of means and deviations; the deviations; features less their means."""
+        mean, deviation, centred = _statistics(_channels(features))
+        mean0, deviation0, _ = _statistics(_channels(target))
+        return mean - mean0, deviation - deviation0, deviation, centred
+
+
+FLAT = 1e-6  # the least standard deviation
+
+
+def with_statistics(mean: Tensor, deviation: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return features (1, C, H, W) whose channels have these means and standard deviations (C,) exactly, as a target of `MeanDeviation`.
+
+    Raises InputError for a map of one place, which has no deviation, and for numbers that do not go together.
+
+    >>> target = with_statistics(torch.tensor([1.0, 2.0]), torch.tensor([3.0, 0.5]), (3, 3))
+    >>> target.mean(dim=(2, 3)), target.std(dim=(2, 3), correction=0)
+    (tensor([[1., 2.]]), tensor([[3.0000, 0.5000]]))
+    """
+    places = size[0] * size[1]
+    if mean.dim() != 1 or mean.shape != deviation.shape or bool((deviation < 0).any()):
+        raise InputError(f"Statistics are a mean and a deviation of at least 0 a channel; got shapes {mean.shape} and {deviation.shape}.")
+    if places < 2:
+        raise InputError("A map of one place has no standard deviation: give a larger one.")
+    signs = torch.ones(places, dtype=mean.dtype, device=mean.device)
+    signs[1::2] = -1
+    if places % 2:
+        signs[-1] = 0
+        signs *= (places / (places - 1)) ** 0.5
+    return (mean[:, None] + deviation[:, None] * signs).view(1, len(mean), *size)
+
+
+def _channels(features: Tensor) -> Tensor:
+    """(B, C, H, W) or tokens (B, T, D) -> (B, C, n), channels and places."""
+    if features.dim() == 3:
+        return features.mT
+    if features.dim() != 4:
+        raise InputError(
+            f"Statistics of channels need maps (B, C, H, W) or tokens (B, T, D); got features of shape {tuple(features.shape)}."
+        )
+    return features.flatten(2)
+
+
+def _places(channels: Tensor, like: Tensor) -> Tensor:
+    """The other way of `_channels`."""
+    return channels.mT if like.dim() == 3 else channels.reshape(like.shape)
+
+
+def _gram(channels: Tensor) -> Tensor:
+    return torch.bmm(channels, channels.mT) / channels.shape[2]
+
+
+def _statistics(channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and standard deviation of each channel (B, C), and the channels less their means."""
+    mean = channels.mean(dim=2)
+    centred = channels - mean.unsqueeze(2)
+    return mean, centred.square().mean(dim=2).clamp(min=FLAT**2).sqrt(), centred
+
+
+def _check_above_zero(scale: Tensor) -> None:
+    if not bool((scale > 0).all()):
+        raise InputError("The target features are all zero: they have no statistics to match. Choose another layer or another image.")
