@@ -59,7 +59,8 @@ def mixture(channels: int) -> Tensor:
     if channels != 3:
         return torch.eye(channels, dtype=torch.float64)
     matrix = torch.tensor(_PHOTOGRAPHS, dtype=torch.float64)
-    return matrix / matrix.norm(dim=1).mean()
+    lengths = matrix.square().sum(dim=1).sqrt()
+    return matrix / lengths.mean()
 
 
 def check_planes(colours: str, bounded: str) -> None:

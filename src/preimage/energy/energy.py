@@ -99,12 +99,14 @@ class Problem:
     parameterization : x = g(z); default the pixels themselves
     ball : the bound on each pixel's colour norm, kept after every step; default the paper's 160 grey levels
     space : the pixels of x, which a parameterization with a range of its own must know
+    from_noise : whether a run begins with the parameterization's own noise instead of with the canvases; for pixels they are the same
     """
 
     energy: Energy
     parameterization: Parameterization = field(default_factory=Pixels)
     ball: PixelBall = field(default_factory=PixelBall)
     space: PixelSpace | None = None
+    from_noise: bool = False
 
 
 def _felt(gradient: Tensor) -> Tensor:

@@ -125,7 +125,8 @@ class PhaseCoordinates(Coordinates):
         self._unit = max(float((power * weights).sum() / (power.shape[0] * width)) ** 0.5, 1e-6)
 
     def encode(self, x: Tensor) -> Tensor:
-        return torch.fft.rfft2(self._planes.back(x), norm="ortho").angle() * self._unit
+        waves: Tensor = torch.fft.rfft2(self._planes.back(x), norm="ortho")
+        return waves.angle() * self._unit
 
     def decode(self, z: Tensor) -> Tensor:
         return self._planes.forth(self.planes(z))
@@ -138,13 +139,14 @@ class PhaseCoordinates(Coordinates):
             columns[k] = (columns[k] - columns[k].flip(-1).roll(1, dims=-1)) / 2
         phases = torch.stack(columns, dim=-1)
         waves = torch.polar(self._magnitudes.to(z).expand_as(phases), phases)
-        return torch.fft.irfft2(waves, s=(z.shape[-2], self._width), norm="ortho")
+        image: Tensor = torch.fft.irfft2(waves, s=(z.shape[-2], self._width), norm="ortho")
+        return image
 
     def start(self, x: Tensor, generators: Sequence[torch.Generator]) -> Tensor:
         """Return phases drawn evenly, of each sample's own generator."""
         shape = (x.shape[1], x.shape[2], x.shape[3] // 2 + 1)
         drawn = torch.stack([torch.rand(shape, generator=g) for g in generators])
-        return ((2 * drawn - 1) * (math.pi * self._unit)).to(x)
+        return drawn.mul_(2).sub_(1).mul_(math.pi * self._unit).to(x)
 
 
 def spectrum(height: int, width: int, decay: float = 1.0) -> Tensor:

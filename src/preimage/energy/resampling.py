@@ -61,7 +61,7 @@ class Resampling(Transform):
         if all(draw == () for draw in view):
             return x[..., self.border : self.border + height, self.border : self.border + width]
         if any(draw == () for draw in view):
-            return torch.cat([self(x[b : b + 1], [draw]) for b, draw in enumerate(view)])
+            return torch.cat([Resampling.__call__(self, x[b : b + 1], [draw]) for b, draw in enumerate(view)])
         canvas = (x.shape[-2], x.shape[-1])
         fine = max(1, int(self.shrinks * max(canvas[0] / height, canvas[1] / width) + 0.5))
         maps = [self.place(draw, canvas, (height, width)) for draw in view]

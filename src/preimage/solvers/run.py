@@ -67,6 +67,7 @@ class Run:
         self.energy, self.generators = problem.energy, generators
         self.transform, self._ball = problem.energy.transform, problem.ball
         self._written = problem.parameterization.at(x0.shape[1:], problem.space or PixelSpace(channels=int(x0.shape[1])))
+        self._from_noise = problem.from_noise
         self.evaluations = 0
         self.frames: list[Tensor] = []
         self._tick, self._every, self._watch = tick, every, watch
@@ -81,6 +82,8 @@ class Run:
 
     def start(self, x0: Tensor) -> Tensor:
         """The coordinates of the canvases with which the run begins."""
+        if self._from_noise:
+            return torch.cat([self._written.start(x0[s], self.generators[s]) for s in self.parts])
         return torch.cat([self._written.encode(x0[s]) for s in self.parts])
 
     def crop(self, z: Tensor) -> Tensor:
@@ -89,7 +92,9 @@ class Run:
 
     def project(self, z: Tensor) -> Tensor:
         """Coordinates whose pixels keep the bound."""
-        return self._written.project(z, self._ball)
+        if len(self.parts) == 1 or isinstance(self._written, PixelCoordinates):
+            return self._written.project(z, self._ball)
+        return torch.cat([self._written.project(z[s], self._ball) for s in self.parts])
 
     def cropped(self, x: Tensor) -> Tensor:
         """The centre of a canvas, which is what Φ sees in the still view; a crop stays as it is."""
