@@ -25,7 +25,7 @@ from preimage.energy.transforms import Jitter, Transform
 from preimage.energy.views import Colour, Noise
 from preimage.pixels.images import reference_images
 
-OUT = Path(__file__).parent / "images" / "parts.png"
+OUT = Path(__file__).parent / "images" / "parts.jpg"
 SIZE = 128
 SPACE = PixelSpace(SIZE, "rgb", 255.0, (124.0, 117.0, 104.0))
 
@@ -47,7 +47,7 @@ def main() -> None:
             ax.imshow(SPACE.decode(image)[0].permute(1, 2, 0).clamp(0, 255).numpy() / 255)
             ax.set_title(name, fontsize=9)
         line[0].text(-0.1, 0.5, title, rotation=90, va="center", ha="right", transform=line[0].transAxes, fontsize=10)
-    figure.savefig(OUT, dpi=90)
+    figure.savefig(OUT, dpi=90, pil_kwargs={"quality": 88})
 
 
 TRANSFORMS: list[Transform] = [Jitter(16), Crops(), Affine(degrees=30.0), RandomView(), Noise(), Colour()]
@@ -101,8 +101,8 @@ def noisy(x: Tensor) -> Tensor:
 
 
 def descended(x: Tensor, regularizer: Regularizer) -> Tensor:
-    """After steps against the regularizer's gradient until its value has halved."""
-    goal = float(regularizer(x)) / 2
+    """After steps against the regularizer's gradient until its value is a fifth."""
+    goal = float(regularizer(x)) / 5
     for _ in range(2000):
         gradient = torch.zeros_like(x)
         if float(add_gradient(regularizer, x, gradient)) <= goal:

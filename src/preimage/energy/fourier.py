@@ -146,7 +146,8 @@ class PhaseCoordinates(Coordinates):
         """Return phases drawn evenly, of each sample's own generator."""
         shape = (x.shape[1], x.shape[2], x.shape[3] // 2 + 1)
         drawn = torch.stack([torch.rand(shape, generator=g) for g in generators])
-        return drawn.mul_(2).sub_(1).mul_(math.pi * self._unit).to(x)
+        phases: Tensor = drawn.mul_(2).sub_(1).mul_(math.pi * self._unit).to(x)
+        return phases
 
 
 def spectrum(height: int, width: int, decay: float = 1.0) -> Tensor:

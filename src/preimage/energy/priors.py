@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from .regularizers import REGULARIZERS, check_positive, squared_norm
+from .regularizers import REGULARIZERS, check_positive, colours, squared_norm
 
 
 @REGULARIZERS.register("l2", examples=[{}, {"weight": 0.5, "B": 40.0}])
@@ -14,8 +14,9 @@ from .regularizers import REGULARIZERS, check_positive, squared_norm
 class L2:
     r"""A small image: :math:`R(x) = \frac{\lambda}{HWB^2}\sum_{uvk} x_{uvk}^2`, the prior of Simonyan, Vedaldi and Zisserman 2014.
 
-    x: (B, C, H, W) grey levels less the mean -> (B,), no unit. weight: λ, the value where every pixel's colour has the norm B. The original
-    has no 1/(HWB²), so that its λ means something else at each size and scale of pixels. It is `AlphaNorm` with α = 2, with a weight.
+    x: (B, C, H, W) grey levels less the mean -> (B,), no unit. weight: λ, the value where every pixel's colour has the norm B, which is
+    that of `AlphaNorm`: this is R_α with α = 2 and a weight. The original has no 1/(HWB²), so that its λ means something else at each
+    size and scale of pixels.
 
     >>> import torch
     >>> L2(weight=0.5)(torch.full((2, 1, 8, 8), 80.0))
@@ -30,9 +31,9 @@ class L2:
         check_positive("B", self.B)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return squared_norm(x).mean(dim=(1, 2, 3)) * (self.weight / self.B**2)
+        return squared_norm(x).mean(dim=(1, 2, 3)) * (self.weight / (self.B**2 * colours(x)))
 
     def add_gradient(self, x: Tensor, gradient: Tensor) -> Tensor:
         """See `Differentiated`: the formula and its derivative."""
-        gradient.add_(x, alpha=2 * self.weight / (self.B**2 * x.shape[-2] * x.shape[-1]))
+        gradient.add_(x, alpha=2 * self.weight / (self.B**2 * colours(x) * x.shape[-2] * x.shape[-1]))
         return self(x)
