@@ -126,7 +126,8 @@ class PhaseCoordinates(Coordinates):
 
     def encode(self, x: Tensor) -> Tensor:
         waves: Tensor = torch.fft.rfft2(self._planes.back(x), norm="ortho")
-        return waves.angle() * self._unit
+        phases: Tensor = torch.angle(waves) * self._unit
+        return phases
 
     def decode(self, z: Tensor) -> Tensor:
         return self._planes.forth(self.planes(z))
