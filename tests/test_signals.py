@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import PIL.Image
@@ -70,7 +71,7 @@ def interrupted_by(monkeypatch, task: str, *numbers) -> None:
                 send(*numbers)
             return
 
-        return real(*args, **more, watch=watch)
+        return real(*args, **more | {"monitor": replace(more["monitor"], watch=watch)})
 
     monkeypatch.setattr(tasks, task, watched)
 
