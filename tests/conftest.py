@@ -19,6 +19,7 @@ from preimage.studies.runner import run
 from preimage.studies.store import Store
 
 from . import browsers
+from .leftovers import State
 from .stores import contents, small_jobs
 
 
@@ -68,6 +69,15 @@ def own_folder_for_temporary_files(tmp_path_factory) -> Iterator[None]:
         compiled.mkdir()
         patch.setenv("TORCHINDUCTOR_CACHE_DIR", str(compiled))
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_is_left_behind(own_folder_for_temporary_files, request) -> Iterator[None]:
+    """Each module ends as it began, so that the modules may come in any order."""
+    before = State.now()
+    yield
+    if left := before.left():
+        pytest.fail("\n- ".join([f"{request.node.name} leaves behind:", *left]), pytrace=False)
 
 
 @pytest.fixture(autouse=True)
