@@ -21,6 +21,7 @@ import PIL.Image
 import pytest
 
 import preimage
+from preimage.methods.recipe import DEFAULTS
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
@@ -170,7 +171,7 @@ def test_a_class_is_found_by_typing_its_name(visitor, tmp_path):
     visitor.wait("done")
     result = visitor.result(tmp_path)
     assert (result.task, result.labels, result.config["representation"]) == ("maximize", ["cheeseburger"], "pool10")
-    assert result.config["C"] == preimage.tasks.MAXIMIZE_C
+    assert result.config["C"] == DEFAULTS["maximize"].C
 
 
 def test_an_image_of_ones_own_is_exaggerated(visitor, tmp_path):

@@ -16,6 +16,7 @@ import preimage
 from preimage.energy.regularizers import REGULARIZERS
 from preimage.errors import how_to_install, missing_extra
 from preimage.solvers.run import SOLVERS
+from preimage.tasks import common
 
 ROOT = Path(__file__).parents[1]
 
@@ -64,8 +65,8 @@ def test_the_readme_s_python_runs(tmp_path, monkeypatch, cat):
     """As it stands, at fewer iterations."""
     (tmp_path / "photo.jpg").write_bytes(Path(cat).read_bytes())
     monkeypatch.chdir(tmp_path)
-    real = preimage.tasks.minimize
-    monkeypatch.setattr(preimage.tasks, "minimize", lambda *a, **k: real(*a, **{**k, "iterations": 12, "progress": False}))
+    real = common.minimize
+    monkeypatch.setattr(common, "minimize", lambda *a, **k: real(*a, **{**k, "iterations": 12, "progress": False}))
     blocks = readme_blocks("python")
     assert len(blocks) >= 2
     for block in blocks:

@@ -23,6 +23,7 @@ from preimage.errors import FetchError, InputError, MissingExtra, PreimageWarnin
 from preimage.networks import checkpoints, efficientnet_lite0, from_programs, from_transformers
 from preimage.networks.checkpoints import fill, no_pickled_code, read_state
 from preimage.networks.network import find_card, known_sources, weights_hash
+from preimage.tasks import common
 
 SPACE = PixelSpace(32, "rgb", 1.0, (0.4, 0.5, 0.6), 0.25)
 
@@ -594,8 +595,8 @@ def test_the_page_about_networks_runs(tmp_path, monkeypatch, cat):
     assert len(blocks) == 4
     monkeypatch.chdir(tmp_path)
     Path("photo.jpg").write_bytes(Path(cat).read_bytes())
-    real = preimage.tasks.minimize
-    monkeypatch.setattr(preimage.tasks, "minimize", lambda *a, **k: real(*a, **{**k, "iterations": 2, "progress": False}))
+    real = common.minimize
+    monkeypatch.setattr(common, "minimize", lambda *a, **k: real(*a, **{**k, "iterations": 2, "progress": False}))
     for block in blocks:
         if block.startswith("# my_models.py"):
             Path("my_models.py").write_text(block)

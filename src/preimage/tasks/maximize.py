@@ -23,6 +23,7 @@ from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
 from ..statistics.statistics import Statistics, load_statistics
 from .common import Choice, Monitor, Start, Task, positive, restarted
+from .reopen import minimize_open
 from .result import Result
 from .units import canvas_size, estimated_largest, open_closed_units, recorded_largest
 
@@ -58,6 +59,7 @@ def maximize(
 
     A unit of a network layer that is closed at its start, so that no gradient reaches the image, is first opened with a gradient that
     passes closed ReLUs with slope 0.05; `Result.config["opened"]` lists the samples for which that was done, and the evaluations count it.
+    One that closes on the way is tried again from other starts, then from photographs; `Result.config["reopened"]` says from which.
 
     Parameters
     ----------
@@ -126,7 +128,7 @@ def maximize(
             canvases = noise(generators, (phi.space.count, *task.transform.canvas(size)), like)
             canvases, opened, spent = open_closed_units(phi, target, canvases, task.transform, generators)
         loss = InnerProduct(divisors)
-        found, took = task.minimize((loss, target), canvases, seeds, size)
+        found, took, again = minimize_open(task, loss, target, canvases, seeds, size)
         found.evaluations += spent
         activation = task.activation(found, loss, target, divisors)
     record = {"restarts": restarts, "unit": [_plain_unit(phi, u) for u in units], "everywhere": everywhere, "canvas": list(size)}
@@ -136,7 +138,7 @@ def maximize(
         labels=restarted(labels, restarts),
         seeds=seeds,
         activation=activation,
-        more=record | {"Z": divisor, "M": M, "M_source": source, "opened": opened},
+        more=record | {"Z": divisor, "M": M, "M_source": source, "opened": opened, "reopened": again},
     )
 
 

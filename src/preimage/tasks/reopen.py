@@ -1,0 +1,140 @@
+"""Units that close on the way: tried again from other starts, then from photographs, before they are given up."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from ..energy.losses import InnerProduct
+from ..errors import OptimizationError, PreimageWarning
+from ..pixels.images import reference_images
+from ..representations.base import features_of
+from ..solvers.loop import Minimum
+from ..solvers.starts import generator, noise
+from .common import Task
+from .units import open_closed_units
+
+NOISES = 4  # other random starts that are tried
+
+
+def minimize_open(
+    task: Task, loss: InnerProduct, target: Tensor, start: Tensor, seeds: Sequence[int], size: tuple[int, int]
+) -> tuple[Minimum, float, dict[str, str]]:
+    """Minimise as `Task.minimize`, and try the samples again whose unit closes; what each was found from, by its number.
+
+    A sample is tried alone, so that it does not matter which others failed: from `NOISES` other random starts, then from the packaged
+    photographs, the one that excites it most first. The evaluations count the attempts of the sample that took most. Raises
+    OptimizationError, with what was tried, where no sample has a result.
+    """
+    failure: OptimizationError | None = None
+    found: Minimum | None = None
+    took = 0.0
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        try:
+            found, took = task.minimize((loss, target), start, seeds, size)
+        except OptimizationError as error:
+            failure = error
+    if found is not None and (found.interrupted or not any(_closed(s) for s in found.status)):
+        _say_again(said)
+        return found, took, {}
+    status = [str(failure)] * len(target) if found is None else found.status
+    singles: dict[int, Minimum] = {}
+    again: dict[str, str] = {}
+    spent = 0
+    for b, state in enumerate(status):
+        if found is not None and not _closed(state):
+            continue
+        attempts = 0
+        for name, canvas in _starts(task, target[b : b + 1], start[b : b + 1], seeds[b], size):
+            one = _attempt(task, loss, target, canvas, seeds[b], size, b)
+            if one is None:
+                continue
+            attempts += one.evaluations
+            if one.status == ["ok"]:
+                singles[b], again[str(b)] = one, name
+                break
+        spent = max(spent, attempts)
+    if found is None and not singles:
+        assert failure is not None
+        raise OptimizationError(f"{failure} {NOISES} other random starts and the packaged photographs were tried too.") from failure
+    merged = _merged(found, singles, len(target), start, task, str(failure))
+    merged.evaluations += spent
+    wrong = [f"sample {b}: {s}" for b, s in enumerate(merged.status) if s != "ok"]
+    if wrong:
+        warnings.warn("; ".join(wrong[:3]) + (f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""), PreimageWarning, stacklevel=4)
+    return merged, took, again
+
+
+def _closed(status: str) -> bool:
+    return "closed" in status or "gradient of the loss was exactly zero" in status
+
+
+def _starts(task: Task, target: Tensor, like: Tensor, seed: int, size: tuple[int, int]) -> list[tuple[str, Tensor]]:
+    """Names and canvases to begin with, (1, C, H, W) each."""
+    found = []
+    for k in range(1, NOISES + 1):
+        drawn = [generator(seed, f"again {k}")]
+        canvas = noise(drawn, tuple(like.shape[1:]), like)
+        found.append((f"noise {k}", open_closed_units(task.phi, target, canvas, task.transform, drawn)[0]))
+    space = task.phi.space
+    if not isinstance(space.channels, int) or space.count in (1, 3):
+        photographs = torch.cat([space.encode(p, size=size) for p in reference_images()]).to(like)
+        answers = -InnerProduct(1.0)(features_of(task.phi, photographs), target.expand(len(photographs), *target.shape[1:]))
+        found += [(f"photograph {int(k)}", task.canvas_of(photographs[int(k) : int(k) + 1])) for k in answers.argsort(descending=True)]
+    return found
+
+
+def _attempt(task: Task, loss: InnerProduct, target: Tensor, canvas: Tensor, seed: int, size: tuple[int, int], b: int) -> Minimum | None:
+    Z = loss.Z[b : b + 1] if isinstance(loss.Z, Tensor) else loss.Z
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PreimageWarning)
+        try:
+            return task.minimize((InnerProduct(Z, loss.mask), target[b : b + 1]), canvas, [seed], size)[0]
+        except OptimizationError:
+            return None
+
+
+def _merged(found: Minimum | None, singles: dict[int, Minimum], count: int, start: Tensor, task: Task, failure: str) -> Minimum:
+    """One minimum of all samples, in their order; what failed keeps its own image, or its start."""
+    if found is None:
+        one = next(iter(singles.values()))
+        blank = replace(
+            one,
+            x=task.transform.crop(start).contiguous(),
+            canvas=start,
+            energy={k: v.new_full((count,), float("nan")) for k, v in one.energy.items()},
+            trace={k: v.new_full((len(v), count), float("nan")) for k, v in one.trace.items()},
+            status=[failure] * count,
+            frames=[f.expand(count, *f.shape[1:]).clone() for f in one.frames],
+        )
+        found = blank
+    length = max([len(found.trace["total"]), *(len(s.trace["total"]) for s in singles.values())])
+    out = replace(
+        found,
+        x=found.x.clone(),
+        energy={k: v.clone() for k, v in found.energy.items()},
+        trace={k: _longer(v, length) for k, v in found.trace.items()},
+        status=[f"{s} Other starts were tried too." if _closed(s) else s for s in found.status],
+    )
+    for b, one in singles.items():
+        out.x[b] = one.x[0]
+        for k in out.energy:
+            out.energy[k][b] = one.energy[k][0]
+            out.trace[k][:, b] = _longer(one.trace[k], length)[:, 0]
+        out.status[b] = "ok"
+    return out
+
+
+def _longer(trace: Tensor, length: int) -> Tensor:
+    """A trace that ended early goes on with its last values."""
+    return trace.clone() if len(trace) == length else torch.cat([trace, trace[-1:].expand(length - len(trace), -1)])
+
+
+def _say_again(said: Sequence[warnings.WarningMessage]) -> None:
+    for warning in said:
+        warnings.warn(warning.message, warning.category, stacklevel=4)
