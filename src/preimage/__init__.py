@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from .statistics import Statistics as Statistics
     from .statistics import collect_statistics as collect_statistics
     from .statistics import load_statistics as load_statistics
+    from .tasks.again import again as again
     from .tasks.caricature import caricature as caricature
     from .tasks.common import Monitor as Monitor
     from .tasks.invert import invert as invert
@@ -119,6 +120,7 @@ _HOMES = {
     "representations.vocabulary": ["Vocabulary", "learn_vocabulary", "load_vocabulary"],
     "tasks.result": ["Result", "load_result"],
     "statistics": ["Statistics", "collect_statistics", "load_statistics"],
+    "tasks.again": ["again"],
     "tasks.caricature": ["caricature"],
     "tasks.common": ["Monitor"],
     "tasks.invert": ["invert"],

@@ -34,7 +34,7 @@ def _options(
     pass
 
 
-from . import common, tasks, networks, fetch, stats, inverse, shallow, paper, atlas, audit, runs, mirror, report, demo, interactive  # noqa: E402, F401, I001 (in the order of the help page)
+from . import common, tasks, recipes, networks, fetch, stats, inverse, shallow, paper, atlas, audit, runs, mirror, report, demo, interactive  # noqa: E402, F401, I001 (in the order of the help page)
 
 
 def main() -> None:

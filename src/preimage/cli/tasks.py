@@ -12,7 +12,7 @@ import typer
 
 from ..errors import Interrupted
 from . import app
-from .common import INTERRUPTED, guard, keep, plain, source_of
+from .common import FAILED, INTERRUPTED, guard, keep, plain, source_of
 from .networks import load
 from .options import (
     Compiled,
@@ -320,6 +320,8 @@ def _run(task: Callable[[Layer, dict[str, Any]], Result], target: _Target, commo
             destination.save(stop.result)
             raise typer.Exit(exit_code() or INTERRUPTED) from None
         destination.save(result)
+        if any(s != "ok" for s in result.status):  # saved, but no success
+            raise typer.Exit(FAILED)
 
 
 def _common(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -15,7 +16,18 @@ Mask = Tensor | Callable[[Sequence[int]], Tensor]
 """A tensor that broadcasts to one sample's features, or a function that makes one from their shape."""
 
 
-def channels(*which: int | slice) -> Callable[[Sequence[int]], Tensor]:
+@dataclass(frozen=True)
+class NamedMask:
+    """A mask that can be kept as text: `parse_mask(text)` makes it again."""
+
+    text: str
+    make: Callable[[Sequence[int]], Tensor] = field(compare=False, repr=False)
+
+    def __call__(self, shape: Sequence[int]) -> Tensor:
+        return self.make(shape)
+
+
+def channels(*which: int | slice) -> NamedMask:
     """Some channels (the first dimension of the features): numbers or slices, 0-based.
 
     >>> channels(0, slice(2, 4))((5, 1, 1)).flatten().tolist()
@@ -32,10 +44,10 @@ def channels(*which: int | slice) -> Callable[[Sequence[int]], Tensor]:
             raise InputError(f"The mask selects none of the {shape[0]} channels.")
         return out
 
-    return mask
+    return NamedMask(f"channels:{','.join(_spelled(w) for w in which)}", mask)
 
 
-def channel_group(index: int, groups: int = 2) -> Callable[[Sequence[int]], Tensor]:
+def channel_group(index: int, groups: int = 2) -> NamedMask:
     """The index-th (1-based) of equal groups of channels: the paper's two streams of AlexNet (exp_inversion.m, group 1 / 2).
 
     >>> channel_group(2, 2)((4, 1, 1)).flatten().tolist()
@@ -49,10 +61,10 @@ def channel_group(index: int, groups: int = 2) -> Callable[[Sequence[int]], Tens
             raise InputError(f"{shape[0]} channels cannot be split into {groups} groups.")
         return channels(slice(shape[0] * (index - 1) // groups, shape[0] * index // groups))(shape)
 
-    return mask
+    return NamedMask(f"group:{index}/{groups}", mask)
 
 
-def central(size: int = 5) -> Callable[[Sequence[int]], Tensor]:
+def central(size: int = 5) -> NamedMask:
     """The central size x size positions, all channels (exp_inversion.m, neigh): from ceil((n - size' + 1) / 2), 1-based.
 
     >>> central(5)((1, 13, 13)).sum(), central(5)((1, 13, 13))[0, 4, 4]
@@ -73,10 +85,17 @@ def central(size: int = 5) -> Callable[[Sequence[int]], Tensor]:
         out[:, spans[0], spans[1]] = 1.0
         return out
 
-    return mask
+    return NamedMask(f"central:{size}", mask)
 
 
-def parse_mask(text: str) -> Callable[[Sequence[int]], Tensor]:
+def _spelled(which: int | slice) -> str:
+    """As `parse_mask` reads it, where it can."""
+    if isinstance(which, int):
+        return str(which)
+    return f"{which.start or 0}-{which.stop - 1}" if which.stop is not None and which.step in (None, 1) else repr(which)
+
+
+def parse_mask(text: str) -> NamedMask:
     """The command line's words for a mask: "central:5", "group:1/2", "channels:0-63,70".
 
     >>> parse_mask("channels:1-2,4")((6, 1, 1)).flatten().tolist()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,7 +12,7 @@ from ..energy.objectives import Objective, Objectives
 from ..energy.parameterizations import Parameterization
 from ..energy.regularizers import Regularizer
 from ..energy.transforms import Transform
-from ..errors import InputError
+from ..errors import InputError, PreimageWarning
 from ..methods.recipe import Recipe
 from ..pixels.images import ImageLike
 from ..pixels.pixelspace import Fit
@@ -20,7 +21,7 @@ from ..representations.masks import Mask, resolve
 from ..solvers.compute import Computation, Compute
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
-from .common import Choice, Monitor, Start, Task, describe_mask, load_images, size_of
+from .common import Choice, Monitor, Start, Task, describe_mask, describe_start, load_images, size_of
 from .result import Result
 
 
@@ -58,7 +59,8 @@ def caricature(
     ----------
     phi, image, mask, solver, iterations, seed, device, dtype, progress : as of `invert`
     C : float
-        Weight of the features; default 1, the original's. At 1 an early layer is smoothed more than it is exaggerated: take 10.
+        Weight of the features; default 10, with solver="paper" the original's 1, at which an early layer is smoothed more than it is
+        exaggerated. A result whose activation is not above 1 says so in its status.
     recipe, objective, parameterization, transform, regularizers, bound, stages, fit, compute, monitor : as of `invert`
     start : "image" (default; the border that the transform adds is the mean colour), "noise", or an image or a `Result` to begin with
     seen : images, one each, whose features are exaggerated in place of the images' own
@@ -93,10 +95,18 @@ def caricature(
         weights = resolve(mask, phi0.shape[1:])
         seeds, generators = sample_seeds(seed, keys, 1)
         canvases = task.start_from(start, size_of(x0), len(x0))
-        if canvases is None and start == "noise":
+        if canvases is None and (start or task.parts.start) == "noise":
             canvases = noise(generators, (x0.shape[1], *task.transform.canvas(size_of(x0))), computation.like)
         loss = InnerProduct(None, None if weights is None else weights.to(phi0))
         found, took = task.minimize((loss, phi0), task.canvas_of(x0) if canvases is None else canvases, seeds, size_of(x0), model)
         activation = task.activation(found, loss, phi0, 1.0)
-    more = {"mask": describe_mask(mask), "fit": fit or phi.space.fit}
+    found.status = [
+        f"the activation fell to {a:.2f} of the photograph's: the image was smoothed more than it was exaggerated. Raise C."
+        if s == "ok" and not found.interrupted and seen is None and a < 1.0
+        else s
+        for s, a in zip(found.status, activation.tolist(), strict=True)
+    ]
+    if fallen := [s for s in found.status if "the activation fell" in s]:
+        warnings.warn(fallen[0], PreimageWarning, stacklevel=2)
+    more = {"start": describe_start(start, task.parts.start), "mask": describe_mask(mask), "fit": fit or phi.space.fit}
     return task.result(found, took, labels=labels, seeds=seeds, originals=x0, activation=activation, more=more)

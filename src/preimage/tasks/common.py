@@ -28,7 +28,7 @@ from ..networks.network import Network, weights_hash
 from ..pixels.images import ImageLike
 from ..pixels.pixelspace import Fit
 from ..representations.base import Representation, features_of
-from ..representations.masks import Mask
+from ..representations.masks import Mask, NamedMask
 from ..solvers.compute import Computation, Compute
 from ..solvers.loop import Minimum, minimize
 from ..solvers.plans import Asked, Plan, plan_for
@@ -77,8 +77,10 @@ class Choice:
     def parts(self, task: str) -> tuple[Parts, str | None]:
         """Return the parts of the recipe with what was chosen in their place, and the recipe's name."""
         recipe = None if self.recipe is None else recipe_named(self.recipe)
+        if recipe is None and self.solver == "paper":  # one word for all of the paper
+            recipe = recipe_named("mahendran2016")
         parts = DEFAULTS[task] if recipe is None else recipe.parts(task)
-        if recipe is not None and self.solver is not None and self.stages is None:
+        if recipe is not None and self.solver not in (None, parts.solver) and self.stages is None:
             parts = parts.with_given(solver=self.solver)
             parts = Parts(**{**vars(parts), "stages": None})  # another solver has its own
         given = {name: getattr(self, name) for name in ("C", "parameterization", "transform", "regularizers", "solver", "iterations")}
@@ -286,7 +288,18 @@ def describe_mask(mask: Mask | None) -> str | None:
     """Return a mask in words, for the record."""
     if mask is None:
         return None
-    return f"tensor of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else getattr(mask, "__qualname__", repr(mask))
+    if isinstance(mask, NamedMask):
+        return mask.text
+    return f"tensor of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else f"function {mask!r}"
+
+
+def describe_start(start: Start, own: str) -> str:
+    """Return what a run began with, for the record."""
+    if start is None:
+        return own
+    if isinstance(start, str) and start in ("noise", "image"):
+        return start
+    return str(start) if isinstance(start, (str, os.PathLike)) else f"a {type(start).__name__}"
 
 
 def positive(name: str, value: float | None) -> float:

@@ -20,7 +20,7 @@ from ..representations.release import Release
 from ..solvers.compute import Computation, Compute, at_least_one
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
-from .common import Choice, Monitor, Start, Task, describe_mask, load_images, restarted, size_of
+from .common import Choice, Monitor, Start, Task, describe_mask, describe_start, load_images, restarted, size_of
 from .result import Result
 
 
@@ -121,7 +121,11 @@ def invert(
         canvases = task.start_from(start, size_of(x0), len(each))
         if canvases is None:
             shape = (x0.shape[1], *task.transform.canvas(size_of(x0)))
-            canvases = task.canvas_of(each) if start == "image" else task.plan.start_scale * noise(generators, shape, computation.like)
+            canvases = (
+                task.canvas_of(each)
+                if (start or task.parts.start) == "image"
+                else task.plan.start_scale * noise(generators, shape, computation.like)
+            )
         target = phi0 if len(x0) == 1 else phi0.repeat_interleave(restarts, dim=0)
         loss = Euclidean(None if weights is None else weights.to(phi0))
         found, took = task.minimize((loss, target), canvases, seeds, size_of(x0), each)
@@ -136,6 +140,11 @@ def invert(
         seeds=seeds,
         originals=each,
         error=error,
-        more={"restarts": restarts, "mask": describe_mask(mask), "fit": fit or phi.space.fit}
+        more={
+            "restarts": restarts,
+            "start": describe_start(start, task.parts.start),
+            "mask": describe_mask(mask),
+            "fit": fit or phi.space.fit,
+        }
         | ({} if release is None else {"release": repr(release)}),
     )

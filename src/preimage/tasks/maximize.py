@@ -22,7 +22,7 @@ from ..solvers.compute import Computation, Compute, at_least_one
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
 from ..statistics.statistics import Statistics, load_statistics
-from .common import Choice, Monitor, Start, Task, positive, restarted
+from .common import Choice, Monitor, Start, Task, describe_start, positive, restarted
 from .reopen import minimize_open
 from .result import Result
 from .units import canvas_size, estimated_largest, open_closed_units, recorded_largest
@@ -131,7 +131,13 @@ def maximize(
         found, took, again = minimize_open(task, loss, target, canvases, seeds, size)
         found.evaluations += spent
         activation = task.activation(found, loss, target, divisors)
-    record = {"restarts": restarts, "unit": [_plain_unit(phi, u) for u in units], "everywhere": everywhere, "canvas": list(size)}
+    record = {
+        "start": describe_start(start, task.parts.start),
+        "restarts": restarts,
+        "unit": [_plain_unit(phi, u) for u in units],
+        "everywhere": everywhere,
+        "canvas": list(size),
+    }
     return task.result(
         found,
         took,

@@ -45,7 +45,7 @@ def minimize_open(
     status = [str(failure)] * len(target) if found is None else found.status
     singles: dict[int, Minimum] = {}
     again: dict[str, str] = {}
-    spent = 0
+    spent, stopped = 0, False
     for b, state in enumerate(status):
         if found is not None and not _closed(state):
             continue
@@ -55,15 +55,20 @@ def minimize_open(
             if one is None:
                 continue
             attempts += one.evaluations
+            stopped = one.interrupted
             if one.status == ["ok"]:
                 singles[b], again[str(b)] = one, name
+            if stopped or b in singles:
                 break
         spent = max(spent, attempts)
+        if stopped:
+            break
     if found is None and not singles:
         assert failure is not None
         raise OptimizationError(f"{failure} {NOISES} other random starts and the packaged photographs were tried too.") from failure
     merged = _merged(found, singles, len(target), start, task, str(failure))
     merged.evaluations += spent
+    merged.interrupted = stopped
     wrong = [f"sample {b}: {s}" for b, s in enumerate(merged.status) if s != "ok"]
     if wrong:
         warnings.warn("; ".join(wrong[:3]) + (f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""), PreimageWarning, stacklevel=4)
