@@ -39,7 +39,7 @@ def again(folder: str | os.PathLike[str], phi: Representation | None = None, pro
     Raises
     ------
     ResultFolderError : for a folder that holds no result
-    InputError : where something that decided the image is not in the folder, as an objective, a mask or a start of one's own; for other weights
+    InputError : for other weights, and where what decided the image is not in the folder, as a mask or a start of one's own
     """
     old = load_result(folder)
     config = old.config
