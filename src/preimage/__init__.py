@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .energy.losses import Euclidean as Euclidean
     from .energy.losses import InnerProduct as InnerProduct
     from .energy.losses import Loss as Loss
+    from .energy.margin import Distinguish as Distinguish
+    from .energy.margin import Margin as Margin
     from .energy.objectives import Activate as Activate
     from .energy.objectives import Exaggerate as Exaggerate
     from .energy.objectives import Match as Match
@@ -94,6 +96,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "energy.energy": ["Energy", "Problem"],
     "energy.losses": ["Euclidean", "InnerProduct", "Loss"],
+    "energy.margin": ["Distinguish", "Margin"],
     "energy.objectives": ["Activate", "Exaggerate", "Match", "Objective"],
     "energy.parameterizations": ["Parameterization", "Pixels"],
     "energy.terms": ["FeatureTerm"],

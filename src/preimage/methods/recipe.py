@@ -10,6 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from ..energy import margin as _margin  # noqa: F401  # registers its objective
 from ..energy.objectives import OBJECTIVES, Objective
 from ..energy.parameterizations import PARAMETERIZATIONS, Parameterization, Pixels
 from ..energy.regularizers import REGULARIZERS, AlphaNorm, Regularizer, TVBeta
