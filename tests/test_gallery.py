@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import runpy
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ def ran(tmp_path, monkeypatch):
 
     def run(name: str) -> Path:
         monkeypatch.syspath_prepend(str(GALLERY))
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # an audit without a folder makes one there, for its user to look at
         size = SIZE.get(name, 32)
         options = ["--out", str(tmp_path / "out"), "--iterations", "12"] + ([] if size is None else ["--size", str(size)])
         monkeypatch.setattr("sys.argv", [f"{name}.py", *options])

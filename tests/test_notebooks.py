@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import asyncio
 import re
 import sys
 from pathlib import Path
@@ -36,8 +37,17 @@ def test_every_script_is_a_notebook_of_a_title_and_the_same_code_without_outputs
         assert [ast.dump(node) for cell in code for node in ast.parse(cell.source).body] == [ast.dump(node) for node in script]
 
 
+@pytest.fixture
+def closed_loop():
+    """Jupyter's loop, which it makes for this thread and leaves open."""
+    yield
+    utils = pytest.importorskip("jupyter_core.utils")
+    utils.ensure_event_loop().close()
+    asyncio.set_event_loop(None)
+
+
 @pytest.mark.parametrize("name", ["own_regularizer", pytest.param("own_model", marks=pytest.mark.slow)])
-def test_a_notebook_runs_in_a_kernel_and_shows_its_pictures(name, made):
+def test_a_notebook_runs_in_a_kernel_and_shows_its_pictures(name, made, closed_loop):
     size, pictures = SHOWN[name]
     nbformat, nbclient = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
     pytest.importorskip("ipykernel")
