@@ -159,7 +159,7 @@ BAD = [
     (["invert", "photo.png", "--layer", "fire2", "--video", "avi", "-o", "out"], 2, "mp4 or gif"),
     (["invert", "photo.png", "--layer", "fire2", "--video", "gif", "--every", "0", "-o", "out"], 2, "--every"),
     (["invert", "photo.png", "-o", "out"], 2, "--layer"),
-    (["inverse"], 2, "No such command"),
+    (["invrt"], 2, "No such command"),
     (["demo", "-o", "text.png"], 1, "Nothing can be written to 'text.png': File exists"),
     (["vocabulary", "photo.png", "-o", "full", "--overwrite"], 2, "'full' is a folder. Name a file in it."),
     (["stats", "squeezenet1_1", "photo.png", "-o", "full", "--overwrite"], 2, "'full' is a folder. Name a file in it."),
