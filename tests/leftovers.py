@@ -35,9 +35,7 @@ _VARIABLES = {  # by how their names begin; libraries set them for the whole pro
     "_TORCHINDUCTOR_": "torch.compile's",
     "CUDA_": "torch's, when it first looks for a GPU",
 }
-_SIGNALS = [
-    s for n in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGPIPE") if (s := getattr(signal, n, None))
-]
+_SIGNALS = [s for n in ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM", "SIGUSR1", "SIGUSR2", "SIGPIPE") if (s := getattr(signal, n, None))]
 
 
 @dataclass(frozen=True)
