@@ -24,6 +24,7 @@ class Loss(ABC):
     """
 
     revision: int = 1
+    same_shape: bool = True  # whether features and target must have the same shape
 
     @abstractmethod
     def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:

@@ -47,6 +47,7 @@ class Margin(Loss):
     share: float = 0.5
     rivals: int = 10
     Z: float = 20.0
+    same_shape = False  # the means over the maps are compared
 
     def __post_init__(self) -> None:
         whole("rivals", self.rivals, 1)
@@ -75,7 +76,7 @@ class Distinguish(Objective):
     """Excite a class more than those most like it: `Margin` of the means over the map.
 
     unit : number, class name or None
-        The class; default what the task was asked for.
+        The class; default what the task was asked for, by the scores of its network before any ReLU where the network says which these are.
     share, rivals, Z : as of `Margin`.
     """
 
@@ -91,4 +92,4 @@ class Distinguish(Objective):
             return loss, phi, unit_targets(phi, [self.unit], given.size, True, given.like)[0]
         if given.main is None or self.of is not None:
             raise InputError("Distinguish needs a unit=…, as its representation is not the task's own.")
-        return loss, phi, given.main[1]
+        return loss, given.scores or phi, given.main[1]

@@ -29,7 +29,8 @@ class Given:
 
     phi: the task's representation. x0: the images shown to it, canonical, one a sample (B, C, H, W) or None. size: of Φ's input in pixels.
     samples: how many. like: the device and the type. main: the loss and target (1 or B, ...) of the task's own question, made by it.
-    layer: gives a layer of the task's network by its name. encode: reads a picture as the task's pixels, (1, C, H, W).
+    layer: gives a layer of the task's network by its name. scores: the classes' scores before any ReLU or softmax, where the task is about
+    classes and its network says which layer has them. encode: reads a picture as the task's pixels, (1, C, H, W).
     """
 
     phi: Representation
@@ -40,6 +41,7 @@ class Given:
     main: tuple[Loss, Tensor] | None = None
     layer: Callable[[str], Representation] | None = None
     encode: Callable[[Any], Tensor] | None = None
+    scores: Representation | None = None
 
     def representation(self, of: Of) -> Representation:
         """Return the task's Φ for None, a layer of its network for a name, and any other through the task's pixels."""

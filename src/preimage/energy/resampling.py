@@ -31,6 +31,7 @@ class Resampling(Transform):
 
     border: int
     padding: str
+    resolution: float = 1.0
 
     @abstractmethod
     def place(self, draw: Draw, canvas: tuple[int, int], size: tuple[int, int]) -> Map:
@@ -60,6 +61,7 @@ class Resampling(Transform):
             raise InputError(f"A canvas of {x.shape[-2]}x{x.shape[-1]} pixels has nothing inside a border of {self.border}.")
         if all(draw == () for draw in view):
             return x[..., self.border : self.border + height, self.border : self.border + width]
+        height, width = (max(1, round(self.resolution * n)) for n in (height, width))
         if any(draw == () for draw in view):
             return torch.cat([Resampling.__call__(self, x[b : b + 1], [draw]) for b, draw in enumerate(view)])
         canvas = (x.shape[-2], x.shape[-1])
@@ -215,7 +217,8 @@ class RandomView(Resampling):
     r"""One strongly moving view a step: a random crop, turned and mirrored, in a single resampling, and noise on it.
 
     x: (B, C, h + 2·border, w + 2·border) -> (B, C, h, w). low, high, border, views: of the crop, as in `Crops`. degrees: the crop
-    is turned about its centre by up to ± as many. flip: mirrored left to right in half of the views. noise: standard
+    is turned about its centre by up to ± as many. resolution: the moving views' sides as a share of Φ's input: smaller ones cost less, and
+    Φ must take them; the still view has all pixels. flip: mirrored left to right in half of the views. noise: standard
     deviation of the noise in grey levels, as in `Noise`. The same as Compose((Crops(…), Affine(…), Noise(…))) but for what lies
     outside of the crop, which is what the photograph has there and no reflection, and for half of its time.
 
@@ -231,11 +234,13 @@ class RandomView(Resampling):
     views: int = 1
     border: int = 0
     padding: str = "reflection"
+    resolution: float = 1.0
 
     def __post_init__(self) -> None:
         check_order("low", self.low, "high", self.high, 1.0)
         check_between("degrees", self.degrees, 0.0, 180.0)
         check_between("noise", self.noise, 0.0, math.inf)
+        check_between("resolution", self.resolution, 0.05, 1.0)
         self._check()
 
     @property

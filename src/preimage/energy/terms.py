@@ -116,7 +116,7 @@ class FeatureTerm(DataTerm):
 
     def checked(self, features: Tensor) -> Tensor:
         """Return the features, checked against the target, which takes their memory format."""
-        if features.shape[1:] != self.phi0.shape[1:]:
+        if self.loss.same_shape and features.shape[1:] != self.phi0.shape[1:]:
             raise InputError(
                 f"Φ(x) has shape {tuple(features.shape[1:])} and the target {tuple(self.phi0.shape[1:])}: "
                 "the canvas and the target do not belong together."

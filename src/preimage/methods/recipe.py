@@ -22,7 +22,7 @@ from ..solvers.plans import solver_record
 from ..solvers.run import SOLVERS, Solver, Stage
 
 TASKS = ("invert", "maximize", "caricature")
-_FAMILIES = ("mahendran2016",)
+_FAMILIES = ("mahendran2016", "preimage2026")
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ class NetworkCard:
     itself (a program, a function's own), and there is no random one. names: its own layer names -> the module's dotted names, in
     order. classes: gives the class names in order. resize: (module, (height, width)) -> the module that takes this size, where it
     must be changed for it. size: the (height, width) of a file that says nothing else of its pixels.
+    scores: the layer whose channels' means are the scores of the classes, before any ReLU or softmax, where it is not the last.
     made_for: space -> the module, where it cannot be made before its pixels are known.
     file: where trained weights that do not come with a package can be had, with `preimage fetch NAME`. adopt: such a file, by its
     path -> the card with the weights, pixels and classes of the file.
@@ -52,6 +53,7 @@ class NetworkCard:
     whole: bool = False
     resize: Callable[[nn.Module, tuple[int, int]], nn.Module] | None = field(default=None, repr=False)
     size: tuple[int, int] | None = None
+    scores: str | None = None
     made_for: Callable[[PixelSpace], nn.Module] | None = field(default=None, repr=False)
 
 

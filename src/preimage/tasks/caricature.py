@@ -96,6 +96,7 @@ def caricature(
         seeds, generators = sample_seeds(seed, keys, 1)
         canvases = task.start_from(start, size_of(x0), len(x0))
         if canvases is None and (start or task.parts.start) == "noise":
+            task.from_noise = True
             canvases = noise(generators, (x0.shape[1], *task.transform.canvas(size_of(x0))), computation.like)
         loss = InnerProduct(None, None if weights is None else weights.to(phi0))
         found, took = task.minimize((loss, phi0), task.canvas_of(x0) if canvases is None else canvases, seeds, size_of(x0), model)

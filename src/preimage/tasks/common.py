@@ -102,6 +102,7 @@ class Task:
     choice: Choice
     monitor: Monitor = field(default_factory=Monitor)
     progress: bool = True
+    from_noise: bool = False  # whether this run begins with noise, which is then the parameterization's own
 
     def __post_init__(self) -> None:
         if not isinstance(self.monitor, Monitor):
@@ -121,13 +122,13 @@ class Task:
         self, main: tuple[Loss, Tensor], start: Tensor, seeds: Sequence[int], size: tuple[int, int], x0: Tensor | None = None
     ) -> tuple[Minimum, float]:
         """Minimise the energy from these canvases; the seconds that it took. main: the task's own loss and target."""
-        given = Given(self.phi, size, len(start), self.computation.like, x0, main, self._layer, self._encode)
+        given = Given(self.phi, size, len(start), self.computation.like, x0, main, self._layer, self._encode, self._scores())
         own = data_term(self.parts.objective, given, self.parts.C) if self.parts.objective else self._main(main)
         energy = Energy(own, self.parts.regularizers, self.transform)
         began = time.monotonic()
         batch = self.computation.prepare(energy, start)
         found = minimize(
-            Problem(energy, self.parts.parameterization, PixelBall(self.parts.bound), self.phi.space),
+            Problem(energy, self.parts.parameterization, PixelBall(self.parts.bound), self.phi.space, from_noise=self.from_noise),
             start,
             plan=self.plan,
             generators=[generator(s, "jitter") for s in seeds],
@@ -139,6 +140,13 @@ class Task:
         )
         self._energy = energy
         return found, time.monotonic() - began
+
+    def _scores(self) -> Representation | None:
+        """The layer with the classes' scores, where the task is about its network's classes and that is another."""
+        network = self.phi.network
+        if not isinstance(network, Network) or network.card.scores is None or not is_of_classes(self.phi):
+            return None
+        return network.layer(network.card.scores, leak=self.phi.leak)
 
     def _main(self, main: tuple[Loss, Tensor]) -> DataTerm:
         return FeatureTerm(main[0], self.phi, main[1], self.parts.C, name=self.phi.name)
@@ -244,6 +252,12 @@ class Task:
             "seconds": round(took, 3),
             "versions": versions(),
         }
+
+
+def is_of_classes(phi: Representation) -> bool:
+    """Return whether the units of Φ are the classes of a network that says which layer has their scores."""
+    network = phi.network
+    return isinstance(network, Network) and network.card.scores is not None and phi.name == network.layers()[-1].name
 
 
 def load_images(phi: Representation, image: Any, fit: Fit | None) -> tuple[Tensor, list[str], list[str]]:

@@ -120,6 +120,7 @@ def invert(
         each = x0.repeat_interleave(restarts, dim=0)
         canvases = task.start_from(start, size_of(x0), len(each))
         if canvases is None:
+            task.from_noise = (start or task.parts.start) == "noise"
             shape = (x0.shape[1], *task.transform.canvas(size_of(x0)))
             canvases = (
                 task.canvas_of(each)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ..energy.losses import InnerProduct
 from ..energy.objectives import Objective, Objectives
-from ..energy.parameterizations import Parameterization
+from ..energy.parameterizations import Parameterization, Pixels
 from ..energy.regularizers import Regularizer
 from ..energy.transforms import Transform
 from ..errors import InputError
@@ -22,7 +23,7 @@ from ..solvers.compute import Computation, Compute, at_least_one
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
 from ..statistics.statistics import Statistics, load_statistics
-from .common import Choice, Monitor, Start, Task, describe_start, positive, restarted
+from .common import Choice, Monitor, Start, Task, describe_start, is_of_classes, positive, restarted
 from .reopen import minimize_open
 from .result import Result
 from .units import canvas_size, estimated_largest, open_closed_units, recorded_largest
@@ -84,7 +85,9 @@ def maximize(
         For M (the paper takes every 1000th of ImageNet's training images); they know no means, so not with everywhere=True. Without
         them M is estimated from three photographs and noise, at least the 95 % quantile of the layer's units. `Result.config` has Z, M
         and "M_source", a value for each unit.
-    recipe, objective, parameterization, transform, regularizers, bound, stages, compute, monitor : as of `invert`
+    recipe : str, path of a JSON file, or Recipe
+        As of `invert`. Default for the classes of a network that says where their scores are, if no part is chosen: "preimage2026".
+    objective, parameterization, transform, regularizers, bound, stages, compute, monitor : as of `invert`
     start : "noise" (default), or an image or a `Result` to begin with
 
     Returns
@@ -106,8 +109,10 @@ def maximize(
     computation = Computation(phi, device, dtype, compute)
     phi, like = computation.phi, computation.like
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
-    task = Task("maximize", computation, choice, monitor, progress)
     units: list[Unit] = list(unit) if isinstance(unit, list) else [unit]  # type: ignore[list-item]
+    if Z is None and stats is None and not everywhere and canvas in ("auto", "input") and start in (None, "noise"):
+        choice = _own_recipe(phi, units, choice)
+    task = Task("maximize", computation, choice, monitor, progress)
     if Z is not None and stats is not None:
         raise InputError("Z and stats both give the divisor: leave one out.")
     with computation.session():
@@ -125,8 +130,10 @@ def maximize(
         spent = 0
         canvases = task.start_from(start, size, len(target))
         if canvases is None:
+            task.from_noise = True
             canvases = noise(generators, (phi.space.count, *task.transform.canvas(size)), like)
-            canvases, opened, spent = open_closed_units(phi, target, canvases, task.transform, generators)
+            if not task.parts.objective and isinstance(task.parts.parameterization, Pixels):
+                canvases, opened, spent = open_closed_units(phi, target, canvases, task.transform, generators)
         loss = InnerProduct(divisors)
         found, took, again = minimize_open(task, loss, target, canvases, seeds, size)
         found.evaluations += spent
@@ -146,6 +153,14 @@ def maximize(
         activation=activation,
         more=record | {"Z": divisor, "M": M, "M_source": source, "opened": opened, "reopened": again},
     )
+
+
+def _own_recipe(phi: Representation, units: list[Unit], choice: Choice) -> Choice:
+    """The choice with the recipe for classes, where classes are asked for and nothing was chosen: docs/recognition.md has what it gives."""
+    bare = replace(choice, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")
+    if bare and is_of_classes(phi) and not any(is_direction(u) or isinstance(u, tuple) for u in units):
+        return replace(choice, recipe="preimage2026", solver=None)
+    return choice
 
 
 def _largest(
