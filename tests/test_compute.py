@@ -15,7 +15,6 @@ import preimage
 from preimage.energy.energy import Energy
 from preimage.energy.losses import Euclidean
 from preimage.energy.terms import FeatureTerm
-from preimage.energy.transforms import Jitter
 from preimage.errors import InputError
 from preimage.representations.cnn import likes_channels_last
 from preimage.solvers.compute import STATE, Trial, graph_bytes, in_bfloat16, memory_limit, samples_at_once, try_bfloat16
@@ -195,10 +194,10 @@ def test_as_many_are_evaluated_together_as_fit_and_the_images_are_the_same(photo
     phi = preimage.from_callable(f, SPACE)
     energy, start = energy_of(phi), torch.zeros(6, 3, 32, 32)
     own, each = STATE * start[0].numel() * 4, 2 * graph_bytes(energy, start[:1])
-    assert samples_at_once(energy, start, Jitter(1), 6 * own + 2 * each) == 2
-    assert samples_at_once(energy, start, Jitter(1), 10**12) == 6
+    assert samples_at_once(energy, start, 6 * own + 2 * each) == 2
+    assert samples_at_once(energy, start, 10**12) == 6
     with pytest.raises(InputError, match="3 would: make them in several runs"):
-        samples_at_once(energy, start, Jitter(1), 3 * own + each)
+        samples_at_once(energy, start, 3 * own + each)
     sizes.clear()
     together = preimage.invert(
         phi, photo, progress=False, iterations=3, restarts=6, compute=preimage.Compute(max_memory=6 * own + 2 * each + 10)

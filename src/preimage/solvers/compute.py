@@ -270,7 +270,7 @@ def graph_bytes(energy: Energy, x: Tensor) -> int:
         return t
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda t: t):
-        energy.differentiate(x)
+        energy.differentiate(x.clone())  # with its own storage: that of some samples is that of all
     return max(count, x.numel() * x.element_size())
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..energy.energy import Energy, Problem
+from ..energy.transforms import Jitter
 from ..errors import OptimizationError, PreimageWarning
 from .plans import Plan, plan_of
 from .run import NothingLeft, Run, Solver, Stage, Tick, Watch
@@ -151,6 +152,9 @@ def _status(run: Run, final: Mapping[str, Tensor], trace: Mapping[str, Tensor], 
     """Each sample's verdict; warns of those that are not ok, and raises if none has a result."""
     good, alive, still_alive = run.good.cpu(), run.alive.cpu(), run.alive_now.cpu()
     start, end = trace["total"][0], final["total"].cpu()
+    if not isinstance(run.transform, Jitter):  # one strongly moving view says little: the first and the last quarter of them
+        some = max(1, len(trace["total"]) // 4)
+        start, end = trace["total"][:some].mean(dim=0), torch.where(torch.isfinite(end), trace["total"][-some:].mean(dim=0), end)
     moved = (trace["loss"] - trace["loss"][0]).abs().amax(dim=0) > 1e-7 * trace["loss"][0].abs()
     moved |= (final["loss"].cpu() - trace["loss"][0]).abs() > 1e-7 * trace["loss"][0].abs()
     status = []
