@@ -463,6 +463,22 @@ def test_a_start_has_the_inverse_in_the_middle_and_the_restarts_noise(phi, photo
         start_from_inverse(inverse, phi0, (32, 32), None, [None])
 
 
+def test_an_inversion_begins_with_the_inverse_and_its_restarts_beside_it(phi, photographs, tmp_path):
+    inverse = fit_inverse(phi, photographs, **QUICK)
+    inverse.save(tmp_path / "inverse.safetensors")
+    photo = smooth(5, 32)
+    x0 = phi.space.encode(photo)
+    with pytest.warns(preimage.PreimageWarning, match="did not move"):
+        first = preimage.invert(phi, photo, iterations=1, restarts=2, start=inverse, progress=False)
+    answer = start_from_inverse(inverse, phi(x0).detach(), (32, 32))
+    torch.testing.assert_close(first.images[0], phi.space.decode(answer)[0], rtol=0, atol=1e-3)  # one evaluation is that of the start
+    assert 0 < float((first.images[1] - first.images[0]).abs().max()) < 4.0
+    with pytest.warns(preimage.PreimageWarning, match="did not move"):
+        from_file = preimage.invert(phi, photo, iterations=1, restarts=2, start=tmp_path / "inverse.safetensors", progress=False)
+    assert torch.equal(from_file.images, first.images)
+    assert [p["solver"]["name"] for p in preimage.invert(phi, photo, start=inverse, progress=False).config["plan"]] == ["descent"]
+
+
 def test_nearby_pulls_each_sample_to_its_own_image_also_one_sample_at_a_time():
     a = torch.stack([torch.full((1, 8, 8), v) for v in (40.0, -40.0)])
     energy = Energy(

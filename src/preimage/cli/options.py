@@ -55,7 +55,7 @@ Prior = Annotated[
 ]
 Start = Annotated[
     str | None,
-    typer.Option(metavar="noise|image|FILE", help="What to begin with: noise, the image, a picture.", show_default="the task's"),
+    typer.Option(metavar="noise|image|FILE", help="Begin with noise, the image, a picture, an inverse.", show_default="the task's"),
 ]
 Iterations = Annotated[int | None, typer.Option(metavar="N", help="Instead of the solver's own number.", show_default=False)]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same image.")]

@@ -68,12 +68,14 @@ class Asked:
     """What a plan depends on beside the solver: the task and what Φ declares.
 
     task: "invert", "maximize" or "caricature". stride, jitter: of Φ, in pixels. fast_rate: of Φ, None where it has none of its own.
+    warm: whether the run begins near its end, as from a learned inverse; then there is nothing to explore.
     """
 
     task: str
     stride: float = 1.0
     jitter: int = 1
     fast_rate: float | None = None
+    warm: bool = False
 
 
 def plan_for(asked: Asked, solver: str | Solver = "fast", iterations: int | None = None, stages: Sequence[Stage] | None = None) -> Plan:
@@ -99,7 +101,9 @@ def plan_for(asked: Asked, solver: str | Solver = "fast", iterations: int | None
     if solver != "fast":
         return plan_of(solver, stages or _own_stages(solver, asked.task), iterations)
     short = iterations is not None and iterations < _LONG
-    explores = asked.task == "invert" and stages is None and not short and asked.jitter > _DEEP
+    explores = asked.task == "invert" and stages is None and not short and asked.jitter > _DEEP and not asked.warm
+    if stages is None and asked.warm:
+        stages = _FAST_DESCENT
     if stages is None:
         stages = _STAGES["fast"][asked.task]
         if asked.task == "invert" and asked.stride > _FINE:

@@ -102,6 +102,7 @@ class Task:
     choice: Choice
     monitor: Monitor = field(default_factory=Monitor)
     progress: bool = True
+    warm: bool = False  # whether it begins near its end
     from_noise: bool = False  # whether this run begins with noise, which is then the parameterization's own
 
     def __post_init__(self) -> None:
@@ -110,7 +111,7 @@ class Task:
         self.phi = self.computation.phi
         self.parts, self.recipe = self.choice.parts(self.name)
         self.transform = self.parts.transform or Jitter(self.own_jitter)
-        asked = Asked(self.name, float(self.phi.stride), self.own_jitter, self.phi.fast_rate)
+        asked = Asked(self.name, float(self.phi.stride), self.own_jitter, self.phi.fast_rate, self.warm)
         self.plan: Plan = plan_for(asked, self.parts.solver, self.parts.iterations, self.parts.stages)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -11,6 +12,8 @@ from ..energy.objectives import Objective, Objectives
 from ..energy.parameterizations import Parameterization
 from ..energy.regularizers import Regularizer
 from ..energy.transforms import Transform
+from ..inverses.linear import LinearInverse, load_inverse
+from ..inverses.start import start_from_inverse
 from ..methods.recipe import Recipe
 from ..pixels.images import ImageLike
 from ..pixels.pixelspace import Fit
@@ -44,7 +47,7 @@ def invert(
     regularizers: Mapping[str, Regularizer] | None = None,
     bound: float | None = None,
     stages: Sequence[Stage] | None = None,
-    start: Start = None,
+    start: Start | LinearInverse = None,
     fit: Fit | None = None,
     release: Release | None = None,
     compute: Compute = Compute(),  # noqa: B008 (frozen)
@@ -80,7 +83,9 @@ def invert(
     regularizers : by name, instead of the paper's
     bound : of each pixel's colour norm in grey levels, B₊ = 160; infinity for none
     stages : instead of the solver's own, as the one stage of the paper's HOG experiment, [Stage(300)]
-    start : "noise" (default), "image", or an image or a `Result` to begin with
+    start : "noise" (default), "image", an image, a `Result`, or a learned inverse of the layer (`LinearInverse` or its .safetensors file)
+        What to begin with. From an inverse "fast" descends at once, 50 evaluations long; the first restart begins with its answer, the
+        others with that and noise of ±2 levels.
     fit : "squash" resizes without keeping the aspect ratio, as the paper did; default the space's own
     release : what is known of Φ(x0), a function of it (`representations.release`); the error is then that from what was released
     compute : `Compute`: batch, precision, memory, compiled
@@ -107,7 +112,8 @@ def invert(
     computation = Computation(phi, device, dtype, compute)
     phi = computation.phi
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
-    task = Task("invert", computation, choice, monitor, progress)
+    inverse = _inverse(start, phi)
+    task = Task("invert", computation, choice, monitor, progress, warm=inverse is not None)
     with computation.session():
         x0, labels, keys = load_images(phi, image, fit)
         x0 = x0.to(computation.device, computation.dtype)
@@ -118,7 +124,13 @@ def invert(
         weights = resolve(mask, phi0.shape[1:])
         seeds, generators = sample_seeds(seed, keys, restarts)
         each = x0.repeat_interleave(restarts, dim=0)
-        canvases = task.start_from(start, size_of(x0), len(each))
+        target = phi0 if len(x0) == 1 else phi0.repeat_interleave(restarts, dim=0)
+        if inverse is None:
+            canvases = task.start_from(start, size_of(x0), len(each))
+        else:
+            first = [None if b % restarts == 0 else g for b, g in enumerate(generators)]
+            wanted = phi0.repeat_interleave(restarts, dim=0)
+            canvases = start_from_inverse(inverse, wanted, size_of(x0), task.transform.canvas(size_of(x0)), first).to(computation.like)
         if canvases is None:
             task.from_noise = (start or task.parts.start) == "noise"
             shape = (x0.shape[1], *task.transform.canvas(size_of(x0)))
@@ -127,7 +139,6 @@ def invert(
                 if (start or task.parts.start) == "image"
                 else task.plan.start_scale * noise(generators, shape, computation.like)
             )
-        target = phi0 if len(x0) == 1 else phi0.repeat_interleave(restarts, dim=0)
         loss = Euclidean(None if weights is None else weights.to(phi0))
         found, took = task.minimize((loss, target), canvases, seeds, size_of(x0), each)
         if task.parts.objective:
@@ -149,3 +160,12 @@ def invert(
         }
         | ({} if release is None else {"release": repr(release)}),
     )
+
+
+def _inverse(start: Start | LinearInverse, phi: Representation) -> LinearInverse | None:
+    """The learned inverse that a start names, if it does."""
+    if isinstance(start, LinearInverse):
+        return start
+    if isinstance(start, (str, os.PathLike)) and str(start).endswith(".safetensors"):
+        return load_inverse(start, phi)
+    return None
