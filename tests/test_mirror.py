@@ -194,6 +194,6 @@ def test_the_command_line_mirrors_pushes_and_pulls(tmp_path):
     full = tmp_path / "full"
     full.mkdir()
     (full / "runs").write_text("a file where a folder belongs")
-    (full / "store.json").write_text("{}")
+    (full / "store.json").write_text('{"preimage store": 2}')
     failed = command("push", out, str(full))
     assert failed.exit_code == 1 and "preimage: error: result" in failed.output

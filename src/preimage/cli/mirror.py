@@ -37,8 +37,8 @@ def pull(
         from ..studies.mirror import pull as copy
         from ..studies.store import store_for
 
-        Mirror.open(url, create=False)  # before a folder is made
-        with store_for(out) as store:
+        version = Mirror.open(url, create=False).version  # before a folder is made
+        with store_for(out, version) as store:
             _tell(copy(url, store))
 
 

@@ -18,7 +18,7 @@ from ..files import is_own_file, read_own
 from ..pixels import images as pictures
 from ..tasks.result import TENSORS, new_folder
 from .records import KEY, LARGEST, LARGEST_FILE, check_facts, check_sizes
-from .store import FACTS, MARK, Store
+from .store import FACTS, MARK, VERSION, Store
 
 _UPLOADS = 4  # at a time: each waits for a network
 _WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}  # where an object is seen only when all of it is there, and moving one is a copy
@@ -43,12 +43,13 @@ class Mirror:
         self.files, self.root, self.url = files, root.rstrip("/"), url
         protocol = files.protocol
         self._whole = not _WHOLE.isdisjoint((protocol,) if isinstance(protocol, str) else protocol)
+        self.version = VERSION  # of the results that are there, see `Store`
         self._inputs: set[str] = set()  # that are known to be there
         self._guard = threading.Lock()
 
     @staticmethod
-    def open(url: str, create: bool = True) -> Mirror:
-        """The mirror at this URL; create: begin one where there is nothing.
+    def open(url: str, create: bool = True, version: int = VERSION) -> Mirror:
+        """The mirror at this URL; create: begin one where there is nothing, for results of stores of this version.
 
         Raises MissingExtra without fsspec or what it needs for the URL, InputError for a kind of URL that nobody knows, and
         ResultFolderError for a place that cannot be reached or holds other things.
@@ -61,7 +62,7 @@ class Mirror:
         try:
             files, root = url_to_fs(url)
             mirror = Mirror(files, root, shown)
-            mirror._begin(create)
+            mirror._begin(create, version)
         except ImportError as error:
             raise MissingExtra(f"fsspec needs another package for {shown}: {first_line(error)}") from error
         except ValueError as error:
@@ -121,17 +122,27 @@ class Mirror:
             for name, content in (contents | {FACTS: raw}).items():
                 (part / name).write_bytes(content)
 
-    def _begin(self, create: bool) -> None:
+    def check_version(self, store: Store) -> None:
+        """Raise ResultFolderError where the results of a store and those that are there are of two versions."""
+        if store.version != self.version:
+            raise ResultFolderError(
+                f"The mirror {self.url} is of version {self.version} and the store {str(store.path)!r} of version {store.version}: "
+                "their results do not belong together. Name a new place for them."
+            )
+
+    def _begin(self, create: bool, version: int) -> None:
         """See that a mirror is there, or nothing."""
         self.files.invalidate_cache()
         if self.files.exists(f"{self.root}/{MARK}"):
+            self.version = self._read_version()
             return
         if not create or (self.files.exists(self.root) and self.files.ls(self.root)):
             raise ResultFolderError(f"{self.url} is no mirror of a store. Name one, or a new or empty place to make one.")
+        self.version = version
         there = self.files.exists(self.root)
         self.files.makedirs(self.root, exist_ok=True)
         try:
-            self.files.pipe_file(f"{self.root}/{MARK}", json.dumps({"preimage store": 1}).encode())
+            self.files.pipe_file(f"{self.root}/{MARK}", json.dumps({"preimage store": version}).encode())
         except BaseException:
             with suppress(Exception):
                 self.files.rm_file(f"{self.root}/{MARK}")
@@ -139,6 +150,17 @@ class Mirror:
                 if not there:
                     self.files.rmdir(self.root)
             raise
+
+    def _read_version(self) -> int:
+        try:
+            version = json.loads(self._get(f"{self.root}/{MARK}", LARGEST)).get("preimage store")
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise ResultFolderError(f"{self.url} is no mirror of a store that can be read: its {MARK} is damaged.") from error
+        if not isinstance(version, int) or isinstance(version, bool) or not 1 <= version <= VERSION:
+            raise ResultFolderError(
+                f"The mirror {self.url} is of version {str(version)[:40]}; this preimage reads up to {VERSION}. Update it."
+            )
+        return version
 
     def _put(self, path: Path, place: str) -> None:
         """A file, seen there only when all of it is there."""
@@ -169,7 +191,7 @@ class Mirror:
 
 def push(store: Store, url: str) -> Copied:
     """Copy all results of a store to a mirror that are not there. Raises the errors of `Mirror.open`; one result's are in `failed`."""
-    mirror, found = Mirror.open(url), Copied()
+    mirror, found = Mirror.open(url, version=store.version), Copied()
     with copying(store, mirror, found) as copy:
         for record in store.records(status="done"):
             copy(record.key)
@@ -179,6 +201,7 @@ def push(store: Store, url: str) -> Copied:
 def pull(url: str, store: Store) -> Copied:
     """Copy all results of a mirror into a store that has them not, and bring its table up to date. Errors as of `push`."""
     mirror, found = Mirror.open(url, create=False), Copied()
+    mirror.check_version(store)
     keys = mirror.keys()
     wanted = sorted(key for key in keys if not store.done(key))
     found.there = len(keys) - len(wanted)
@@ -193,8 +216,9 @@ def copying(store: Store, mirror: Mirror, found: Copied) -> Iterator[Callable[[s
     """A function that has a result copied to the mirror beside other work, unless it is there; the end of the block waits for all.
 
     A copy that fails is in `found.failed`; the next run, or `push`, tries it again. Raises ResultFolderError where the mirror
-    cannot be listed.
+    cannot be listed or holds results of another version.
     """
+    mirror.check_version(store)
     there, asked = mirror.keys(), dict[Future[None], str]()
     pool = ThreadPoolExecutor(_UPLOADS, "mirror")
 

@@ -82,8 +82,10 @@ def run(
     these jobs that the store has already; a copy that fails is in `Run.mirrored`, and the next run tries it again. A job that fails
     is recorded in the store with its reason, and tried again by the next run; the others go on. A job that another live run is at is
     left to it, and waited for. Ctrl-C: KeyboardInterrupt; the store keeps what was done, and the same call goes on from there. Raises
-    UnknownName for the backend, InputError for a number below 1, and for a mirror the errors of `Mirror.open`.
+    UnknownName for the backend, InputError for a number below 1, ResultFolderError for a store of an earlier version, and for a mirror
+    the errors of `Mirror.open`.
     """
+    store.check_version()
     for name, value in (("workers", workers), ("threads", threads), ("batch", batch)):
         if value is not None and value < 1:
             raise InputError(f"{name} is a whole number of at least 1; got {value!r}.")
@@ -132,7 +134,7 @@ def _mirroring(store: Store, url: str | None, found: Run) -> Iterator[Callable[[
         yield lambda key: None
         return
     found.mirrored = Copied()
-    with copying(store, Mirror.open(url), found.mirrored) as copy:
+    with copying(store, Mirror.open(url, version=store.version), found.mirrored) as copy:
         yield copy
 
 

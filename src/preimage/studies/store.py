@@ -30,7 +30,8 @@ from .records import KEY, LARGEST, LARGEST_FILE, check_facts, check_sizes, clean
 from .table import COLUMNS, MORE, Table
 
 MARK, TABLE, FACTS, PICTURE = "store.json", "index.sqlite", "job.json", "image.png"
-_VERSION = 1
+VERSION = 2  # of new stores; those of version 1 have keys made of the source code, so that no job would find its result there
+_READ = (1, VERSION)
 _PARTS = ("runs", "failed", "inputs", "summary")
 _STALE = 3600.0  # seconds after which a temporary name that belongs to no job is nobody's
 _LEFTOVER = re.compile(r"\.(?P<key>[0-9a-f]{64})?.*\.(part|old)")
@@ -73,16 +74,17 @@ class Store:
     runs/KE/KEY/: image.png, tensors.safetensors, result.json, job.json. failed/KEY.json. inputs/SHA.png and .safetensors: photographs,
     once each. summary/NAME/: what an experiment writes. Several processes may use one store at once: see `claims`. A record that
     cannot be is set aside in the folder damaged/, and `damaged` says why, by the name that it had; the others are as they were.
+    version: of its keys; one of an earlier version is read and nothing is run in it, see `check_version`.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, version: int = VERSION) -> None:
+        self.path, self.version = path, version
         self.damaged: dict[str, str] = {}
         self._table = Table(path / TABLE, self.refresh)
 
     @staticmethod
-    def open(path: str | os.PathLike[str], create: bool = True) -> Store:
-        """The store in this folder; create: make one where there is nothing. Brings the table up to date with the files.
+    def open(path: str | os.PathLike[str], create: bool = True, version: int = VERSION) -> Store:
+        """The store in this folder; create: make one of this version where there is nothing. Brings the table up to date with the files.
 
         Raises ResultFolderError for a folder with other things in it, one that cannot be written, and a later version's store.
         """
@@ -96,21 +98,29 @@ class Store:
                     raise ResultFolderError(f"{str(folder)!r} is no store of results. {wanted}")
                 for part in _PARTS:
                     (folder / part).mkdir(parents=True, exist_ok=True)
-                _write_json(folder / MARK, {"preimage store": _VERSION})
-            version = json.loads(read_own(folder / MARK, LARGEST)).get("preimage store")
+                _write_json(folder / MARK, {"preimage store": version})
+            found = json.loads(read_own(folder / MARK, LARGEST)).get("preimage store")
         except (OSError, ValueError, AttributeError, RecursionError) as error:
             if isinstance(error, ResultFolderError):
                 raise
             said = reason(error) if isinstance(error, OSError) else first_line(error)
             raise ResultFolderError(f"No store can be opened in {str(folder)!r}: {said}.") from error
-        if version != _VERSION:
+        if found not in _READ or not isinstance(found, int) or isinstance(found, bool):
             raise ResultFolderError(
-                f"The store {str(folder)!r} is of version {str(version)[:40]}; this preimage reads {_VERSION}. Update it."
+                f"The store {str(folder)!r} is of version {str(found)[:40]}; this preimage reads up to {VERSION}. Update it."
             )
-        store = Store(folder)
+        store = Store(folder, found)
         store._table.check()
         store.refresh()
         return store
+
+    def check_version(self) -> None:
+        """Raise ResultFolderError, with what to do, for a store of an earlier version: no job of now would find its result in it."""
+        if self.version != VERSION:
+            raise ResultFolderError(
+                f"The store {str(self.path)!r} is of the earlier version {self.version}, whose results are not found by the jobs of now: "
+                f"name a new folder. `preimage report {self.path}` still shows it."
+            )
 
     @cached_property
     def claims(self) -> Claims:
@@ -361,14 +371,19 @@ class Store:
 
 
 @contextmanager
-def store_for(path: str | os.PathLike[str]) -> Iterator[Store]:
-    """A store to run in; one that was made for this and has seen no job goes again when the block is refused by an error."""
+def store_for(path: str | os.PathLike[str], version: int | None = None) -> Iterator[Store]:
+    """A store to run in; one that was made for this and has seen no job goes again when the block is refused by an error.
+
+    version: that of the results which are copied into it where nothing is run. Raises ResultFolderError for a store of another version.
+    """
     folder = Path(path)
     there = folder.exists()
     made = not (folder / MARK).exists()
     store = None
     try:
-        store = Store.open(folder)
+        store = Store.open(folder, version=version or VERSION)
+        if version is None:
+            store.check_version()
         yield store
     except Exception:
         if made and (not any(folder.glob("runs/??/*")) and not any(folder.glob("failed/*")) if store else _only_ours(folder)):
