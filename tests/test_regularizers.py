@@ -154,11 +154,11 @@ def test_jitter_keeps_the_gradient_inside_each_sample_s_own_window():
 
 def test_jitter_draws_are_each_sample_s_own_and_cover_every_shift():
     generators = [torch.Generator().manual_seed(s) for s in (1, 2)]
-    draws = Jitter(3).draw(generators, 200)
+    draws = [view for (view,) in Jitter(3).draw(generators, 200)]
     first, second = [d[0] for d in draws], [d[1] for d in draws]
     assert first != second
     assert {o for d in draws for o in d} == {(i, j) for i in range(3) for j in range(3)}
-    alone = Jitter(3).draw([torch.Generator().manual_seed(2)], 200)
+    alone = [view for (view,) in Jitter(3).draw([torch.Generator().manual_seed(2)], 200)]
     assert [d[0] for d in alone] == second
 
 
