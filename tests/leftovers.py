@@ -29,7 +29,9 @@ _PROCESSES = {
     "torch/_inductor/compile_worker": "torch.compile's, one set for the whole process; it ends when its parent does",
 }
 _FILES = {"torchinductor_": "what torch.compile keeps for the user's next program"}
+_RC = {"backend", "backend_fallback"}  # Gradio chooses matplotlib's backend when it is imported
 _VARIABLES = {  # by how their names begin; libraries set them for the whole process when they are first imported or used
+    "HF_HUB_DISABLE_TELEMETRY": "Gradio's, when it is imported",
     "PYTEST_": "pytest's own",
     "KMP_": "scikit-learn's, for OpenMP",
     "_TORCHINDUCTOR_": "torch.compile's",
@@ -126,7 +128,7 @@ def _loggers() -> dict[str, tuple[Any, ...]]:
 def _matplotlib() -> dict[str, Any]:
     import matplotlib
 
-    return dict(matplotlib.rcParams)
+    return {k: v for k, v in dict(matplotlib.rcParams).items() if k not in _RC}
 
 
 def _umask() -> int:

@@ -171,7 +171,7 @@ def test_a_class_is_found_by_typing_its_name(visitor, tmp_path):
     visitor.wait("done")
     result = visitor.result(tmp_path)
     assert (result.task, result.labels, result.config["representation"]) == ("maximize", ["cheeseburger"], "pool10")
-    assert result.config["C"] == DEFAULTS["maximize"].C
+    assert result.config["recipe"] == "preimage2026"
 
 
 def test_an_image_of_ones_own_is_exaggerated(visitor, tmp_path):
@@ -183,11 +183,11 @@ def test_an_image_of_ones_own_is_exaggerated(visitor, tmp_path):
     visitor.page.click("#task label:has-text('Caricature')")
     visitor.page.wait_for_function("document.querySelector('.teach').innerText.startsWith('Start from the photograph')")
     visitor.evaluations(2)
-    assert visitor.page.get_attribute("#C textarea, #C input", "placeholder") == "default 1"
+    assert visitor.page.get_attribute("#C textarea, #C input", "placeholder") == "default 10"
     visitor.start()
     visitor.wait("done")
     result = visitor.result(tmp_path)
-    assert result.task == "caricature" and result.config["C"] == 1 and result.originals.shape == (1, 3, 227, 227)
+    assert result.task == "caricature" and result.config["C"] == DEFAULTS["caricature"].C and result.originals.shape == (1, 3, 227, 227)
 
 
 def test_a_hundred_megapixels_are_refused(visitor, tmp_path, site):

@@ -224,7 +224,7 @@ def test_forgetting_the_mean_changes_what_a_caricature_exaggerates(study):
     forgot = Caricatures(C=(1.0,), control=False).jobs(study)[0]
     x = study.store.input(plain.original)
     phi = study.phi("conv1")
-    expected = preimage.caricature(phi, x, seen=x + phi.space.mean_colour, iterations=2, progress=False)
+    expected = preimage.caricature(phi, x, C=1.0, seen=x + phi.space.mean_colour, iterations=2, progress=False)
     assert plain.key != forgot.key
     assert torch.equal(execute([forgot], [x])[0].result.images, expected.images)
     assert not torch.equal(execute([plain], [x])[0].result.images, expected.images)

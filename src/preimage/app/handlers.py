@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from ..errors import ImageError, InputError, PreimageError
-from ..methods.recipe import DEFAULTS
+from ..methods.recipe import DEFAULTS, recipe_named
 from ..pixels import images as pictures
 from ..representations.units import Unit
 from ..solvers.plans import Asked, plan_for
@@ -33,7 +33,6 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 OWN = "my own image"
 EXAMPLES = {"cat": "chelsea.jpg", "astronaut": "astronaut.jpg", "coffee": "coffee.jpg"}
 CLASS, CHANNEL = "a class, by its name", "a channel of the layer, by its number"
-C_OF = {task: parts.C for task, parts in DEFAULTS.items()}
 LOOKS = 0.2
 """Seconds between two looks at a run."""
 
@@ -80,7 +79,7 @@ class Handlers:
             view.explain(task),
             gr.update(visible=task != "maximize"),
             gr.update(visible=task == "maximize"),
-            gr.update(placeholder=own_C(task)),
+            gr.update(placeholder=own_C(task, solver)),
             self.choose_solver(solver, task),
             gr.update(visible=task != "caricature"),
         ]
@@ -234,9 +233,12 @@ def unit_of(classes: tuple[str, ...], index: int) -> Unit:
     return classes[index] if classes.count(classes[index]) == 1 else index
 
 
-def own_C(task: str) -> str:
-    """What is written in the field while it is empty, which means the task's own."""
-    return f"default {C_OF[task]:,.0f}"
+def own_C(task: str, solver: str = "fast") -> str:
+    """What is written in the field while it is empty, which means the task's own; for classes and other units these are two."""
+    if task == "maximize" and solver == "fast":
+        return "default: by the layer"
+    parts = recipe_named("mahendran2016").parts(task) if solver == "paper" else DEFAULTS[task]
+    return f"default {parts.C:,.0f}"
 
 
 def own_iterations(solver: str, task: str) -> str:
