@@ -1,7 +1,12 @@
-"""ReLUs that let something pass below zero, whatever module or function calls them, in place or not."""
+"""ReLUs that let something pass below zero, whatever module or function calls them, in place or not, and under whatever name.
+
+ReLU6, hardtanh, clamps, thresholds and the larger of x and a constant close units as ReLUs do; so does the square of a closed unit, whose
+slope is zero at zero.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -9,13 +14,17 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
-_IN_PLACE = (torch.relu_, Tensor.relu_)
-_RELUS = (torch.relu, F.relu, Tensor.relu, *_IN_PLACE)
+Bound = Tensor | float | None
+Given = dict[str, Any]
+Found = tuple[Tensor | None, Bound, Bound, bool]  # x, its bounds, and whether the slope at them is zero
+Slopes = tuple[Tensor, Tensor | None]
 
 
 class Leaky(TorchFunctionMode):
     """While entered, every ReLU is one with a slope below zero; with `opened` only for the gradient, and the values stay the ReLU's.
 
+    A clamp at zero, a threshold at zero and the larger of x and zero are ReLUs here, ReLU6 and hardtanh from zero ones with a ceiling. The
+    gradient of `opened` passes whatever bounds x, from below or above, at whatever value, and the square of what is exactly zero.
     A ReLU in place stays in place: a tensor that others read, or a slice of one, changes as without it.
     """
 
@@ -25,28 +34,153 @@ class Leaky(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if func not in _RELUS:
+        how = _BOUNDS.get(func) or (_SLOPES.get(func) if self.opened else None)
+        if how is None or "out" in kwargs:
             return func(*args, **kwargs)
-        x = args[0] if args else kwargs["input"]
-        in_place = func in _IN_PLACE or bool(args[1] if len(args) > 1 else kwargs.get("inplace", False))
-        if self.opened:
-            return _OpenReLU.apply(x, self.slope, in_place)
-        return F.leaky_relu(x, self.slope, inplace=in_place)
+        given: Given = dict(zip(how[0], args, strict=False)) | {_ALIASES.get(k, k): v for k, v in kwargs.items()}
+        name = func.__name__
+        in_place = (name.endswith("_") and not name.endswith("__")) or bool(given.get("inplace", False))
+        if not self.opened:
+            x, low, high, _ = how[1](given)
+            relu = _is_feature(x) and _from_zero(x, low) and given.get("value", 0) == 0
+            return _leaky(x, high, self.slope, in_place) if relu else func(*args, **kwargs)
+        x, slopes = _bounded(how[1](given)) if func in _BOUNDS else how[1](given)
+        if slopes is None or not (torch.is_grad_enabled() and x.requires_grad):
+            return func(*args, **kwargs)
+        return _Opened.apply(x, torch.where(slopes == 0, self.slope, slopes), lambda: func(*args, **kwargs), in_place)
 
 
-class _OpenReLU(torch.autograd.Function):
-    """ReLU forward, leaky ReLU backward."""
+class _Opened(torch.autograd.Function):
+    """A function as it is forward, with these slopes backward. run: of x as it is given, which it may change in place."""
 
     @staticmethod
-    def forward(ctx, x, slope, in_place):  # type: ignore[no-untyped-def]
-        ctx.save_for_backward(x > 0)
-        ctx.slope = slope
-        if not in_place:
-            return x.clamp(min=0)
-        ctx.mark_dirty(x)
-        return x.clamp_(min=0)
+    def forward(ctx, x, slopes, run, in_place):  # type: ignore[no-untyped-def]
+        ctx.save_for_backward(slopes)
+        if in_place:
+            ctx.mark_dirty(x)
+        return run()
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        (above,) = ctx.saved_tensors
-        return torch.where(above, grad, ctx.slope * grad), None, None
+        (slopes,) = ctx.saved_tensors
+        return grad * slopes, None, None, None
+
+
+def _leaky(x: Tensor, high: Bound, slope: float, in_place: bool) -> Tensor:
+    """A slope below zero, and the ceiling that there was."""
+    if high is not None:
+        x = x.clamp_(max=high) if in_place else x.clamp(max=high)
+    return F.leaky_relu(x, slope, inplace=in_place)
+
+
+def _is_feature(x: Any) -> bool:
+    return isinstance(x, Tensor) and x.is_floating_point()
+
+
+def _from_zero(x: Tensor, low: Bound) -> bool:
+    if isinstance(low, Tensor):
+        return _fits(low, x) and bool((low == 0).all())
+    return low is not None and low == 0
+
+
+def _fits(bound: Bound, x: Tensor) -> bool:
+    """Whether a bound leaves x its shape."""
+    if not isinstance(bound, Tensor):
+        return True
+    return bound.dim() <= x.dim() and all(n in (1, m) for n, m in zip(reversed(bound.shape), reversed(x.shape), strict=False))
+
+
+def _bounded(found: Found) -> tuple[Tensor, Tensor | None]:
+    """x and its slopes, 1 where it is not held by a bound; None where nothing is bounded by a constant."""
+    x, low, high, strict = found
+    if x is None or not _is_feature(x) or not (_fits(low, x) and _fits(high, x)):
+        return torch.empty(0), None
+    inside = ~x.isnan()
+    if low is not None:
+        inside = inside & (x > low if strict else x >= low)
+    if high is not None:
+        inside = inside & (x < high if strict else x <= high)
+    return x, inside.to(x.dtype)
+
+
+def _threshold(g: Given) -> Found:
+    return g["input"], g["threshold"], None, True
+
+
+def _two(larger: bool) -> Callable[[Given], Found]:
+    """Of two tensors the one with a gradient is bounded by the other, if that is a constant; of two with gradients none is closed."""
+
+    def read(g: Given) -> Found:
+        a, b = g["input"], g.get("other")
+        if not (isinstance(a, Tensor) and isinstance(b, Tensor)):
+            return None, None, None, False
+        if torch.is_grad_enabled() and a.requires_grad == b.requires_grad:
+            return None, None, None, False
+        x, bound = (b, a) if b.requires_grad or b.dim() > a.dim() else (a, b)
+        return (x, bound, None, False) if larger else (x, None, bound, False)
+
+    return read
+
+
+def _power(g: Given) -> Slopes:
+    """Of a power above 1, whose slope is zero at zero."""
+    x, exponent = g["input"], g.get("exponent", 2)
+    if not _is_feature(x) or not isinstance(exponent, (int, float)) or exponent <= 1:
+        return torch.empty(0), None
+    return x, exponent * x.detach().pow(exponent - 1)
+
+
+def _product(g: Given) -> Slopes:
+    """Of x times itself."""
+    x = g["input"]
+    itself: bool = x is g.get("other")
+    if not itself or not _is_feature(x):
+        return torch.empty(0), None
+    return x, 2 * x.detach()
+
+
+def _hardswish(g: Given) -> Slopes:
+    x = g["input"].detach()
+    return g["input"], torch.where(x <= -3, 0.0, torch.where(x >= 3, 1.0, x / 3 + 0.5))
+
+
+def _hardsigmoid(g: Given) -> Slopes:
+    x = g["input"]
+    return x, (x.detach().abs() < 3).to(x.dtype) / 6
+
+
+def _table(entries: dict[tuple[str, ...], tuple[tuple[str, ...], Any]]) -> dict[Any, tuple[tuple[str, ...], Any]]:
+    """The same by function: each name wherever torch has it, in place too."""
+    found = {}
+    for names, how in entries.items():
+        for name in (n + end for n in names for end in ("", "_")):
+            for place in (torch, F, Tensor):
+                if hasattr(place, name):
+                    found[getattr(place, name)] = how
+    return found
+
+
+_ALIASES = {"min_val": "min", "max_val": "max", "self": "input"}
+_CLAMP = ("input", "min", "max", "inplace")
+_BOUNDS = _table(
+    {
+        ("relu",): (("input", "inplace"), lambda g: (g["input"], 0.0, None, True)),
+        ("relu6",): (("input", "inplace"), lambda g: (g["input"], 0.0, 6.0, True)),
+        ("hardtanh",): (_CLAMP, lambda g: (g["input"], g.get("min", -1.0), g.get("max", 1.0), True)),
+        ("clamp", "clip"): (_CLAMP[:3], lambda g: (g["input"], g.get("min"), g.get("max"), False)),
+        ("clamp_min",): (("input", "min"), lambda g: (g["input"], g["min"], None, False)),
+        ("clamp_max",): (("input", "max"), lambda g: (g["input"], None, g["max"], False)),
+        ("threshold",): (("input", "threshold", "value", "inplace"), _threshold),
+        ("maximum", "max", "fmax"): (("input", "other"), _two(True)),
+        ("minimum", "min", "fmin"): (("input", "other"), _two(False)),
+    }
+)
+_SLOPES = _table(
+    {
+        ("square",): (("input",), _power),
+        ("pow", "__pow__"): (("input", "exponent"), _power),
+        ("mul", "multiply", "__mul__"): (("input", "other"), _product),
+        ("hardswish",): (("input", "inplace"), _hardswish),
+        ("hardsigmoid",): (("input", "inplace"), _hardsigmoid),
+    }
+)

@@ -151,18 +151,20 @@ def _bar(length: int, title: str, shown: bool) -> Iterator[Tick]:
 def _status(run: Run, final: Mapping[str, Tensor], trace: Mapping[str, Tensor], interrupted: bool) -> list[str]:
     """Each sample's verdict; warns of those that are not ok, and raises if none has a result."""
     good, alive, still_alive = run.good.cpu(), run.alive.cpu(), run.alive_now.cpu()
-    start, end = trace["total"][0], final["total"].cpu()
+    start, end, end_loss = trace["total"][0], final["total"].cpu(), final["loss"].cpu()
     if not isinstance(run.transform, Jitter):  # one strongly moving view says little: the first and the last quarter of them
         some = max(1, len(trace["total"]) // 4)
         start, end = trace["total"][:some].mean(dim=0), torch.where(torch.isfinite(end), trace["total"][-some:].mean(dim=0), end)
     moved = (trace["loss"] - trace["loss"][0]).abs().amax(dim=0) > 1e-7 * trace["loss"][0].abs()
-    moved |= (final["loss"].cpu() - trace["loss"][0]).abs() > 1e-7 * trace["loss"][0].abs()
+    moved |= (end_loss - trace["loss"][0]).abs() > 1e-7 * trace["loss"][0].abs()
     status = []
     for b in range(len(good)):
         if not good[b] or not torch.isfinite(end[b]):
             status.append(f"the energy became NaN or infinite {_where(trace, b)}: the last finite image is given. {_NAN}")
         elif not alive[b]:
-            status.append(f"the gradient of the loss was exactly zero at every step. {_DEAD}")
+            status.append(f"the gradient of the loss was exactly zero at every step. {_CEILING if end_loss[b] < 0 else ''}{_DEAD}")
+        elif not still_alive[b] and end_loss[b] < 0:
+            status.append(f"the gradient of the loss is zero in the end. {_CEILING}Nothing more can be gained from it.")
         elif not still_alive[b]:
             status.append(f"the gradient of the loss vanished on the way: the unit has closed. {_DEAD}")
         elif not moved[b]:
@@ -190,9 +192,10 @@ def _where(trace: Mapping[str, Tensor], b: int) -> str:
 
 
 _NAN = "Look for NaN in the weights or the representation, or take a smaller step or float64."
+_CEILING = "The unit answers, and no small change of the image changes its answer: it is at its ceiling (as HOG's 0.4), or a constant. "
 _DEAD = (
     "The unit does not respond to anything near the start image (a dead unit, or one behind a closed ReLU). Try another seed, "
-    "the layer before the ReLU, leak=0.05, or check that the representation is differentiable."
+    "the layer before the ReLU, a Layer with leak=0.05, or check that the representation is differentiable."
 )
 _STUCK = "Raise C, or check that the representation is differentiable and that the start is not already a solution."
 _DIVERGED = "Take a smaller rate (a solver instance instead of its name), or solver='paper', whose steps are bounded."

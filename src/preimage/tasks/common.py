@@ -36,7 +36,7 @@ from ..solvers.run import Solver, Stage, Watch
 from ..solvers.starts import generator
 from .result import Result, versions
 
-REVISION = 1  # of what the tasks do beside the parts: raised when their images change
+REVISION = 2  # of what the tasks do beside the parts: raised when their images change
 
 Start = str | os.PathLike[str] | ImageLike | Result | None
 
