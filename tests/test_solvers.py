@@ -19,7 +19,7 @@ from preimage.errors import InputError, OptimizationError, PreimageWarning, Unkn
 from preimage.solvers.loop import minimize
 from preimage.solvers.methods import Adam, Paper, spectrum
 from preimage.solvers.plans import solver_names
-from preimage.solvers.run import Stage
+from preimage.solvers.run import Run, Stage
 
 from . import reference
 from .energies import problem
@@ -255,3 +255,23 @@ def test_the_progress_bar_shows_the_energy(capsys):
     assert "a title: 100%" in shown
     assert "energy" in shown
     assert "10/10" in shown
+
+
+@pytest.mark.parametrize("place", ["energies", "trace", "accept_final"])
+def test_a_signal_after_the_last_iteration_loses_nothing_that_was_found(place, monkeypatch):
+    energy = Energy(FeatureTerm(Euclidean(), lambda x: x, torch.full((1, 1, 4, 4), 9.0)))
+    whole = minimize(energy, torch.zeros(1, 1, 4, 4), solver="paper", iterations=5)
+    own, calls = getattr(Run, place), []
+
+    def signalled(*given):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return own(*given)
+
+    monkeypatch.setattr(Run, place, signalled)
+    found = minimize(energy, torch.zeros(1, 1, 4, 4), solver="paper", iterations=5)
+    assert found.interrupted and not whole.interrupted
+    assert found.evaluations == 5 and found.energy.keys() == whole.energy.keys()
+    assert torch.equal(found.trace["total"], whole.trace["total"])
+    assert place == "accept_final" or torch.equal(found.x, whole.x)

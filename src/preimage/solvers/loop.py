@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -93,25 +93,27 @@ def minimize(
     plan = plan_of(solver, stages, iterations) if plan is None else plan
     if generators is None:
         generators = [torch.Generator().manual_seed(0) for _ in x0]
-    with _bar(plan.iterations, title, progress) as tick:
-        run = Run(problem, x0, generators, tick, frames, batch or (1 if x0.device.type == "cpu" else len(x0)), watch)
-        interrupted = False
-        try:
-            z = run.start(x0.detach())
-            for phase in plan.phases:
-                z = phase.solver(run, z, phase.stages)
-            run.accept_final(z)
-        except NothingLeft:
-            pass
-        except KeyboardInterrupt:
-            if run.evaluations == 0:
-                raise
-            interrupted = True
-        x = run.cropped(run.good_x)
-    terms = run.energies(x)
-    trace = run.trace()
-    status = _status(run, terms, trace, interrupted)
-    return Minimum(x, terms, trace, run.evaluations, status, run.good_x, interrupted, run.frames)
+    run: Run | None = None
+    try:
+        with _bar(plan.iterations, title, progress) as tick:
+            run = Run(problem, x0, generators, tick, frames, batch or (1 if x0.device.type == "cpu" else len(x0)), watch)
+            with suppress(NothingLeft):
+                z = run.start(x0.detach())
+                for phase in plan.phases:
+                    z = phase.solver(run, z, phase.stages)
+                run.accept_final(z)
+        return _found(run, interrupted=False)
+    except KeyboardInterrupt:
+        if run is None or run.evaluations == 0:
+            raise
+    return _found(run, interrupted=True)  # wherever the signal came, while the result was put together too
+
+
+def _found(run: Run, interrupted: bool) -> Minimum:
+    """What the run has so far, with its energies and its verdicts."""
+    x = run.cropped(run.good_x)
+    terms, trace = run.energies(x), run.trace()
+    return Minimum(x, terms, trace, run.evaluations, _status(run, terms, trace, interrupted), run.good_x, interrupted, run.frames)
 
 
 @cache
@@ -178,7 +180,7 @@ def _status(run: Run, final: Mapping[str, Tensor], trace: Mapping[str, Tensor], 
         raise OptimizationError("No sample could be optimised; " + "; ".join(dict.fromkeys(s for s in status)))
     if wrong:
         more = f" (and {len(wrong) - 3} more)" if len(wrong) > 3 else ""
-        warnings.warn("; ".join(wrong[:3]) + more, PreimageWarning, stacklevel=4)
+        warnings.warn("; ".join(wrong[:3]) + more, PreimageWarning, stacklevel=5)
     return status
 
 
