@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
-from ..solvers.starts import generator
+from ..seeds import generator
 
 
 class Release(Protocol):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 
@@ -11,6 +10,8 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..seeds import generator as generator
+from ..seeds import hash_to_int
 
 START = 80.0 / math.sqrt(3)  # B/√3: the 95 % quantile of the random start (nnpreimage.m)
 
@@ -20,21 +21,12 @@ def sample_seeds(seed: int | Sequence[int], keys: Sequence[str], restarts: int) 
     if isinstance(seed, (int, np.integer)):
         if seed < 0:
             raise InputError(f"seed is a whole number of at least 0; got {seed}.")
-        seeds = [_hash_to_int(f"{seed} {key} {r}") for key in keys for r in range(restarts)]
+        seeds = [hash_to_int(f"{seed} {key} {r}") for key in keys for r in range(restarts)]
     else:
         seeds = [int(s) for s in seed]
         if len(seeds) != len(keys) * restarts:
             raise InputError(f"{len(seeds)} seeds for {len(keys) * restarts} samples: give one number, or one for each sample.")
     return seeds, [generator(s, "start") for s in seeds]
-
-
-def generator(seed: int, purpose: str) -> torch.Generator:
-    """On the CPU whatever the device, so that a seed means the same start everywhere."""
-    return torch.Generator().manual_seed(_hash_to_int(f"{seed} {purpose}"))
-
-
-def _hash_to_int(text: str) -> int:
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big")
 
 
 def noise(generators: Sequence[torch.Generator], shape: tuple[int, ...], like: Tensor) -> Tensor:
@@ -43,7 +35,7 @@ def noise(generators: Sequence[torch.Generator], shape: tuple[int, ...], like: T
     generators: one a sample. shape: (C, H, W) of one. like: gives the device and the type.
     """
     samples = []
-    for generator in generators:
-        x = torch.rand(shape, generator=generator) * 2 - 1
+    for own in generators:
+        x = torch.rand(shape, generator=own) * 2 - 1
         samples.append(x / float(np.quantile(x.numpy(), 0.95)) * START)
     return torch.stack(samples).to(like)
