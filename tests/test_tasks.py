@@ -14,7 +14,7 @@ from torch import nn
 import preimage
 from preimage import masks, tasks
 from preimage.errors import ImageError, InputError, Interrupted, OptimizationError, UnknownName
-from preimage.methods.recipe import DEFAULTS
+from preimage.methods.recipe import DEFAULTS, recipes
 from preimage.solvers.run import Run
 from preimage.tasks.units import estimated_largest
 
@@ -27,8 +27,8 @@ def drawn(phi, **kw):
 
     def solver(run, x, stages):
         seen["start"] = x
-        seen["offsets"] = [o for s in stages for o in run.offsets(s)]
-        run.gradient(x, seen["offsets"][0])
+        seen["offsets"] = [view for s in stages for (view,) in run.draws(s)]
+        run.gradient(x, [seen["offsets"][0]])
         return 0.5 * x
 
     return seen, solver
@@ -400,7 +400,9 @@ def test_the_record_has_all_that_is_needed_to_make_it_again(net, cat):
 
 
 def test_the_defaults_are_the_paper_s():
-    assert [DEFAULTS[t].C for t in ("invert", "maximize", "caricature")] + [tasks.BOUND] == [100, 1e4, 1, 160]
+    assert [DEFAULTS[t].C for t in ("invert", "maximize", "caricature")] + [tasks.BOUND] == [100, 1e4, 10, 160]
+    paper = recipes()["mahendran2016"]
+    assert [paper.parts(t).C for t in ("invert", "maximize", "caricature")] == [100, 1e4, 1]
     assert (preimage.AlphaNorm().alpha, preimage.AlphaNorm().B, preimage.TVBeta().beta) == (6, 80, 2)
     assert pytest.approx(80 / 6.5) == preimage.TVBeta().V
     assert preimage.solvers.Paper().rate == pytest.approx(53.3333, rel=1e-5)

@@ -174,7 +174,7 @@ def caricature(
     space: Space = None,
     size: InputSize = None,
     trust: Trust = False,
-    C: Annotated[float | None, typer.Option("--C", metavar="NUMBER", help="Weight of the features.", show_default="1")] = None,
+    C: Annotated[float | None, typer.Option("--C", metavar="NUMBER", help="Weight of the features.", show_default="10")] = None,
     mask: Mask = None,
     recipe: Recipe = None,
     objective: Objective = None,

@@ -60,7 +60,7 @@ def caricature(
     phi, image, mask, solver, iterations, seed, device, dtype, progress : as of `invert`
     C : float
         Weight of the features; default 10, with solver="paper" the original's 1, at which an early layer is smoothed more than it is
-        exaggerated. A result whose activation is not above 1 says so in its status.
+        exaggerated. A result whose activation is below 1 at the default length says so in its status.
     recipe, objective, parameterization, transform, regularizers, bound, stages, fit, compute, monitor : as of `invert`
     start : "image" (default; the border that the transform adds is the mean colour), "noise", or an image or a `Result` to begin with
     seen : images, one each, whose features are exaggerated in place of the images' own
@@ -103,7 +103,7 @@ def caricature(
         activation = task.activation(found, loss, phi0, 1.0)
     found.status = [
         f"the activation fell to {a:.2f} of the photograph's: the image was smoothed more than it was exaggerated. Raise C."
-        if s == "ok" and not found.interrupted and seen is None and a < 1.0
+        if s == "ok" and task.as_default and not found.interrupted and seen is None and a < 1.0
         else s
         for s, a in zip(found.status, activation.tolist(), strict=True)
     ]

@@ -115,6 +115,11 @@ class Task:
         self.plan: Plan = plan_for(asked, self.parts.solver, self.parts.iterations, self.parts.stages)
 
     @property
+    def as_default(self) -> bool:
+        """Whether it runs as long as it would by itself."""
+        return self.parts.solver == "fast" and self.parts.iterations is None
+
+    @property
     def own_jitter(self) -> int:
         """The paper's amount for Φ, or its own."""
         return Jitter.for_stride(float(self.phi.stride)).amount if self.phi.jitter is None else self.phi.jitter

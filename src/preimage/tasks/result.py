@@ -81,7 +81,7 @@ class Result:
         for b, label in enumerate(self.labels):
             reached = f"error {self.error[b].item():.1%}" if self.error is not None else ""
             if self.activation is not None:
-                reached = f"activation {self.activation[b].item():.4g}"
+                reached = f"activation {self.activation[b].item():.4g}" + (" of the photograph's" if self.task == "caricature" else "")
             lines.append(f"{label}: {reached}" + ("" if self.status[b] == "ok" else " (not ok)"))
         return lines
 
