@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from .energy.margin import Distinguish as Distinguish
     from .energy.margin import Margin as Margin
     from .energy.objectives import Activate as Activate
+    from .energy.objectives import Dream as Dream
     from .energy.objectives import Exaggerate as Exaggerate
+    from .energy.objectives import Gram as Gram
     from .energy.objectives import Match as Match
     from .energy.objectives import Objective as Objective
     from .energy.parameterizations import Parameterization as Parameterization
@@ -97,7 +99,7 @@ _HOMES = {
     "energy.energy": ["Energy", "Problem"],
     "energy.losses": ["Euclidean", "InnerProduct", "Loss"],
     "energy.margin": ["Distinguish", "Margin"],
-    "energy.objectives": ["Activate", "Exaggerate", "Match", "Objective"],
+    "energy.objectives": ["Activate", "Dream", "Exaggerate", "Gram", "Match", "Objective"],
     "energy.parameterizations": ["Parameterization", "Pixels"],
     "energy.terms": ["FeatureTerm"],
     "energy.transforms": ["Jitter", "Transform"],

@@ -15,7 +15,8 @@ from ..registry import Registry
 from ..representations.base import Representation, as_representation, features_of
 from ..representations.through import Through
 from ..representations.units import unit_targets
-from .losses import LOSSES, InnerProduct, Loss
+from .losses import LOSSES, InnerProduct, Loss, SquaredNorm
+from .styles import GramMatrix
 from .terms import DataTerm, FeatureTerm, Sum
 
 OBJECTIVES: Registry[type[Objective]] = Registry("objective", see="docs/parts.md")
@@ -192,3 +193,35 @@ class Exaggerate(Objective):
         if self.of is None and given.main is not None and isinstance(given.main[0], InnerProduct):
             return given.main[0], phi, given.main[1]
         return InnerProduct(None), phi, _picture(given, phi, None, "To exaggerate an image").clamp(min=0)
+
+
+@OBJECTIVES.register("dream", examples=[{}, {"weight": 0.5}])
+@dataclass(frozen=True)
+class Dream(Objective):
+    """Excite whatever an image excites: −‖Φ(x)‖²/‖Φ(x0)‖², −1 at the image itself (DeepDream: Mordvintsev, Olah, Tyka 2015).
+
+    image : path or None
+        Which image is the scale; default the task's own. The run begins where the task's `start` says.
+    """
+
+    image: str | None = None
+
+    def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
+        phi = given.representation(self.of)
+        return SquaredNorm(), phi, _picture(given, phi, self.image, "To dream")
+
+
+@OBJECTIVES.register("gram", examples=[{}, {"weight": 0.5}])
+@dataclass(frozen=True)
+class Gram(Objective):
+    """Have the texture of an image: ‖G − G0‖²/‖G0‖², G = FFᵀ/n of the channels F at n places (Gatys, Ecker, Bethge 2015).
+
+    image : path or None
+        Whose texture; default the task's own image.
+    """
+
+    image: str | None = None
+
+    def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
+        phi = given.representation(self.of)
+        return GramMatrix(), phi, _picture(given, phi, self.image, "To match a texture")

@@ -113,6 +113,8 @@ class Job:
             raise InputError(f"{endless[0]} is a finite number; got {getattr(self, endless[0])!r}.")
         if self.precision not in ("float32", "bfloat16"):
             raise InputError(f"A job's precision is float32 or bfloat16, not to be decided by a trial; got {self.precision!r}.")
+        for text in self.objective:
+            _check_no_path(text)
 
     def config(self) -> dict[str, Plain]:
         """Plain values, without those that are None, for a record and for JSON; `original` is the picture's path in the store."""
@@ -220,6 +222,12 @@ def revisions(job: Job) -> dict[str, int]:
     found |= {f"{registry.kind} {name}": registry.revision(name) for registry, name in named}
     phi = "layer" if job.network is not None else str(job.representation)
     return found | {f"representation {phi}": REPRESENTATION_REVISION}
+
+
+def _check_no_path(text: str) -> None:
+    """Raise InputError for an objective with a picture of its own: a job's key must know its content."""
+    if any(pair.partition("=")[0].strip() == "image" for pair in text.partition(":")[2].split(",")):
+        raise InputError(f"A job cannot have the objective {text!r}: a store does not know what a file holds. Leave image= out.")
 
 
 def _name(text: str) -> str:
