@@ -121,14 +121,14 @@ def test_without_layers_it_takes_those_that_compute_something(tmp_path):
 def test_a_failed_unit_is_listed_at_the_end_and_the_others_are_kept(tmp_path, monkeypatch):
     from preimage.studies import jobs
 
-    plain = jobs.tasks.maximize
+    plain = jobs.maximize
 
     def failing(phi, units, **more):
         if units == [1]:
             raise RuntimeError("no memory left")
         return plain(phi, units, **more)
 
-    monkeypatch.setattr(jobs.tasks, "maximize", failing)
+    monkeypatch.setattr(jobs, "maximize", failing)
     done = command("atlas", "squeezenet1_1", "--layers", "conv1", "--units", 3, *OPTIONS[4:], "-o", tmp_path / "s")
     assert done.exit_code == 1 and "2 jobs done" in done.output
     assert "atlas-conv1 conv1 unit 1" in done.output and "no memory left" in done.output.splitlines()[-1]
