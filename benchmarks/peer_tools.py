@@ -174,13 +174,14 @@ def ours(precision_: str | None, **more: Any) -> Callable[[Problem, Clock], Tens
             clock.look(images / 255)
             return clock.over
 
-        common: dict[str, Any] = {"progress": False, "watch": watch, **more}
+        monitor, compute = preimage.Monitor(watch=watch), preimage.Compute(**precision(precision_))
+        common: dict[str, Any] = {"progress": False, "monitor": monitor, "compute": compute, **more}
         try:
             if problem.task == "invert":
-                result = preimage.invert(problem.phi, problem.photo, **common, **precision(preimage.invert, precision_))
+                result = preimage.invert(problem.phi, problem.photo, **common)
             else:
                 canvas = {"canvas": problem.size, "everywhere": True}
-                result = preimage.maximize(problem.phi, problem.unit, **canvas, **common, **precision(preimage.maximize, precision_))
+                result = preimage.maximize(problem.phi, problem.unit, **canvas, **common)
         except preimage.Interrupted as stopped:
             result = stopped.result
         clock.count = result.evaluations

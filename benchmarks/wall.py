@@ -150,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     show_machine()
     device = devices()[-1]
-    more = precision(given.precision)
+    more = {"compute": preimage.Compute(**precision(given.precision))}
     cases: dict[str, list[dict[str, Any]]] = {}
     print("| case | run | seconds | evaluations | energy | paper's seconds / its own |\n|---|---|---|---|---|---|")
     for case in given.cases:

@@ -102,15 +102,9 @@ def test_inverses_are_fitted_once_and_judged_beside_the_paper(tmp_path: Path, ca
     assert (tmp_path / "p-fire4.png").stat().st_size > 1000
 
 
-def test_precision_is_passed_on_only_where_the_task_takes_it() -> None:
-    def new(phi: object, precision: str | None = None) -> None: ...
-
-    def old(phi: object) -> None: ...
-
-    assert common.precision(new, "bf16") == {"precision": "bf16"}
-    assert common.precision(old, None) == {}
-    with pytest.raises(SystemExit, match="takes no precision"):
-        common.precision(old, "bf16")
+def test_precision_is_passed_on_only_where_one_was_asked_for() -> None:
+    assert preimage.Compute(**common.precision("bfloat16")).precision == "bfloat16"
+    assert common.precision(None) == {}
 
 
 def test_the_peak_grows_with_what_is_held_and_not_with_what_was_held_before() -> None:
@@ -141,7 +135,7 @@ def test_the_plain_loop_takes_the_steps_of_the_solver_paper() -> None:
     target = net(60 * torch.randn(1, 3, 24, 24, dtype=torch.float64))
     start = 40 * torch.randn(1, 3, 24, 24, dtype=torch.float64)
     stages = [preimage.Stage(40), preimage.Stage(20, rate=0.1, jitter=False)]
-    energy = preimage.Energy(preimage.Euclidean(), net, target, C=100.0)
+    energy = preimage.Energy(preimage.FeatureTerm(preimage.Euclidean(), net, target, C=100.0))
     ours = preimage.minimize(energy, start, solver="paper", stages=stages)
     phases = (paper_loop.Phase(40), paper_loop.Phase(20, rate=0.1, jitter=False))
     loop = paper_loop.run(

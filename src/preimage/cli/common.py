@@ -97,7 +97,7 @@ def one_line(message: object) -> str:
 
 
 def plain(text: str) -> str:
-    """A text from anywhere as a terminal may have it: nothing in it moves the cursor, colours or ends the line.
+    r"""A text from anywhere as a terminal may have it: nothing in it moves the cursor, colours or ends the line.
 
     >>> plain("a\x1b[31m\udce9")
     'a?[31m?'
