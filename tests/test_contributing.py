@@ -1,4 +1,4 @@
-"""What CONTRIBUTING.md shows is true: a network takes no file, or one."""
+"""What CONTRIBUTING.md shows is true: a part takes one class, a network no file, or one."""
 
 from __future__ import annotations
 
@@ -15,8 +15,15 @@ from typer.testing import CliRunner
 
 import preimage
 from preimage.cli import app
+from preimage.energy.losses import LOSSES
+from preimage.energy.objectives import OBJECTIVES
+from preimage.energy.parameterizations import PARAMETERIZATIONS
+from preimage.energy.regularizers import REGULARIZERS
+from preimage.energy.transforms import TRANSFORMS
 from preimage.errors import FetchError
+from preimage.methods.recipe import RECIPES
 from preimage.networks.network import NETWORKS, known_networks
+from preimage.solvers.run import SOLVERS
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 
@@ -72,3 +79,34 @@ def test_a_known_network_takes_one_file(lenet, tmp_path, monkeypatch):
     save_file(net.module.state_dict(), tmp_path / "lenet.safetensors")
     assert torch.equal(preimage.load_network("lenet").module.conv1.weight, net.module.conv1.weight)
     assert "lenet" in {r["name"] for r in json.loads(CliRunner().invoke(app, ["networks", "--json"]).stdout)}
+
+
+PARTS = {
+    "loss": lambda: {"objective": preimage.Match(loss="mean-absolute")},
+    "objective": lambda: {"objective": OBJECTIVES["half"]()},
+    "transform": lambda: {"transform": TRANSFORMS["mirror"]()},
+    "parameterization": lambda: {"parameterization": PARAMETERIZATIONS["scaled"](), "solver": "adam"},
+    "regularizer": lambda: {"regularizers": {"of-pixels": REGULARIZERS["energy-of-pixels"]()}},
+    "solver": lambda: {"solver": "signs"},
+    "recipe": lambda: {"recipe": "sketch"},
+}
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_the_energy_takes_one_class(part, monkeypatch):
+    preimage.recipes()
+    for registry in (LOSSES, OBJECTIVES, TRANSFORMS, PARAMETERIZATIONS, REGULARIZERS, SOLVERS, RECIPES):
+        monkeypatch.setattr(registry, "_entries", dict(registry._entries))
+        monkeypatch.setattr(registry, "_examples", dict(registry._examples))
+    example = block(f"# a {part}" if part != "objective" else "# an objective")
+    exec(compile(example, "CONTRIBUTING.md", "exec", dont_inherit=True), {"__name__": "one_file"})
+    phi = preimage.from_callable(lambda x: x[:, :, ::2, ::2], preimage.PixelSpace(8, "grey"))
+    photograph = np.arange(64, dtype=np.uint8).reshape(8, 8) * 3
+    first, last = (preimage.invert(phi, photograph, iterations=n, progress=False, **PARTS[part]()) for n in (1, 30))
+    assert last.energy["total"].item() < first.energy["total"].item()
+
+
+def test_a_metric_is_a_function():
+    names: dict = {}
+    exec(compile(block("# a metric"), "CONTRIBUTING.md", "exec"), names)
+    assert names["mean_difference"](torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)).tolist() == [1.0, 1.0]

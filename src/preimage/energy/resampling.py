@@ -220,7 +220,7 @@ class RandomView(Resampling):
     is turned about its centre by up to ± as many. resolution: the moving views' sides as a share of Φ's input: smaller ones cost less, and
     Φ must take them; the still view has all pixels. flip: mirrored left to right in half of the views. noise: standard
     deviation of the noise in grey levels, as in `Noise`. The same as Compose((Crops(…), Affine(…), Noise(…))) but for what lies
-    outside of the crop, which is what the photograph has there and no reflection, and for half of its time.
+    outside of the crop, which is what the photograph has there and no reflection.
 
     >>> RandomView().sample(torch.Generator().manual_seed(0), 1)[0][0] >= 0.5
     True
