@@ -48,18 +48,25 @@ class Margin(Loss):
     rivals: int = 10
     Z: float = 20.0
     same_shape = False  # the means over the maps are compared
+    revision = 2
 
     def __post_init__(self) -> None:
         whole("rivals", self.rivals, 1)
         if not (0 <= self.share < float("inf") and 0 < self.Z < float("inf")):
             raise InputError(f"A margin has a share of at least 0 and a divisor Z above 0; got share {self.share}, Z {self.Z}.")
 
+    def scale(self, target: Tensor) -> Tensor:
+        return torch.full((len(target),), self.Z, dtype=target.dtype, device=target.device)
+
     def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
         scores, wanted = _pooled(features.flatten(2).mean(dim=2) if features.dim() > 2 else features, target)
         own = (scores * wanted).sum(dim=1)
         others = scores.masked_fill(wanted > 0, -torch.inf)
         count = min(self.rivals, scores.shape[1] - 1)
-        return -(own - self.share * others.topk(count, dim=1).values.mean(dim=1)) / self.Z
+        best = others.topk(count, dim=1).values
+        rivals = torch.isfinite(best)  # fewer where several channels are wanted, none where all are
+        mean = torch.where(rivals, best, 0.0).sum(dim=1) / rivals.sum(dim=1).clamp(min=1)
+        return -(own - self.share * mean) / (self.scale(target) if scale is None else scale)
 
 
 def _pooled(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:

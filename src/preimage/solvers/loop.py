@@ -156,7 +156,8 @@ def _status(run: Run, final: Mapping[str, Tensor], trace: Mapping[str, Tensor], 
     start, end, end_loss = trace["total"][0], final["total"].cpu(), final["loss"].cpu()
     if not isinstance(run.transform, Jitter):  # one strongly moving view says little: the first and the last quarter of them
         some = max(1, len(trace["total"]) // 4)
-        start, end = trace["total"][:some].mean(dim=0), torch.where(torch.isfinite(end), trace["total"][-some:].mean(dim=0), end)
+        start = torch.maximum(start, trace["total"][:some].mean(dim=0))
+        end = torch.minimum(end, trace["total"][-some:].mean(dim=0))
     moved = (trace["loss"] - trace["loss"][0]).abs().amax(dim=0) > 1e-7 * trace["loss"][0].abs()
     moved |= (end_loss - trace["loss"][0]).abs() > 1e-7 * trace["loss"][0].abs()
     status = []
