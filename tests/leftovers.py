@@ -12,6 +12,7 @@ import sys
 import tempfile
 import threading
 import time
+import warnings
 import weakref
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -65,7 +66,9 @@ class State:
         end = time.monotonic() + PATIENCE
         while (found := self._running()) and time.monotonic() < end:
             time.sleep(0.05)
-        gc.collect()  # in its own module, so that what a library left to the collector is not blamed on another one
+        with warnings.catch_warnings():  # sockets that are open are counted below; closed ones of libraries say so when they are collected
+            warnings.simplefilter("ignore", ResourceWarning)
+            gc.collect()  # in its own module, so that what a library left to the collector is not blamed on another one
         found += [f"open: {thing!r:.200}" for thing in _open() if thing not in self.open]
         found += [f"a file or folder: {path}" for path in sorted(_files() - self.files)]
         return found + [
