@@ -5,7 +5,6 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -258,6 +257,3 @@ def _nonzero(target: Tensor, otherwise: str) -> Tensor:
     if not bool((scale > 0).all()):
         raise InputError(f"The target features are all zero, which {otherwise}. Choose another layer or another image.")
     return scale
-
-
-LossLike = Any  # a Loss, or a function (features, target) -> (B,)
