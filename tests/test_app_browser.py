@@ -183,7 +183,7 @@ def test_an_image_of_ones_own_is_exaggerated(visitor, tmp_path):
     visitor.page.click("#task label:has-text('Caricature')")
     visitor.page.wait_for_function("document.querySelector('.teach').innerText.startsWith('Start from the photograph')")
     visitor.evaluations(2)
-    assert visitor.page.get_attribute("#C textarea, #C input", "placeholder") == "default 10"
+    assert visitor.page.get_attribute("#C textarea, #C input", "placeholder") == "default: by the layer"
     visitor.start()
     visitor.wait("done")
     result = visitor.result(tmp_path)

@@ -234,16 +234,16 @@ def unit_of(classes: tuple[str, ...], index: int) -> Unit:
 
 
 def own_C(task: str, solver: str = "fast") -> str:
-    """What is written in the field while it is empty, which means the task's own; for classes and other units these are two."""
-    if task == "maximize" and solver == "fast":
+    """What is written in the field while it is empty, which means the task's own; deep layers have another than early ones."""
+    if task in ("maximize", "caricature") and solver == "fast":
         return "default: by the layer"
     parts = recipe_named("mahendran2016").parts(task) if solver == "paper" else DEFAULTS[task]
     return f"default {parts.C:,.0f}"
 
 
 def own_iterations(solver: str, task: str) -> str:
-    """The same for the evaluations, which with "fast" depend on the layer that is inverted."""
-    if task == "invert" and solver == "fast":
+    """The same for the evaluations."""
+    if solver == "fast":
         return "default: by the layer"
     return f"default {plan_for(Asked(task), solver).iterations}"
 

@@ -14,13 +14,15 @@ from .recipe import RECIPES, Parts, Recipe
 
 NOISE = 0.02 * 255  # grey levels; more hides the details by which a class is told from its relatives
 RATE, START = 7.0, 1.4  # in grey levels: .05 and .01 in the units of lucid
+SLOPE = 0.2  # of the gradient at closed ReLUs: without it what is drawn depends on which units of one network are closed
 
 RECIPES.register("preimage2026")(
     Recipe(
         name="preimage2026",
         source="preimage; the coordinates are those of Olah, Mordvintsev, Schubert, Feature visualization, Distill 2017",
         sentence="Images of classes that other networks recognise, and inversions of deep layers in natural colours: a moving view in "
-        "every step, Fourier coordinates, decorrelated colours, for classes the margin to the ten strongest rivals.",
+        "every step, Fourier coordinates, decorrelated colours, for classes the margin to the ten strongest rivals and a gradient that "
+        "passes closed ReLUs; caricatures that keep the photograph's colours.",
         invert=Parts(
             C=20.0,
             parameterization=Fourier(start=START),
@@ -39,6 +41,17 @@ RECIPES.register("preimage2026")(
             bound=math.inf,
             solver=Adam(rate=RATE),
             stages=(Stage(200),),
+            closed_slope=SLOPE,
+        ),
+        caricature=Parts(
+            C=1.0,
+            parameterization=Fourier(start=START),
+            transform=Jitter(13),
+            regularizers={},
+            bound=math.inf,
+            solver=Adam(rate=RATE),
+            stages=(Stage(60),),
+            start="image",
         ),
     )
 )

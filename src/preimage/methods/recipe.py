@@ -39,6 +39,8 @@ class Parts:
     bound : of each pixel's colour norm, in grey levels; infinite for none
     solver, iterations, stages : as in `solvers.plans.plan_for`
     start : "noise", or "image" to begin with the photograph
+    closed_slope : the slope with which the gradient passes closed ReLUs, in every step, where Φ can be opened; the values stay. 0 for none.
+        The gradient then says what would help if it were strong enough to open a unit, and depends less on the very weights of one network.
 
     >>> Parts.from_plain(Parts(C=20.0).to_plain()) == Parts(C=20.0)
     True
@@ -54,6 +56,11 @@ class Parts:
     iterations: int | None = None
     stages: tuple[Stage, ...] | None = None
     start: str = "noise"
+    closed_slope: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.closed_slope <= 1:
+            raise InputError(f"closed_slope is the slope of the gradient at closed ReLUs, from 0 to 1; got {self.closed_slope!r}.")
 
     def with_given(self, **given: Any) -> Parts:
         """Return the parts with those in place that are given (not None)."""
@@ -72,6 +79,7 @@ class Parts:
             "iterations": self.iterations,
             "stages": None if self.stages is None else [asdict(s) for s in self.stages],
             "start": self.start,
+            "closed_slope": self.closed_slope,
         }
 
     @staticmethod

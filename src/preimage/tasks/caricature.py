@@ -21,7 +21,7 @@ from ..representations.masks import Mask, resolve
 from ..solvers.compute import Computation, Compute
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
-from .common import Choice, Monitor, Start, Task, describe_mask, describe_start, load_images, size_of
+from .common import Choice, Monitor, Start, Task, describe_mask, describe_start, load_images, own_recipe, size_of
 from .result import Result
 
 
@@ -59,9 +59,12 @@ def caricature(
     ----------
     phi, image, mask, solver, iterations, seed, device, dtype, progress : as of `invert`
     C : float
-        Weight of the features; default 10, with solver="paper" the original's 1, at which an early layer is smoothed more than it is
-        exaggerated. A result whose activation is below 1 at the default length says so in its status.
-    recipe, objective, parameterization, transform, regularizers, bound, stages, fit, compute, monitor : as of `invert`
+        Weight of the features; default 10, in the recipe for deep layers 1, with solver="paper" the original's 1, at which an early layer
+        is smoothed more than it is exaggerated. A result whose activation is below 1 at the default length says so in its status.
+    recipe : str, path of a JSON file, or Recipe
+        As of `invert`. Default for layers of convolutional networks whose units see at least half of the image's sides, if no part, mask,
+        start or `seen` is given: "preimage2026", which keeps the photograph's colours.
+    objective, parameterization, transform, regularizers, bound, stages, fit, compute, monitor : as of `invert`
     start : "image" (default; the border that the transform adds is the mean colour), "noise", or an image or a `Result` to begin with
     seen : images, one each, whose features are exaggerated in place of the images' own
 
@@ -84,6 +87,8 @@ def caricature(
     computation = Computation(phi, device, dtype, compute)
     phi = computation.phi
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
+    if mask is None and seen is None and start in (None, "image"):
+        choice = own_recipe(phi, choice)
     task = Task("caricature", computation, choice, monitor, progress)
     with computation.session():
         x0, labels, keys = load_images(phi, image, fit)

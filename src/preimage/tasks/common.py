@@ -8,7 +8,8 @@ import math
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -132,18 +133,20 @@ class Task:
         own = data_term(self.parts.objective, given, self.parts.C) if self.parts.objective else self._main(main)
         energy = Energy(own, self.parts.regularizers, self.transform)
         began = time.monotonic()
-        batch = self.computation.prepare(energy, start)
-        found = minimize(
-            Problem(energy, self.parts.parameterization, PixelBall(self.parts.bound), self.phi.space, from_noise=self.from_noise),
-            start,
-            plan=self.plan,
-            generators=[generator(s, "jitter") for s in seeds],
-            progress=self.progress,
-            title=f"{self.name} {self.phi.name}",
-            frames=self.monitor.frames,
-            batch=batch,
-            watch=self.monitor.watch and self._levels_to_watch,
-        )
+        slope = self.parts.closed_slope
+        with self.phi.opened(slope) if slope and self.phi.can_open else nullcontext():
+            batch = self.computation.prepare(energy, start)
+            found = minimize(
+                Problem(energy, self.parts.parameterization, PixelBall(self.parts.bound), self.phi.space, from_noise=self.from_noise),
+                start,
+                plan=self.plan,
+                generators=[generator(s, "jitter") for s in seeds],
+                progress=self.progress,
+                title=f"{self.name} {self.phi.name}",
+                frames=self.monitor.frames,
+                batch=batch,
+                watch=self.monitor.watch and self._levels_to_watch,
+            )
         self._energy = energy
         return found, time.monotonic() - began
 
@@ -264,6 +267,22 @@ def is_of_classes(phi: Representation) -> bool:
     """Return whether the units of Φ are the classes of a network that says which layer has their scores."""
     network = phi.network
     return isinstance(network, Network) and network.card.scores is not None and phi.name == network.layers()[-1].name
+
+
+def own_recipe(phi: Representation, choice: Choice) -> Choice:
+    """The choice with the recipe for deep layers, where Φ is one and nothing was chosen: docs/recognition.md has what it gives."""
+    bare = replace(choice, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")
+    return replace(choice, recipe="preimage2026", solver=None) if bare and is_deep(phi) else choice
+
+
+def is_deep(phi: Representation) -> bool:
+    """Return whether a unit of Φ, a layer of a convolutional network, sees at least half of the sides of the network's images."""
+    network = phi.network
+    if not isinstance(network, Network) or network.space.size is None:
+        return False
+    known = [float(layer.receptive_field) for layer in network.layers() if layer.receptive_field is not None]
+    reach = float(phi.receptive_field or max(known, default=0.0))  # one without a field of its own joins all places, of what it can see
+    return 2 * reach >= max(network.space.size)
 
 
 def load_images(phi: Representation, image: Any, fit: Fit | None) -> tuple[Tensor, list[str], list[str]]:

@@ -1,0 +1,75 @@
+"""The recipe preimage2026: what its gradient passes, for which layers it is the default, and what it keeps of a photograph."""
+
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import preimage
+from preimage.errors import InputError
+from preimage.methods.recipe import Parts, Recipe
+from preimage.tasks.common import Choice, is_deep, own_recipe
+
+SPACE = preimage.PixelSpace(8, "rgb", mean=(128.0, 128.0, 128.0))
+
+
+def closed_unit() -> preimage.Layer:
+    """A ReLU's one unit, which a chequerboard of more than 16 grey levels opens and no photograph."""
+    conv = nn.Conv2d(3, 1, 8)
+    conv.weight.data[:] = 1.0 - 2.0 * ((torch.arange(8)[:, None] + torch.arange(8)) % 2)
+    nn.init.constant_(conv.bias, -16.0 * conv.weight.numel())
+    return preimage.Layer(nn.Sequential(conv, nn.ReLU(), nn.Identity()), "2", space=SPACE)
+
+
+def recipe(slope: float) -> Recipe:
+    """Ten steps on a loss that looks at a unit's value alone."""
+    parts = Parts(
+        objective=(preimage.Activate(),), regularizers={}, bound=math.inf, solver="adam:rate=8", iterations=10, closed_slope=slope
+    )
+    return Recipe("own", "here", "It opens units.", maximize=parts)
+
+
+def test_the_gradient_passes_closed_relus_where_the_recipe_says_so() -> None:
+    start = np.full((8, 8, 3), 128, np.uint8)
+    closed, opened = (preimage.maximize(closed_unit(), 0, Z=1.0, recipe=recipe(s), start=start, progress=False) for s in (0.0, 0.2))
+    assert closed.config["reopened"] and not opened.config["reopened"]
+    assert opened.status == ["ok"] and float(opened.activation) > 0
+
+
+def test_the_energy_of_a_recipe_with_a_slope_is_that_of_the_relu() -> None:
+    phi = closed_unit()
+    found = preimage.maximize(phi, 0, Z=1.0, recipe=recipe(0.2), progress=False)
+    with torch.no_grad():
+        assert float(found.energy["loss"]) == pytest.approx(-100 * float(phi(found.images - 128.0)), rel=1e-5)
+
+
+def test_the_slope_is_data_and_is_between_0_and_1() -> None:
+    plain = json.loads(json.dumps(recipe(0.2).to_plain()))
+    assert Recipe.from_plain(plain).parts("maximize").closed_slope == 0.2
+    with pytest.raises(InputError, match=r"from 0 to 1; got 1\.5"):
+        Parts(closed_slope=1.5)
+
+
+def test_layers_are_deep_whose_units_see_half_of_the_image(net: preimage.Network) -> None:
+    assert [is_deep(net.layer(name)) for name in ("conv1", "fire4", "fire6", "fire7", "fire9", "pool10")] == [False] * 3 + [True] * 3
+    assert not is_deep(preimage.HOG()) and not is_deep(closed_unit())
+
+
+def test_the_recipe_is_the_default_of_deep_layers_and_one_chosen_part_is_enough_to_go_without(net: preimage.Network) -> None:
+    deep, shallow = net.layer("fire9"), net.layer("fire2")
+    assert own_recipe(deep, Choice()).recipe == own_recipe(deep, Choice(iterations=9)).recipe == "preimage2026"
+    for phi, choice in ((shallow, Choice()), (deep, Choice(C=10.0)), (deep, Choice(solver="paper"))):
+        assert own_recipe(phi, choice) == choice
+
+
+def test_a_deep_caricature_exaggerates_and_keeps_the_photograph_s_colours(net: preimage.Network, cat) -> None:
+    found = preimage.caricature(net.layer("fire9"), cat, iterations=12, progress=False)
+    assert found.config["recipe"] == "preimage2026"
+    assert float(found.activation) > 1.2
+    mean, own = found.images.mean(dim=(2, 3)), found.originals.mean(dim=(2, 3))
+    assert float((mean - own).abs().max()) < 12
