@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,9 +22,14 @@ from preimage.energy.parameterizations import PARAMETERIZATIONS
 from preimage.energy.regularizers import REGULARIZERS
 from preimage.energy.transforms import TRANSFORMS
 from preimage.errors import FetchError
+from preimage.experiments.audit import _columns, _Comparison
 from preimage.methods.recipe import RECIPES
+from preimage.metrics import METRICS
 from preimage.networks.network import NETWORKS, known_networks
+from preimage.report import write_report
 from preimage.solvers.run import SOLVERS
+from preimage.studies.jobs import Job
+from preimage.studies.store import Store
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
 
@@ -106,7 +112,29 @@ def test_a_part_of_the_energy_takes_one_class(part, monkeypatch):
     assert last.energy["total"].item() < first.energy["total"].item()
 
 
-def test_a_metric_is_a_function():
-    names: dict = {}
-    exec(compile(block("# a metric"), "CONTRIBUTING.md", "exec"), names)
-    assert names["mean_difference"](torch.zeros(2, 3, 4, 4), torch.ones(2, 3, 4, 4)).tolist() == [1.0, 1.0]
+def test_a_metric_takes_one_class_and_is_in_the_result_the_store_its_report_and_the_audit(tmp_path, monkeypatch):
+    phi = preimage.from_callable(lambda x: x[:, :, ::2, ::2], preimage.PixelSpace(16, "grey"))
+    result = preimage.invert(phi, np.arange(256, dtype=np.uint8).reshape(16, 16), iterations=2, progress=False)
+    store = Store.open(tmp_path / "store")
+    x = result.originals - phi.space.mean_colour
+    job = Job(experiment="e", task="invert", C=1.0, representation="hog", original=store.add_input(x, result.originals))
+    before = store.save(job, replace(result, originals=None), {"psnr": 1.0}, 1.0)
+
+    monkeypatch.setattr(METRICS, "_entries", dict(METRICS._entries))
+    monkeypatch.setattr(METRICS, "_examples", dict(METRICS._examples))
+    exec(compile(block("# a metric"), "CONTRIBUTING.md", "exec", dont_inherit=True), {"__name__": "one_file"})
+    wanted = (result.images - result.originals).abs().mean().item()
+
+    record = json.loads((result.save(tmp_path / "out") / "result.json").read_text())
+    assert record["metrics"]["mean-difference"] == [pytest.approx(wanted)]
+    shown = CliRunner().invoke(app, ["runs", str(store.path), "--measure", "--json"], catch_exceptions=False)
+    (row,) = json.loads(shown.stdout)
+    assert row["metrics"]["mean-difference"] == pytest.approx(wanted)
+    assert row["key"] == before.key == replace(job).key
+    assert "mean-difference" in write_report(Store.open(store.path), tmp_path / "page.html").read_text()
+    assert _columns()["mean-difference"] == "mean difference of the levels from the photograph's"
+    photographs = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
+    comparison = _Comparison.__new__(_Comparison)
+    comparison.levels, comparison.notes = photographs, []
+    measure = comparison._similarities(None)["mean-difference"]
+    assert measure(photographs[:1], photographs[:1] + 4).item() == pytest.approx(4, abs=1e-4)

@@ -14,18 +14,20 @@ import pytest
 import torch
 
 import preimage
-from preimage import metrics
 from preimage.energy.losses import InnerProduct
 from preimage.energy.parameterizations import Pixels
 from preimage.energy.regularizers import AlphaNorm, TVBeta
 from preimage.energy.transforms import Jitter
 from preimage.errors import InputError, ResultFolderError
+from preimage.metrics import METRICS
 from preimage.networks.network import NETWORKS
 from preimage.solvers.methods import Adam, Paper
 from preimage.studies.claims import claims_of
 from preimage.studies.jobs import Job, execute
+from preimage.studies.measure import measure_store
 from preimage.studies.store import Store
 from preimage.tasks import result as result_module
+from preimage.tasks.result import Result
 
 from .stores import leftovers, small_jobs
 
@@ -88,10 +90,40 @@ def test_a_key_changes_with_the_revision_of_a_class_that_decides_the_image_and_w
 def test_a_new_network_a_new_metric_and_another_docstring_change_no_key(monkeypatch):
     before = [job.key for job in small_jobs(3)]
     monkeypatch.setattr(NETWORKS, "_entries", {**NETWORKS._entries, "dummy": NETWORKS["squeezenet1_1"]})
-    monkeypatch.setattr(metrics, "brand_new", lambda x: x, raising=False)
+    monkeypatch.setattr(METRICS, "_entries", {**METRICS._entries, "brand-new": METRICS["psnr"]})
     monkeypatch.setattr(Paper, "__doc__", "Another sentence.")
     monkeypatch.setattr(result_module, "code_version", lambda: "of other sources")
     assert [job.key for job in small_jobs(3)] == before
+
+
+def test_metrics_of_an_earlier_revision_are_taken_again_and_nothing_else_changes(tmp_path, monkeypatch):
+    store = Store.open(tmp_path / "store")
+    levels = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)) * 255
+    job = Job(experiment="e", task="invert", C=1.0, representation="hog", original=store.add_input(levels - 117, levels))
+    result = Result(
+        "invert", levels + 2, torch.ones(1), None, {"total": torch.ones(1)}, {"total": torch.ones(1, 1)}, 1, ["a"], [0], ["ok"], {}
+    )
+    store.save(job, result, {"error": 0.5, "psnr": 3.0, "ssim": 0.25}, 1.0)
+    files = {p.name: p.read_bytes() for p in store.folder(job.key).iterdir() if p.name != "job.json"}
+    assert store.record(job.key).measured == {"psnr": 1, "ssim": 1}
+    monkeypatch.setattr(METRICS["psnr"], "revision", 2)
+    assert measure_store(store).numbers == 3  # psnr again, naturalness and roughness for the first time
+    found = Store.open(store.path).record(job.key)
+    assert found.metrics["psnr"] > 40 and (found.metrics["ssim"], found.metrics["error"]) == (0.25, 0.5)
+    assert (found.measured["psnr"], found.measured["ssim"]) == (2, 1) and found.key == job.key
+    assert {p.name: p.read_bytes() for p in store.folder(job.key).iterdir() if p.name != "job.json"} == files
+    assert measure_store(store).results == 0
+
+
+def test_measuring_opens_no_network_of_somebody_else_s(tmp_path):
+    store = Store.open(tmp_path / "store")
+    levels = torch.full((1, 3, 16, 16), 90.0)
+    sha = store.add_input(levels - 117, levels)
+    job = Job(experiment="e", task="invert", C=1.0, network="os.path:join", layer="x", original=sha)
+    result = Result("invert", levels, None, None, {"total": torch.ones(1)}, {"total": torch.ones(1, 1)}, 1, ["a"], [0], ["ok"], {})
+    store.save(job, result, {}, 1.0)
+    done = measure_store(store)
+    assert "no network of this package" in done.left_out[job.key] and "psnr" in store.record(job.key).measured
 
 
 def test_a_result_comes_back_bit_by_bit(store, outcomes):

@@ -11,18 +11,19 @@ import typer
 from ..errors import InputError
 from ..registry import unknown
 from . import app
-from .common import guard, table, tell_damaged
+from .common import guard, one_line, table, tell_damaged
 from .options import Json
 
 if TYPE_CHECKING:
-    from ..studies.store import Record
+    from ..studies.store import Record, Store
 
 _COLUMNS = ("experiment", "layer", "what", "C", "variant", "status", "reached", "time", "key")
 
 
 @app.command(
     epilog="Examples:\n\n  preimage runs study/ --experiment inversion --layer fire4\n\n"
-    "  preimage runs study/ --where C=100 --where image=cat --json\n\n  preimage runs study/ --status failed"
+    "  preimage runs study/ --where C=100 --where image=cat --json\n\n  preimage runs study/ --status failed\n\n"
+    "  preimage runs study/ --measure"
 )
 def runs(
     store: Annotated[Path, typer.Argument(metavar="DIR", help="A store of results, as `preimage paper` makes it.")],
@@ -34,6 +35,9 @@ def runs(
         typer.Option(metavar="SETTING=VALUE", help="Only those with this setting; repeat for several.", show_default=False),
     ] = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="First make the table again from the files, and check them.")] = False,
+    measure: Annotated[
+        bool, typer.Option("--measure", help="First take the metrics that results have not, from the kept tensors; nothing is run again.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """List what is in a store: what was asked for, what came of it, and why it failed where it did."""
@@ -46,6 +50,8 @@ def runs(
         opened = Store.open(store, create=False)
         if rebuild:
             opened.rebuild()
+        if measure:
+            _measure(opened)
         found = opened.records(**chosen | dict(_setting(text) for text in where or []))
         everything = opened.records()
         for name, value in (("experiment", experiment), ("layer", layer)):
@@ -62,6 +68,16 @@ def runs(
             failed = sum(r.status == "failed" for r in found)
             typer.echo(f"{len(found)} of {len(everything)} results, {failed} of them failed")
         tell_damaged(opened)
+
+
+def _measure(store: Store) -> None:
+    from ..studies.measure import measure_store
+
+    done = measure_store(store)
+    typer.echo(f"measured {done.results} results: {done.numbers} numbers", err=True)
+    for why in list(dict.fromkeys(done.left_out.values()))[:5]:
+        count = sum(reason == why for reason in done.left_out.values())
+        typer.echo(f"preimage: warning: {count} left out: {one_line(why)}", err=True)
 
 
 def _setting(text: str) -> tuple[str, Any]:

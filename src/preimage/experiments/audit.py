@@ -105,7 +105,7 @@ class Audit:
 
     def text(self) -> str:
         """The table in plain text, with the notes; `print` shows it too."""
-        shown = [c for c in COLUMNS if any(row.get(c) is not None for row in self.table)]
+        shown = [c for c in _columns() if any(row.get(c) is not None for row in self.table)]
         cells = [shown, *[[_word(c, row.get(c)) for c in shown] for row in self.table]]
         widths = [max(len(line[k]) for line in cells) for k in range(len(shown))]
         lines = [
@@ -225,7 +225,7 @@ class Leakage:
         guesses = comparison.guesses()
         rows = [_row(layer, release, values, math.prod(study.phi(layer).shape)) for (layer, release), values in measured.items()]
         rows += [_row(name, "none", values, None) for name, values in guesses.items()]
-        columns = {k: v for k, v in COLUMNS.items() if any(row.get(k) is not None for row in rows)}
+        columns = {k: v for k, v in _columns().items() if any(row.get(k) is not None for row in rows)}
         if len(self.releases) == 1:
             del columns["release"]
         curves = self._curves(layers, measured, guesses)
@@ -315,11 +315,11 @@ class _Comparison:
 
     def _similarities(self, lpips: str | None) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
         """The metrics that can be had for these images; a note for each that cannot."""
-        found: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"psnr": metrics.psnr, "ssim": metrics.ssim}
+        one = metrics.Seen(self.levels[:1], self.levels[:1])
+        taken = metrics.measure_image(one, "audit")
+        found = {name: _registered(name) for name in taken}
         side = min(self.levels.shape[-2:])
-        if side >= _MS_SSIM_SIDE:
-            found["ms_ssim"] = metrics.ms_ssim
-        else:
+        if side < _MS_SSIM_SIDE:
             self.notes.append(f"No MS-SSIM: it needs images of {_MS_SSIM_SIDE} pixels; these have {side}.")
         if lpips is not None and self.levels.shape[1] == 3:
             try:
@@ -329,6 +329,22 @@ class _Comparison:
                     raise
                 self.notes.append(f"No LPIPS: {error}")
         return found
+
+
+def _registered(name: str) -> Callable[[Tensor, Tensor], Tensor]:
+    """A registered metric as a function of one image and its original, (1, C, H, W) each -> (1,); NaN where it is not defined."""
+
+    def measure(image: Tensor, original: Tensor) -> Tensor:
+        value = metrics.METRICS[name]()(metrics.Seen(image, original))
+        return torch.tensor([math.nan if value is None else value])
+
+    return measure
+
+
+def _columns() -> dict[str, str]:
+    """What an audit's table tells: `COLUMNS`, and the registered metrics that are not in it."""
+    more = {n: metrics.METRICS[n].sentence() for n in metrics.METRICS if "audit" in metrics.METRICS[n].shown and n not in COLUMNS}
+    return {k: v for k, v in COLUMNS.items() if k != "images"} | more | {"images": COLUMNS["images"]}
 
 
 def _layers(study: Study, layers: Sequence[str] | str) -> Sequence[str]:

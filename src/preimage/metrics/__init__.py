@@ -9,17 +9,23 @@ from .features import normalised_error, top1_agreement
 from .perceptual import LPIPS
 from .pictures import gradient_histogram, ms_ssim, naturalness, psnr, roughness, ssim, through_png
 from .recognition import Recognition, Resemblance, Share, embeddings, recognition, resemblance
+from .registered import METRICS, Metric, Seen, measure_image, metric_revisions
 from .sets import Interval, interval, pairwise_distance, reidentified, rms, spread
 
 __all__ = [
     "LPIPS",
+    "METRICS",
     "Interval",
+    "Metric",
     "Recognition",
     "Resemblance",
+    "Seen",
     "Share",
     "embeddings",
     "gradient_histogram",
     "interval",
+    "measure_image",
+    "metric_revisions",
     "ms_ssim",
     "naturalness",
     "normalised_error",

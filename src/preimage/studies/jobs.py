@@ -189,24 +189,14 @@ def _outcome(part: Result, numbers: dict[str, float], seconds: float) -> Outcome
 def measure(result: Result, x0: Tensor | None, phi: Representation) -> dict[str, float]:
     """The numbers of one image, on the float image. x0: its photograph, canonical (1, C, H, W), or None.
 
-    error, activation, energy and energy.TERM at the image; evaluations; ok (0 or 1); and beside a photograph psnr, ssim,
-    naturalness, roughness and, where the network has classes, consistent: 1 if its most likely class is the photograph's.
+    error, activation, energy and energy.TERM at the image; evaluations; ok (0 or 1); and the registered metrics (`metrics.METRICS`).
     """
     found = {"evaluations": float(result.evaluations), "ok": float(result.status[0] == "ok")}
     found |= {"energy" if k == "total" else f"energy.{k}": v.item() for k, v in result.energy.items()}
     found |= {k: v.item() for k, v in (("error", result.error), ("activation", result.activation)) if v is not None}
-    if x0 is None or result.images.shape[2:] != x0.shape[2:]:
-        return found
-    original = phi.space.decode(x0).cpu()
-    found["psnr"] = metrics.psnr(result.images, original).item()
-    if min(original.shape[2:]) >= 11 and original.shape[1] in (1, 3):  # what these are defined for
-        found["ssim"] = metrics.ssim(result.images, original).item()
-        found["naturalness"] = metrics.naturalness(result.images, original).item()
-        found["roughness"] = metrics.roughness(result.images, original).item()
-    network = phi.network
-    if isinstance(network, Network) and network.classes:
-        found["consistent"] = float(metrics.top1_agreement(network, result.images, original))
-    return found
+    original = None if x0 is None else phi.space.decode(x0).cpu()
+    network = phi.network if isinstance(phi.network, Network) and phi.network.classes else None
+    return found | metrics.measure_image(metrics.Seen(result.images, original, network), "store")
 
 
 def revisions(job: Job) -> dict[str, int]:

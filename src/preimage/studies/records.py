@@ -57,6 +57,7 @@ def check_facts(facts: Any, key: str) -> dict[str, Any]:
         "reason": printable(facts.get("reason"), "reason", 10_000),
         "created": _created(facts.get("created")),
         "seconds": _seconds(facts.get("seconds")),
+        "measured": _measured(facts.get("measured")),
     }
 
 
@@ -122,6 +123,18 @@ def _plain(value: Any, left: list[int], depth: int) -> Any:
     if isinstance(value, dict):
         return {printable(k, "name of a setting", 100): _plain(v, left, depth + 1) for k, v in value.items()}
     raise InputError(f"its settings hold {_short(value)}.")
+
+
+def _measured(revisions: Any) -> dict[str, int]:
+    """The revision of each metric with which it was taken; records of earlier versions have none."""
+    if revisions is None:
+        return {}
+    if not isinstance(revisions, dict) or len(revisions) > _MOST:
+        raise InputError("its metrics have no revisions by name.")
+    strange = [v for v in revisions.values() if isinstance(v, bool) or not isinstance(v, int) or not 0 < v < _INTEGER]
+    if strange:
+        raise InputError(f"a metric cannot be of the revision {_short(strange[0])}.")
+    return {printable(name, "name of a metric", 100): v for name, v in revisions.items()}
 
 
 def _metrics(metrics: Any) -> dict[str, float]:

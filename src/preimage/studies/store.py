@@ -21,6 +21,7 @@ from torch import Tensor
 
 from ..errors import InputError, ResultFolderError, first_line
 from ..files import is_own_file, read_own, reason
+from ..metrics import metric_revisions
 from ..pixels import images as pictures
 from ..tasks.folders import RECORD
 from ..tasks.result import TENSORS, Result, load_result, load_trace, new_folder, plain_json
@@ -42,7 +43,8 @@ class Record:
     """A row of the table: what is known of a job that has been run.
 
     status: "done" or "failed". config: the job's settings. metrics: its numbers, see `jobs.measure`. folder: of the result, None for
-    a failure. reason: of a failure. created: when, in UTC (ISO 8601). seconds: that it took.
+    a failure. reason: of a failure. created: when, in UTC (ISO 8601). seconds: that it took. measured: of each registered metric that
+    was tried, the revision with which it was.
     """
 
     key: str
@@ -54,6 +56,7 @@ class Record:
     reason: str = ""
     created: str = ""
     seconds: float = 0.0
+    measured: dict[str, int] = field(default_factory=dict)
 
     @property
     def picture(self) -> Path:
@@ -64,7 +67,7 @@ class Record:
 
     def facts(self) -> dict[str, Any]:
         """Plain values, as they are kept in a file; the folder is where the file is."""
-        names = ("key", "experiment", "status", "config", "metrics", "reason", "created", "seconds")
+        names = ("key", "experiment", "status", "config", "metrics", "reason", "created", "seconds", "measured")
         return {name: getattr(self, name) for name in names}
 
 
@@ -219,8 +222,9 @@ class Store:
         picture: the result as a PNG, where it is made already (`jobs.Outcome`).
         """
         config: dict[str, Any] = clean(job.config())
-        record = Record(job.key, config["experiment"], "done", config, dict(metrics), self.folder(job.key), "", _now(), round(seconds, 3))
         folder = self.folder(job.key)
+        taken = {name: revision for name, revision in metric_revisions().items() if name in metrics}
+        record = Record(job.key, config["experiment"], "done", config, dict(metrics), folder, "", _now(), round(seconds, 3), taken)
         self.make_way(job.key)
         with new_folder(folder, overwrite=True) as part:
             if picture is not None:
@@ -232,6 +236,23 @@ class Store:
             (part / FACTS).write_bytes(plain_json(record.facts() | {"sizes": sizes}))
         with suppress(OSError):
             self._failure(job.key).unlink(missing_ok=True)
+        self._put([record])
+        return record
+
+    def add_metrics(self, key: str, metrics: Mapping[str, float], measured: Mapping[str, int]) -> Record:
+        """Keep more metrics of a result that is there, each with its revision; nothing else of it changes.
+
+        Raises ResultFolderError if there is no whole result of this key, and OSError if it cannot be written.
+        """
+        path = self.folder(key) / FACTS
+        if not self.done(key):
+            raise ResultFolderError(f"There is no whole result {key[:12]} to measure.")
+        facts = read_facts(path, key)
+        sizes = check_sizes(json.loads(read_own(path, LARGEST)))
+        record = self._made(
+            facts | {"metrics": {**facts["metrics"], **metrics}, "measured": {**facts["measured"], **measured}},
+        )
+        _write_json(path, record.facts() | {"sizes": sizes})
         self._put([record])
         return record
 
@@ -315,10 +336,12 @@ class Store:
             self._set_aside(path.parent if path.name == FACTS else path, str(error))
             return None
 
-    def _row(self, key: str, status: str, config: str, metrics: str, why: str, created: str, seconds: float) -> Record | None:
+    def _row(
+        self, key: str, status: str, config: str, metrics: str, why: str, created: str, seconds: float, measured: str
+    ) -> Record | None:
         """A row of the table, which may be of anybody's making; None, and named, if it cannot be."""
         try:
-            facts = {"status": status, "config": json.loads(config), "metrics": json.loads(metrics)}
+            facts = {"status": status, "config": json.loads(config), "metrics": json.loads(metrics), "measured": json.loads(measured)}
             return self._made(check_facts(facts | {"key": key, "reason": why, "created": created, "seconds": seconds}, key))
         except (TypeError, ValueError, RecursionError) as error:
             self.damaged[clean(str(key))[:64]] = first_line(error)
@@ -333,7 +356,7 @@ class Store:
             plain = [r.status if c == "status" else r.config.get(c) for c in COLUMNS]
             cells = [json.dumps(v) if isinstance(v, (list, dict)) else v for v in plain]
             finite = {k: v for k, v in r.metrics.items() if math.isfinite(v)}
-            return [r.key, *cells, json.dumps(r.config), json.dumps(finite), r.reason, r.created, r.seconds]
+            return [r.key, *cells, json.dumps(r.config), json.dumps(finite), r.reason, r.created, r.seconds, json.dumps(r.measured)]
 
         self._table.put(map(values, records))
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ..files import is_own_file
 
 COLUMNS = ("experiment", "status", "task", "network", "layer", "image", "unit", "C", "restart", "variant")
-MORE = ("config", "metrics", "reason", "created", "seconds")
+MORE = ("config", "metrics", "reason", "created", "seconds", "measured")
 _ALL = ("key", *COLUMNS, *MORE)
 T = TypeVar("T")
 

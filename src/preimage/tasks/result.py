@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..errors import InputError, PreimageWarning, ResultFolderError, first_line, missing_extra
+from ..metrics import Seen, measure_image
 from ..pixels import images as pictures
 from .folders import RECORD
 from .folders import check_folder as check_folder
@@ -100,6 +101,15 @@ class Result:
             "config": self.config,
         }
 
+    def metrics(self) -> dict[str, list[float | None]]:
+        """Take the registered metrics of each image, beside its photograph where there is one: name -> B numbers, None where undefined.
+
+        What is registered is in `preimage.metrics.METRICS`; metrics that need a network are taken in stores only.
+        """
+        originals = [None] * len(self.images) if self.originals is None else [x[None] for x in self.originals]
+        found = [measure_image(Seen(x[None], o), "result") for x, o in zip(self.images, originals, strict=True)]
+        return {name: [one.get(name) for one in found] for name in dict.fromkeys(n for one in found for n in one)}
+
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False, video: str | None = None) -> Path:
         """Write the folder: PNGs (and the originals), energy.png, tensors.safetensors, result.json, and frames.mp4 or .gif.
 
@@ -118,13 +128,13 @@ class Result:
                 raise InputError(_NO_FRAMES)
             if video:
                 files += _drawn(f"frames.{video}", lambda: write_video(self, part / f"frames.{video}"), part)
-            self.write_record(part, files)
+            self.write_record(part, files, self.metrics())
         return destination
 
-    def write_record(self, folder: Path, files: Sequence[str]) -> None:
-        """The tensors and result.json, all that `load_result` needs. files: names of what else was written there."""
+    def write_record(self, folder: Path, files: Sequence[str], metrics: Mapping[str, Any] | None = None) -> None:
+        """The tensors and result.json, all that `load_result` needs. files: names of what else was written there; metrics: if taken."""
         self._write_tensors(folder / TENSORS)
-        record = {"preimage": 1, **self.summary(), "files": [*files, TENSORS]}
+        record = {"preimage": 1, **self.summary(), **({"metrics": metrics} if metrics else {}), "files": [*files, TENSORS]}
         (folder / RECORD).write_bytes(plain_json(record))
 
     def _write_pictures(self, folder: Path) -> list[str]:
