@@ -14,14 +14,18 @@ import pytest
 import torch
 
 import preimage
-from preimage.energy.losses import InnerProduct
+from preimage.energy.fourier import Fourier
+from preimage.energy.losses import LOSSES, InnerProduct
+from preimage.energy.margin import Distinguish
 from preimage.energy.parameterizations import Pixels
 from preimage.energy.regularizers import AlphaNorm, TVBeta
+from preimage.energy.resampling import RandomView
 from preimage.energy.transforms import Jitter
 from preimage.errors import InputError, ResultFolderError
 from preimage.metrics import METRICS
 from preimage.networks.network import NETWORKS
 from preimage.solvers.methods import Adam, Paper
+from preimage.studies import jobs
 from preimage.studies.claims import claims_of
 from preimage.studies.jobs import Job, execute
 from preimage.studies.measure import measure_store
@@ -85,6 +89,32 @@ def test_a_key_changes_with_the_revision_of_a_class_that_decides_the_image_and_w
             patch.setattr(cls, "revision", 7, raising=False)
             assert replace(job).key != before, cls
     assert replace(job).key == before
+
+
+@pytest.mark.parametrize(
+    ("settings", "part"),
+    [
+        ({"objective": ("match:loss=cosine",)}, LOSSES["cosine"]),
+        ({"objective": ("gram",)}, LOSSES["gram"]),
+        ({"recipe": "preimage2026"}, Distinguish),
+        ({"recipe": "preimage2026"}, LOSSES["margin"]),
+        ({"recipe": "preimage2026"}, Fourier),
+        ({"recipe": "preimage2026"}, RandomView),
+    ],
+)
+def test_a_key_changes_with_the_revision_of_the_losses_of_objectives_and_of_the_parts_of_a_recipe(settings, part, monkeypatch):
+    job = small_jobs(1)[0]
+    before = job.key
+    used = replace(job, **settings).key
+    monkeypatch.setattr(part, "revision", 7, raising=False)
+    assert replace(job, **settings).key != used and replace(job).key == before
+
+
+def test_several_objectives_have_the_revision_of_a_common_pass_in_their_key(monkeypatch):
+    one, two = (replace(small_jobs(1)[0], objective=("match",) * n) for n in (1, 2))
+    before = one.key, two.key
+    monkeypatch.setattr(jobs, "PASS_REVISION", 7)
+    assert replace(one).key == before[0] and replace(two).key != before[1]
 
 
 def test_a_new_network_a_new_metric_and_another_docstring_change_no_key(monkeypatch):

@@ -92,6 +92,10 @@ class Distinguish(Objective):
     rivals: int = 10
     Z: float = 20.0
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return ("margin",)
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
         loss = Margin(self.share, self.rivals, self.Z)

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..registry import Registry
 from ..representations.base import Representation, as_representation, features_of
+from ..representations.natural import Centred, centred
 from ..representations.through import Through
 from ..representations.units import unit_targets
 from .losses import LOSSES, InnerProduct, Loss, SquaredNorm
@@ -31,7 +32,8 @@ class Given:
     phi: the task's representation. x0: the images shown to it, canonical, one a sample (B, C, H, W) or None. size: of Φ's input in pixels.
     samples: how many. like: the device and the type. main: the loss and target (1 or B, ...) of the task's own question, made by it.
     layer: gives a layer of the task's network by its name. scores: the classes' scores before any ReLU or softmax, where the task is about
-    classes and its network says which layer has them. encode: reads a picture as the task's pixels, (1, C, H, W).
+    classes and its network says which layer has them. encode: reads a picture as the task's pixels, (1, C, H, W). prepare: makes a
+    representation that is not the task's own ready for many calls, where the task computes.
     """
 
     phi: Representation
@@ -43,6 +45,7 @@ class Given:
     layer: Callable[[str], Representation] | None = None
     encode: Callable[[Any], Tensor] | None = None
     scores: Representation | None = None
+    prepare: Callable[[Representation], Representation] = lambda phi: phi
 
     def representation(self, of: Of) -> Representation:
         """Return the task's Φ for None, a layer of its network for a name, and any other through the task's pixels."""
@@ -51,9 +54,17 @@ class Given:
         if isinstance(of, str):
             if self.layer is None:
                 raise InputError(f"An objective names the layer {of!r}, and {self.phi.name} belongs to no network: give a Layer.")
-            return self.layer(of)
+            return self.prepare(self.in_pixels(self.layer(of)))
         found = as_representation(of)
-        return found if found.space == self.phi.space else Through(found, self.phi.space)
+        return found if found is self.phi else self.prepare(self.in_pixels(found))
+
+    def in_pixels(self, phi: Representation) -> Representation:
+        """Return a representation as one of images in the task's pixels: itself where they are its own."""
+        if phi.space == self.phi.space:
+            return phi
+        if isinstance(self.phi, Centred) and phi.space == self.phi.inner.space:
+            return centred(phi)
+        return Through(phi, self.phi.space)
 
 
 @dataclass(frozen=True)
@@ -68,6 +79,11 @@ class Objective(ABC):
     of: Of = None
     weight: float = 1.0
     revision = 1
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        """The names of the registered losses that it takes, whose revisions decide an image too; none where it says none."""
+        return ()
 
     def __post_init__(self) -> None:
         if not (self.weight > 0 and np.isfinite(self.weight)):
@@ -146,6 +162,10 @@ class Match(Objective):
     image: str | None = None
     loss: str = "euclidean"
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return (self.loss,)
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
         if self.of is None and self.image is None and given.main is not None and self.loss == "euclidean":
@@ -173,6 +193,10 @@ class Activate(Objective):
     everywhere: bool = False
     Z: float = 1.0
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return ("inner-product",)
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
         if self.unit is None and self.direction is None:
@@ -187,6 +211,10 @@ class Activate(Objective):
 @dataclass(frozen=True)
 class Exaggerate(Objective):
     """Exaggerate what is seen in an image (caricature): −⟨Φ(x), Φ₊⟩/‖Φ₊‖², Φ₊ = max(Φ(x0), 0), IJCV Sect. 6."""
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return ("inner-product",)
 
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
@@ -206,6 +234,10 @@ class Dream(Objective):
 
     image: str | None = None
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return ("squared-norm",)
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
         return SquaredNorm(), phi, _picture(given, phi, self.image, "To dream")
@@ -221,6 +253,10 @@ class Gram(Objective):
     """
 
     image: str | None = None
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return ("gram",)
 
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import InputError, first_line
+from ..representations.passes import features_together
 from .losses import Loss, as_loss
 
 Phi = Callable[[Tensor], Tensor]
@@ -127,7 +128,7 @@ class FeatureTerm(DataTerm):
 
 
 class Sum(DataTerm):
-    """Several terms added up; those of one representation share its pass.
+    """Several terms added up; those of one representation share its pass, and so do layers of one network.
 
     >>> from .losses import Euclidean
     >>> a, b = (FeatureTerm(Euclidean(), lambda x: x, torch.full((1, 1, 2, 2), t), C=1.0, name=n) for n, t in (("a", 2.0), ("b", 4.0)))
@@ -150,25 +151,17 @@ class Sum(DataTerm):
         return self._terms
 
     def __call__(self, seen: Tensor) -> dict[str, Tensor]:
-        given = self._passes(seen, [t.phi for t in self._terms])
+        given = features_together([t.phi for t in self._terms], seen)
         return self._named([t.value(t.checked(f)) for t, f in zip(self._terms, given, strict=True)])
 
     def differentiate(self, seen: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        given = self._passes(seen, [t.quick or t.phi for t in self._terms])
+        given = features_together([t.quick or t.phi for t in self._terms], seen)
         found = [t.slope(t.checked(f)) for t, f in zip(self._terms, given, strict=True)]
         gradient = _pulled(given, seen, [slope for _, slope in found], [t.phi for t in self._terms])
         return self._named([values for values, _ in found]), gradient
 
     def part(self, samples: slice) -> Sum:
         return Sum([t.part(samples) for t in self._terms])
-
-    def _passes(self, seen: Tensor, phis: Sequence[Phi]) -> list[Tensor]:
-        """The features of each; a representation that stands twice is run once."""
-        known: dict[int, Tensor] = {}
-        for phi in phis:
-            if id(phi) not in known:
-                known[id(phi)] = phi(seen)
-        return [known[id(phi)] for phi in phis]
 
     def _named(self, values: Sequence[Tensor]) -> dict[str, Tensor]:
         return {"loss": torch.stack(list(values)).sum(dim=0)} | dict(zip(self._titles, values, strict=True))

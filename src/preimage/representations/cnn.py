@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -110,6 +110,7 @@ class Layer(Representation):
         self._direct = False  # run by its forward alone, past all hooks
         self._seen = 0
         self._kept: Tensor | None = None
+        self._left = [1]  # layers that the pass has not reached yet, one number for all that share it
         self._signal: type[Reached] | type[ReachedInHooks] = Reached
         self.info, self.skipped, self._batch = self._examine(dotted)
         self._part: Part | None = None
@@ -126,14 +127,41 @@ class Layer(Representation):
         with self.session():
             return self._features(x)
 
+    def beside(self, others: Sequence[Layer], x: Tensor) -> list[Tensor]:
+        """Compute the features of this layer and of others of the same module in one pass, which ends when the last of them is reached.
+
+        Each is as it comes alone; gradients of several differ from a sum over passes by rounding, as they meet inside the network.
+        Raises InputError for layers of another module, pixels or leak: they have no pass in common.
+        """
+        mine = (id(self.module), self.space, self.leak, True)
+        if any((id(o.module), o.space, o.leak, o.can_share) != mine for o in [self, *others]):
+            raise InputError(f"{self!r} shares no pass with {others!r}: another module, other pixels, another leak, or run past its hooks.")
+        check_pixels(self)
+        with ExitStack() as stack:
+            for layer in (self, *others):
+                if layer._owner != threading.get_ident():
+                    stack.enter_context(layer.session())
+            return self._pass([self, *others], x)
+
+    @property
+    def can_share(self) -> bool:
+        """Say whether it can share a pass with others: not where its module is run by its forward alone."""
+        return not self._direct
+
     def _features(self, x: Tensor) -> Tensor:
         """One pass, inside a session of this thread."""
+        return self._pass([self], x)[0]
+
+    def _pass(self, layers: Sequence[Layer], x: Tensor) -> list[Tensor]:
+        """The features of several layers of this module from one pass, inside a session of each."""
         pixels = self.space.to_network(x)
         if self._channels_last:
             pixels = pixels.contiguous(memory_format=torch.channels_last)
         if pixels.data_ptr() == x.data_ptr():  # the module may write into its input; the caller's x is not its to write
             pixels = pixels.clone()
-        self._seen, self._kept, self._running = 0, None, threading.get_ident()
+        left = [len(layers)]
+        for layer in layers:
+            layer._seen, layer._kept, layer._left, layer._running = 0, None, left, threading.get_ident()
         try:
             if self._draws.none:
                 self.module(pixels)
@@ -143,10 +171,15 @@ class Layer(Representation):
         except (Reached, ReachedInHooks):
             pass
         except Exception:
-            if not self._reached():  # otherwise a module has swallowed the signal, and went on with what it cannot use
+            if left[0]:  # otherwise a module has swallowed the signal, and went on with what it cannot use
                 raise
         finally:
-            self._running = None
+            for layer in layers:
+                layer._running = None
+        return [layer._arranged(x) for layer in layers]
+
+    def _arranged(self, x: Tensor) -> Tensor:
+        """What was kept of the pass, in order."""
         kept = self._take()
         if kept is None:
             raise InputError(f"Layer {self.name!r} was called {self._seen} time(s) in this pass; call {self._call} never came.")
@@ -196,13 +229,14 @@ class Layer(Representation):
             return
         if self._seen == self._call:
             kept = _pick(output, self._key, self.name)
-            self._kept = kept.clone() if self._signal is ReachedInHooks else kept  # a module that goes on may write into it
+            self._left[0] -= 1
+            goes_on = self._signal is ReachedInHooks or self._left[0] > 0
+            self._kept = kept.clone() if goes_on else kept  # a module that goes on may write into it
             self._seen += 1
+            if self._left[0] > 0:
+                return
             raise self._signal
         self._seen += 1
-
-    def _reached(self) -> bool:
-        return self._kept is not None
 
     def _take(self) -> Tensor | None:
         kept, self._kept = self._kept, None

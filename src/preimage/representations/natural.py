@@ -62,7 +62,11 @@ class Centred(Wrapped):
         )
 
     def __call__(self, x: Tensor) -> Tensor:
-        return self.inner(x + self.shift.to(x))
+        return self.inner(self.shown(x))
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Return what the inner representation is shown of images x, in its own pixels."""
+        return x + self.shift.to(x)
 
     def unit_named(self, name: str) -> int:
         """Find the unit of a class name: the units are the inner representation's."""

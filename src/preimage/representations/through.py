@@ -31,13 +31,17 @@ class Through(Wrapped):
             raise InputError(f"{inner.name} takes {inner.space.count} channels and the image has {space.count}: these cannot be converted.")
 
     def __call__(self, x: Tensor) -> Tensor:
+        return self.inner(self.shown(x))
+
+    def shown(self, x: Tensor) -> Tensor:
+        """Return what the inner representation is shown of images x, in its own pixels."""
         levels = self.space.decode(x)
         if self._own.count != self.space.count:
             levels = levels.expand(-1, 3, -1, -1) if self._own.count == 3 else _grey(levels)
         size = self._own.size
         if size is not None and tuple(size) != tuple(levels.shape[-2:]):
             levels = F.interpolate(levels, size=tuple(size), mode="bilinear", antialias=True, align_corners=False)
-        return self.inner(levels - self._own.decode(torch.zeros_like(levels[:, :, :1, :1])))
+        return levels - self._own.decode(torch.zeros_like(levels[:, :, :1, :1]))
 
 
 def _grey(levels: Tensor) -> Tensor:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property, lru_cache
 from typing import Any
@@ -16,18 +16,22 @@ from torch import Tensor
 
 from .. import metrics
 from ..energy.losses import LOSSES
-from ..energy.objectives import OBJECTIVES
+from ..energy.objectives import OBJECTIVES, Objective
+from ..energy.objectives import parts_of as objectives_of
 from ..energy.parameterizations import PARAMETERIZATIONS
 from ..energy.regularizers import REGULARIZERS, AlphaNorm, Regularizer, TVBeta
 from ..energy.transforms import TRANSFORMS
 from ..errors import InputError, PreimageWarning
+from ..methods.recipe import recipe_named
 from ..methods.text import parts_from_text
 from ..networks.network import Network, load_network, weights_hash
 from ..pixels.images import png
 from ..pixels.pixelspace import REVISION as PIXELS_REVISION
+from ..plain import name_of
 from ..registry import Registry
 from ..representations.base import Representation
 from ..representations.masks import parse_mask
+from ..representations.passes import REVISION as PASS_REVISION
 from ..representations.release import parse_release
 from ..representations.shallow import load_shallow
 from ..representations.template import HOGTemplate
@@ -202,16 +206,39 @@ def measure(result: Result, x0: Tensor | None, phi: Representation) -> dict[str,
 def revisions(job: Job) -> dict[str, int]:
     """Return the revisions of the classes that decide the image of a job, by what they are called."""
     found = {f"task {job.task}": TASK_REVISION, "pixels": PIXELS_REVISION, "plan": PLAN_REVISION}
-    solvers = ("fourier-adam", "descent") if job.solver == "fast" else (job.solver.partition(":")[0],)
-    named: list[tuple[Registry[Any], str]] = [(SOLVERS, s) for s in solvers]
-    named += [(REGULARIZERS, r) for r in ("alpha-norm", "tv-beta")] if job.regularized else []
-    named += [(LOSSES, "euclidean" if job.task == "invert" else "inner-product")]
-    named += [(TRANSFORMS, _name(t)) for t in job.transform or ("jitter",)]
-    named += [(PARAMETERIZATIONS, _name(job.parameterization or "pixels"))]
-    named += [(OBJECTIVES, _name(o)) for o in job.objective] + [(REGULARIZERS, _name(p)) for p in job.prior if p != "none"]
+    named: list[tuple[Registry[Any], str]] = [(LOSSES, "euclidean" if job.task == "invert" else "inner-product")]
+    objectives: tuple[Objective, ...] = ()
+    if job.recipe is None:
+        solvers = ("fourier-adam", "descent") if job.solver == "fast" else (job.solver.partition(":")[0],)
+        named += [(SOLVERS, s) for s in solvers]
+        named += [(REGULARIZERS, r) for r in ("alpha-norm", "tv-beta")] if job.regularized else []
+        named += [(TRANSFORMS, _name(t)) for t in job.transform or ("jitter",)]
+        named += [(PARAMETERIZATIONS, _name(job.parameterization or "pixels"))]
+    else:
+        parts = recipe_named(job.recipe).parts(job.task)
+        objectives = parts.objective
+        named += _parts_of(parts.to_plain(), job)
+    if job.objective:
+        objectives = objectives_of(parts_from_text(job.objective)["objective"])
+    named += [(OBJECTIVES, name_of(o, OBJECTIVES)) for o in objectives]
+    named += [(LOSSES, loss) for o in objectives for loss in o.losses]
+    named += [(REGULARIZERS, _name(p)) for p in job.prior if p != "none"]
     found |= {f"{registry.kind} {name}": registry.revision(name) for registry, name in named}
+    found |= {"layers in one pass": PASS_REVISION} if len(objectives) > 1 else {}
     phi = "layer" if job.network is not None else str(job.representation)
     return found | {f"representation {phi}": REPRESENTATION_REVISION}
+
+
+def _parts_of(plain: Mapping[str, Any], job: Job) -> list[tuple[Registry[Any], str]]:
+    """The registered parts that a recipe names, but for those that a job gives itself."""
+    solver = job.solver if job.solver != "fast" else plain["solver"]
+    found: list[tuple[Registry[Any], str]] = [(SOLVERS, solver["name"] if isinstance(solver, Mapping) else _name(solver))]
+    found += [(TRANSFORMS, _name(t)) for t in job.transform]
+    if not job.transform:
+        found += [(TRANSFORMS, "jitter" if plain["transform"] is None else plain["transform"]["name"])]
+    own = job.parameterization
+    found += [(PARAMETERIZATIONS, plain["parameterization"]["name"] if own is None else _name(own))]
+    return found + [(REGULARIZERS, r["name"]) for r in plain["regularizers"].values() if not job.prior]
 
 
 def _check_no_path(text: str) -> None:

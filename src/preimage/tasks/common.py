@@ -7,8 +7,8 @@ import json
 import math
 import os
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -110,6 +110,7 @@ class Task:
         if not isinstance(self.monitor, Monitor):
             raise InputError(f"monitor is a preimage.Monitor(frames=…, watch=…); got {self.monitor!r}.")
         self.phi = self.computation.phi
+        self._layers: dict[str, Representation] = {}  # of its network, that objectives name
         self.parts, self.recipe = self.choice.parts(self.name)
         self.transform = self.parts.transform or Jitter(self.own_jitter)
         asked = Asked(self.name, float(self.phi.stride), self.own_jitter, self.phi.fast_rate, self.warm)
@@ -129,12 +130,17 @@ class Task:
         self, main: tuple[Loss, Tensor], start: Tensor, seeds: Sequence[int], size: tuple[int, int], x0: Tensor | None = None
     ) -> tuple[Minimum, float]:
         """Minimise the energy from these canvases; the seconds that it took. main: the task's own loss and target."""
-        given = Given(self.phi, size, len(start), self.computation.like, x0, main, self._layer, self._encode, self._scores())
-        own = data_term(self.parts.objective, given, self.parts.C) if self.parts.objective else self._main(main)
-        energy = Energy(own, self.parts.regularizers, self.transform)
-        began = time.monotonic()
         slope = self.parts.closed_slope
-        with self.phi.opened(slope) if slope and self.phi.can_open else nullcontext():
+        with ExitStack() as stack:
+            given = Given(
+                self.phi, size, len(start), self.computation.like, x0, main, self._layer, self._encode, prepare=self._ready(stack)
+            )
+            given.scores = self._scores(given)
+            own = data_term(self.parts.objective, given, self.parts.C) if self.parts.objective else self._main(main)
+            energy = Energy(own, self.parts.regularizers, self.transform)
+            began = time.monotonic()
+            if slope and self.phi.can_open:
+                stack.enter_context(self.phi.opened(slope))
             batch = self.computation.prepare(energy, start)
             found = minimize(
                 Problem(energy, self.parts.parameterization, PixelBall(self.parts.bound), self.phi.space, from_noise=self.from_noise),
@@ -150,12 +156,25 @@ class Task:
         self._energy = energy
         return found, time.monotonic() - began
 
-    def _scores(self) -> Representation | None:
+    def _ready(self, stack: ExitStack) -> Callable[[Representation], Representation]:
+        """A function that enters the session of a representation beside the task's own, where the task computes, until the stack ends."""
+        done = {id(self.phi)}
+
+        def enter(phi: Representation) -> Representation:
+            if id(phi) not in done:
+                done.add(id(phi))
+                last = self.computation.channels_last and phi.prefers_channels_last
+                stack.enter_context(phi.session(self.computation.device, self.computation.dtype, last))
+            return phi
+
+        return enter
+
+    def _scores(self, given: Given) -> Representation | None:
         """The layer with the classes' scores, where the task is about its network's classes and that is another."""
         network = self.phi.network
         if not isinstance(network, Network) or network.card.scores is None or not is_of_classes(self.phi):
             return None
-        return network.layer(network.card.scores, leak=self.phi.leak)
+        return given.representation(network.card.scores)
 
     def _main(self, main: tuple[Loss, Tensor]) -> DataTerm:
         return FeatureTerm(main[0], self.phi, main[1], self.parts.C, name=self.phi.name)
@@ -164,7 +183,9 @@ class Task:
         network = self.phi.network
         if not isinstance(network, Network):
             raise InputError(f"An objective names the layer {name!r}, and {self.phi.name} belongs to no network: give a Layer.")
-        return network.layer(name, leak=self.phi.leak)
+        if name not in self._layers:
+            self._layers[name] = network.layer(name, leak=self.phi.leak)
+        return self._layers[name]
 
     def _encode(self, picture: Any) -> Tensor:
         return self.phi.space.encode(picture)
