@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 import preimage
 from preimage.energy.energy import Energy, Problem
-from preimage.energy.losses import LOSSES, CrossEntropy, Euclidean
+from preimage.energy.losses import LOSSES, CrossEntropy, Euclidean, InnerProduct
 from preimage.energy.margin import Margin
 from preimage.energy.objectives import OBJECTIVES, Given
 from preimage.energy.parameterizations import PARAMETERIZATIONS
 from preimage.energy.regularizers import REGULARIZERS
+from preimage.energy.scores import LogProbability
 from preimage.energy.terms import FeatureTerm
 from preimage.energy.transforms import TRANSFORMS
 from preimage.pixels import pixelspace
@@ -170,7 +171,7 @@ def _seeded(count: int) -> list[torch.Generator]:
 
 def _loss(loss: Any) -> list[float]:
     target, features = wave(2, 4, 3, 3).abs(), wave(2, 4, 3, 3, phase=1.0, size=2.0)
-    if isinstance(loss, (CrossEntropy, Margin)):
+    if isinstance(loss, (CrossEntropy, LogProbability, Margin)):
         target = torch.zeros_like(target)
         target[:, 1] = 1.0
     return digest(*loss.differentiate(features, target, loss.scale(target)))
@@ -221,9 +222,9 @@ def _objective(objective: Any) -> list[float]:
     phi = preimage.from_callable(_quarter, _SPACE)
     x = wave(2, 3, 12, 10, size=60.0)
     given = Given(phi, (12, 10), 2, x, x0=x)
-    if type(objective).__name__ == "Activate":
+    if type(objective).__name__ in ("Activate", "Score", "Probability"):
         phi = preimage.from_callable(lambda v: v.mean(dim=(2, 3)), _SPACE)
-        given = Given(phi, (12, 10), 2, x)
+        given = Given(phi, (12, 10), 2, x, main=(InnerProduct(3.0), torch.eye(3, dtype=torch.float64)[1:2]))
     return digest(objective.term(given, 10.0)(wave(2, 3, 12, 10, phase=1.0, size=40.0))["loss"])
 
 

@@ -13,6 +13,7 @@ from preimage.energy.energy import Energy, Problem
 from preimage.energy.losses import LOSSES, CrossEntropy, Euclidean, as_loss
 from preimage.energy.parameterizations import PARAMETERIZATIONS
 from preimage.energy.regularizers import REGULARIZERS, PixelBall, add_gradient
+from preimage.energy.scores import LogProbability
 from preimage.energy.styles import GramMatrix
 from preimage.energy.terms import FeatureTerm
 from preimage.energy.transforms import TRANSFORMS
@@ -57,7 +58,7 @@ def space(channels):
 
 def target_of(loss, shape, count=2):
     target = normal((count, *shape), 5).abs()
-    if isinstance(loss, CrossEntropy):
+    if isinstance(loss, (CrossEntropy, LogProbability)):
         target = torch.zeros_like(target)
         target[:, 1] = 1.0
     return target

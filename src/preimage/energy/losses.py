@@ -192,6 +192,7 @@ class SquaredNorm(Loss):
     """
 
     normalise: bool = True
+    same_shape = False  # the target is a scale alone, also for features of a smaller view
 
     def scale(self, target: Tensor) -> Tensor:
         return _nonzero(target, "is no scale") if self.normalise else super().scale(target)

@@ -98,6 +98,10 @@ class Objective(ABC):
         loss, phi, target = self.bind(given)
         return FeatureTerm(loss, phi, target, C * self.weight, name=phi.name)
 
+    def terms(self, given: Given, C: float) -> list[FeatureTerm]:
+        """Return all terms of the objective: one, unless it asks several layers at once."""
+        return [self.term(given, C)]
+
     def __rmul__(self, weight: float) -> Objective:
         return replace(self, weight=weight * self.weight)
 
@@ -121,7 +125,7 @@ class Objectives:
 def data_term(objective: Objective | Objectives | Sequence[Objective], given: Given, C: float) -> DataTerm:
     """Return the terms of objectives, their targets known, each with the weight C times its own."""
     parts = _parts(objective)
-    terms = [part.term(given, C) for part in parts]
+    terms = [term for part in parts for term in part.terms(given, C)]
     return terms[0] if len(terms) == 1 else Sum(terms)
 
 

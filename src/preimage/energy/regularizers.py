@@ -38,6 +38,13 @@ class OfSamples(Protocol):
     def part(self, samples: slice) -> Regularizer: ...
 
 
+@runtime_checkable
+class OfStart(Protocol):
+    """A regularizer that speaks of the image which a run begins with, and is told by the task what that is."""
+
+    def begin(self, x: Tensor) -> Regularizer: ...
+
+
 def add_gradient(regularizer: Regularizer, x: Tensor, gradient: Tensor) -> Tensor:
     """Values (B,) of any regularizer, whose gradients at x are added to `gradient`, in place; in closed form where it has one."""
     if isinstance(regularizer, Differentiated):

@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..energy import margin as _margin  # noqa: F401  # registers its objective
+from ..energy import registered as _registered  # noqa: F401  # the parts of all methods
 from ..energy.objectives import OBJECTIVES, Objective
 from ..energy.parameterizations import PARAMETERIZATIONS, Parameterization, Pixels
 from ..energy.regularizers import REGULARIZERS, AlphaNorm, Regularizer, TVBeta
@@ -18,11 +18,15 @@ from ..energy.transforms import TRANSFORMS, Transform
 from ..errors import InputError, PreimageError
 from ..plain import from_plain, is_plain, to_plain
 from ..registry import Registry, unknown
+from ..solvers import ascent as _ascent  # noqa: F401  # registers its solvers
 from ..solvers.plans import solver_record
 from ..solvers.run import SOLVERS, Solver, Stage
 
 TASKS = ("invert", "maximize", "caricature")
-_FAMILIES = ("mahendran2016", "preimage2026")
+_FAMILIES = (
+    *("mahendran2016", "preimage2026", "erhan2009", "simonyan2014", "szegedy2014", "goodfellow2015", "nguyen2015", "yosinski2015"),
+    *("deepdream2015", "gatys2015", "lucid2017", "ulyanov2018", "ghiasi2022", "maco2023", "hamblin2024", "fort2025", "gorgun2025"),
+)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..energy import margin as _margin  # noqa: F401  # registers its objective
+from ..energy import registered as _registered  # noqa: F401  # the parts of all methods
 from ..energy.objectives import OBJECTIVES, Objective, Objectives
 from ..energy.parameterizations import PARAMETERIZATIONS
 from ..energy.regularizers import REGULARIZERS, Regularizer

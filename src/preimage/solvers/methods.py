@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..energy.fourier import spectrum as spectrum
 from ..energy.transforms import View
+from ..errors import InputError
 from .quasinewton import MEMORY, Curvature, Descent, Inverse, Level, Waves
 from .run import SOLVERS, Run, Stage
 
@@ -46,15 +47,21 @@ class Paper:
 class Adam:
     """Adam on pixels, the step rising over the first tenth of the run and then falling to zero along a cosine.
 
-    rate: first step in grey levels. A stage without jitter sees the centre of the canvas; the averages go on.
+    rate: first step in grey levels. A stage without jitter sees the centre of the canvas; the averages go on. schedule: "constant" for
+    steps of one rate throughout.
     """
 
     rate: float = 4.0
     betas: tuple[float, float] = (0.9, 0.99)
+    schedule: str = "cosine"
+
+    def __post_init__(self) -> None:
+        if self.schedule not in ("cosine", "constant"):
+            raise InputError(f"schedule is cosine or constant; got {self.schedule!r}.")
 
     def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
         step = _adam(x, self.betas)
-        for views, rate in _schedule(run, stages):
+        for views, rate in _schedule(run, stages) if self.schedule == "cosine" else _constant(run, stages):
             x = run.project(x - self.rate * rate * step(run.gradient(x, views)))
         return x
 
@@ -160,6 +167,13 @@ def _schedule(run: Run, stages: Sequence[Stage]) -> Iterator[tuple[Sequence[View
             rise = min(1.0, (t + 1) / (WARM_UP * length))
             yield views, stage.rate * rise * 0.5 * (1 + math.cos(math.pi * t / length))
             t += 1
+
+
+def _constant(run: Run, stages: Sequence[Stage]) -> Iterator[tuple[Sequence[View], float]]:
+    """The views and the stage's own rate for each iteration of all stages."""
+    for stage in stages:
+        for views in run.draws(stage):
+            yield views, stage.rate
 
 
 def _adagrad(like: Tensor, rho: float, floor: float) -> Callable[[Tensor], Tensor]:

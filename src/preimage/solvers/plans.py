@@ -139,7 +139,7 @@ def solver_named(text: str) -> Solver:
     """Return the solver of a registered name or "name:setting=value".
 
     >>> solver_named("adam:rate=2")
-    Adam(rate=2.0, betas=(0.9, 0.99))
+    Adam(rate=2.0, betas=(0.9, 0.99), schedule='cosine')
     """
     found: Solver = parse(text, SOLVERS)
     return found

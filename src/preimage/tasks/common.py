@@ -20,7 +20,7 @@ from ..energy.energy import Energy, Problem
 from ..energy.losses import InnerProduct, Loss
 from ..energy.objectives import Given, Objective, Objectives, data_term, parts_of
 from ..energy.parameterizations import Parameterization
-from ..energy.regularizers import PixelBall, Regularizer
+from ..energy.regularizers import OfStart, PixelBall, Regularizer
 from ..energy.terms import DataTerm, FeatureTerm
 from ..energy.transforms import Jitter, Transform
 from ..errors import InputError, Interrupted
@@ -131,13 +131,15 @@ class Task:
     ) -> tuple[Minimum, float]:
         """Minimise the energy from these canvases; the seconds that it took. main: the task's own loss and target."""
         slope = self.parts.closed_slope
+        if x0 is None and not self.from_noise:
+            x0 = self.transform.crop(start)
         with ExitStack() as stack:
             given = Given(
                 self.phi, size, len(start), self.computation.like, x0, main, self._layer, self._encode, prepare=self._ready(stack)
             )
             given.scores = self._scores(given)
             own = data_term(self.parts.objective, given, self.parts.C) if self.parts.objective else self._main(main)
-            energy = Energy(own, self.parts.regularizers, self.transform)
+            energy = Energy(own, self._regularizers(start), self.transform)
             began = time.monotonic()
             if slope and self.phi.can_open:
                 stack.enter_context(self.phi.opened(slope))
@@ -155,6 +157,18 @@ class Task:
             )
         self._energy = energy
         return found, time.monotonic() - began
+
+    def _regularizers(self, start: Tensor) -> dict[str, Regularizer]:
+        """Those of the parts; the ones that speak of the start know it."""
+        found = dict(self.parts.regularizers)
+        for name, regularizer in found.items():
+            if isinstance(regularizer, OfStart):
+                if self.from_noise:
+                    raise InputError(
+                        f"{name!r} keeps an image near the one that the run begins with, and this begins with noise: give start=."
+                    )
+                found[name] = regularizer.begin(start.detach())
+        return found
 
     def _ready(self, stack: ExitStack) -> Callable[[Representation], Representation]:
         """A function that enters the session of a representation beside the task's own, where the task computes, until the stack ends."""

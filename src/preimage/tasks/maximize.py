@@ -129,6 +129,8 @@ def maximize(
         opened: list[int] = []
         spent = 0
         canvases = task.start_from(start, size, len(target))
+        if canvases is None and (start or task.parts.start) == "image":
+            raise InputError("This changes a given image so that it excites the unit, and no image was given: start=IMAGE, --start IMAGE.")
         if canvases is None:
             task.from_noise = True
             canvases = noise(generators, (phi.space.count, *task.transform.canvas(size)), like)
