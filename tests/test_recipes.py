@@ -1,4 +1,4 @@
-"""Published methods as recipes: each update against a second, plain writing on a tiny representation; and each on any number of channels."""
+"""Published methods as recipes: each update against a second, plain writing, and each on any number of channels."""
 
 from __future__ import annotations
 

@@ -14,16 +14,17 @@ from .resampling import resample
 from .transforms import TRANSFORMS, Draw, Transform, View
 
 
-@TRANSFORMS.register("octaves", examples=[{"shift": 3}, {"count": 2, "ratio": 2.0, "shift": 0}])
+@TRANSFORMS.register("octaves", examples=[{"shift": 1, "ratio": 1.2}, {"count": 2, "ratio": 2.0, "shift": 0}])
 @dataclass(frozen=True)
 class Octaves(Transform):
     r"""Show Φ the image at rising sizes, rolled by a random shift: :math:`T x = \text{roll}_s(\text{down}_k(x))`.
 
-    x: (B, C, H, W) -> the same, or where not enlarged (B, C, h, w), h = H/ratio^k. A stage is shared out evenly among k = count−1, …, 0, so that its last steps see the
-    whole size. shift: s is drawn evenly from −shift to shift, in pixels of the view, both ways; what leaves on one side comes in on the
-    other. enlarged: the small view is brought back to the full size, its fine structure gone; without it Φ must take smaller images.
+    x: (B, C, H, W) -> the same, or where not enlarged (B, C, h, w), h = H/ratio^k. A stage is shared out evenly among
+    k = count−1, …, 0, so that its last steps see the whole size. shift: s is drawn evenly from −shift to shift, in pixels of the view, both
+    ways; what leaves on one side comes in on the other. enlarged: the small view is brought back to the full size, its fine structure
+    gone; without it Φ must take smaller images.
     Source: Mordvintsev, Olah, Tyka 2015 (DeepDream), who enlarge what was gained in an octave; here the image has its full size from the
-    start and each step is enlarged by the adjoint of the reduction. In colours of the mean over the pixels in between, not bilinear ones.
+    start and each step is enlarged by the adjoint of the reduction, which is a mean over the pixels in between, not bilinear.
 
     >>> octaves = Octaves(count=3, ratio=2.0, shift=0, enlarged=False)
     >>> [octaves(torch.zeros(1, 3, 16, 16), [draw]).shape[-1] for draw in octaves.sample(torch.Generator(), 6)]

@@ -55,6 +55,10 @@ class Score(Objective):
 
     Z: float = 1.0
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return "margin", "inner-product"
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         if given.main is None or self.of is not None:
             raise InputError("Score is about what the task was asked for: leave of= out, or take activate:unit=….")
@@ -67,6 +71,10 @@ class Score(Objective):
 @dataclass(frozen=True)
 class Probability(Objective):
     """Make the class that the task was asked for probable: −log softmax(l)_c, l the scores' means over the map."""
+
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return ("log-probability",)
 
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         if given.main is None or self.of is not None:

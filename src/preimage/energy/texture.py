@@ -63,6 +63,10 @@ class Texture(Objective):
         super().__post_init__()
         whole("layers", self.layers, 1)
 
+    @property
+    def losses(self) -> tuple[str, ...]:
+        return (self.loss,)
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         return Match(of=self.of, image=self.image, loss=self.loss).bind(given)
 
