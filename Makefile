@@ -11,7 +11,7 @@ demo: $(READY)  ## invert, maximize and caricature with the embedded network; pi
 	@$(BIN)/preimage demo --out $(OUT)
 
 test: $(READY) check  ## format, lint, types, and all tests but the slow ones
-	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n auto --dist loadgroup
+	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(READY)  ## the figures that the project promises, on 20 photographs (about 15 minutes on 2 cores)
 	$(BIN)/python -m pytest -m slow -s

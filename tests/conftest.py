@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import random
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,18 @@ def pytest_terminal_summary(terminalreporter) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def signals_as_in_a_terminal() -> Iterator[None]:
+    """Under nohup, and in the background of a shell, two signals are ignored, by every program that a test starts too."""
+    usual = {signal.SIGINT: signal.default_int_handler} | ({signal.SIGHUP: signal.SIG_DFL} if hasattr(signal, "SIGHUP") else {})
+    ignored = [number for number in usual if signal.getsignal(number) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, usual[number])
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture(scope="session", autouse=True)
 def own_folder_for_temporary_files(tmp_path_factory) -> Iterator[None]:
     """So that what a test leaves there is found, and nothing of other programs. Its name is short: sockets have at most 107 letters."""
     tmp_path_factory.getbasetemp()  # pytest's own folder stays where it is, and is kept for some runs
@@ -72,7 +85,7 @@ def own_folder_for_temporary_files(tmp_path_factory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def nothing_is_left_behind(own_folder_for_temporary_files, request) -> Iterator[None]:
+def nothing_is_left_behind(signals_as_in_a_terminal, own_folder_for_temporary_files, request) -> Iterator[None]:
     """Each module ends as it began, so that the modules may come in any order."""
     before = State.now()
     yield

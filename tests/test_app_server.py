@@ -26,7 +26,6 @@ pytest.importorskip("gradio", reason="the page needs the extra app")
 pytestmark = [
     pytest.mark.filterwarnings("ignore::preimage.PreimageWarning"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of Gradio's server against its own libraries
-    pytest.mark.xdist_group("app-server"),
 ]
 META = {"_type": "gradio.FileData"}
 JSON = {"Content-Type": "application/json"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -72,6 +73,7 @@ def test_the_divisor_is_the_unit_s_largest_answer_times_the_area_of_what_it_sees
 
 
 def test_the_same_command_goes_on_and_more_units_cost_only_themselves(folder, tmp_path):
+    folder = shutil.copytree(folder, tmp_path / "store")  # the others count what is in theirs
     again = command("atlas", "squeezenet1_1", *OPTIONS, "--restarts", 2, "-o", folder)
     assert again.exit_code == 0 and "0 jobs done, 12 were there already" in again.output
     more = command("atlas", "squeezenet1_1", "--layers", "conv1", "--units", 4, *OPTIONS[4:], "-o", folder)

@@ -56,7 +56,6 @@ def test_every_page_of_the_menu_is_there_and_every_page_is_in_the_menu():
     assert set(listed) == {p.relative_to(ROOT / "docs").as_posix() for p in (ROOT / "docs").rglob("*.md")}
 
 
-@pytest.mark.xdist_group("site")
 def test_links_inside_the_site_lead_to_a_page_and_a_place(site):
     broken = []
     for page in site.values():
@@ -71,14 +70,12 @@ def test_links_inside_the_site_lead_to_a_page_and_a_place(site):
     assert not broken
 
 
-@pytest.mark.xdist_group("site")
 def test_a_page_loads_nothing_from_elsewhere(site):
     assert not [(p.path.name, url) for p in site.values() for url in p.loaded if urlsplit(url).netloc]
     sheets = [p.read_text(encoding="utf-8") for p in next(iter(site)).parent.rglob("*.css")]
     assert not [url for sheet in sheets for url in re.findall(r"url\(\s*['\"]?(https?:[^)]*)", sheet)]
 
 
-@pytest.mark.xdist_group("site")
 def test_what_the_package_offers_by_name_is_in_the_reference(site):
     places = set().union(*(p.places for p in site.values() if p.path.parent.name == "api"))
     last = {place.rpartition(".")[2] for place in places}
@@ -86,7 +83,6 @@ def test_what_the_package_offers_by_name_is_in_the_reference(site):
     assert not offered - last
 
 
-@pytest.mark.xdist_group("site")
 def test_doctests_are_code_blocks(site):
     (tasks,) = (p for p in site if p.name == "tasks.html" and p.parent.name == "api")
     text = tasks.read_text(encoding="utf-8")
@@ -94,7 +90,6 @@ def test_doctests_are_code_blocks(site):
     assert 'class="gp"' in text  # a prompt, as highlighted
 
 
-@pytest.mark.xdist_group("site")
 def test_the_gallery_shows_every_script_as_it_is(site):
     (page,) = (p for p in site if p.name == "gallery.html")
     shown = html.unescape(re.sub(r"<[^>]*>", "", page.read_text(encoding="utf-8")))

@@ -65,8 +65,9 @@ def test_the_readme_s_python_runs(tmp_path, monkeypatch, cat):
     """As it stands, at fewer iterations."""
     (tmp_path / "photo.jpg").write_bytes(Path(cat).read_bytes())
     monkeypatch.chdir(tmp_path)
-    real = common.minimize
-    monkeypatch.setattr(common, "minimize", lambda *a, **k: real(*a, **{**k, "iterations": 12, "progress": False}))
+    plan, real = common.plan_for, common.minimize
+    monkeypatch.setattr(common, "plan_for", lambda asked, solver, iterations, stages: plan(asked, solver, 12, stages))
+    monkeypatch.setattr(common, "minimize", lambda *a, **k: real(*a, **{**k, "progress": False}))
     blocks = readme_blocks("python")
     assert len(blocks) >= 2
     for block in blocks:

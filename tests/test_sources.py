@@ -595,8 +595,9 @@ def test_the_page_about_networks_runs(tmp_path, monkeypatch, cat):
     assert len(blocks) == 4
     monkeypatch.chdir(tmp_path)
     Path("photo.jpg").write_bytes(Path(cat).read_bytes())
-    real = common.minimize
-    monkeypatch.setattr(common, "minimize", lambda *a, **k: real(*a, **{**k, "iterations": 2, "progress": False}))
+    plan, real = common.plan_for, common.minimize
+    monkeypatch.setattr(common, "plan_for", lambda asked, solver, iterations, stages: plan(asked, solver, 2, stages))
+    monkeypatch.setattr(common, "minimize", lambda *a, **k: real(*a, **{**k, "progress": False}))
     for block in blocks:
         if block.startswith("# my_models.py"):
             Path("my_models.py").write_text(block)

@@ -75,7 +75,7 @@ def test_a_run_without_a_browser_ends_with_how_to_have_one_also_where_the_work_i
         "-n",
         "1",
         "--dist",
-        "loadgroup",
+        "loadfile",
         "-q",
         "-p",
         "no:cacheprovider",
