@@ -221,7 +221,7 @@ def _solver(solver: Any) -> list[float]:
 def _objective(objective: Any) -> list[float]:
     phi = preimage.from_callable(_quarter, _SPACE)
     x = wave(2, 3, 12, 10, size=60.0)
-    given = Given(phi, (12, 10), 2, x, x0=x)
+    given = Given(phi, (12, 10), 2, x, x0=x, earlier=wave(2, 2, 3, 12, 10, phase=0.3, size=60.0))
     if type(objective).__name__ in ("Activate", "Score", "Probability"):
         phi = preimage.from_callable(lambda v: v.mean(dim=(2, 3)), _SPACE)
         given = Given(phi, (12, 10), 2, x, main=(InnerProduct(3.0), torch.eye(3, dtype=torch.float64)[1:2]))

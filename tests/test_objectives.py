@@ -7,10 +7,13 @@ import json
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+import preimage
 from preimage.energy.losses import InnerProduct
 from preimage.energy.objectives import OBJECTIVES, Activate, Dream, Exaggerate, Given, Gram, Match, data_term
+from preimage.energy.scores import Probability, Score
 from preimage.errors import InputError
 from preimage.methods.text import parts_from_text
 from preimage.pixels.pixelspace import PixelSpace
@@ -39,7 +42,15 @@ def layer(channels, seed, space=SPACE, name="layer"):
 
 
 def given(phi, x0=None, **more):
+    more = {"earlier": torch.stack([images(7), images(8), images(9)], dim=1)} | more  # of the restarts before
     return Given(phi, (8, 8), 2, torch.zeros((), dtype=torch.float64), x0, **more)
+
+
+def asked(objective):
+    """What the task asks, where the objective is about that: channel 1."""
+    wanted = torch.zeros(1, 4, 8, 8, dtype=torch.float64)
+    wanted[:, 1] = 1.0
+    return {"main": (InnerProduct(1.0), wanted)} if isinstance(objective, (Score, Probability)) else {}
 
 
 def images(seed=1):
@@ -71,7 +82,7 @@ def test_an_objective_is_plain_data_and_text(objective):
 @pytest.mark.parametrize("objective", EXAMPLES)
 def test_weights_add_up_in_value_and_gradient(objective):
     phi, _ = layer(4, 3)
-    about, x = given(phi, images(2)), images()
+    about, x = given(phi, images(2), **asked(objective)), images()
     other = Match(loss="cosine")
     both = taken(data_term(0.25 * objective + other, about, 3.0), x)
     one, two = taken(data_term(objective, about, 3.0), x), taken(data_term(other, about, 3.0), x)
@@ -81,7 +92,7 @@ def test_weights_add_up_in_value_and_gradient(objective):
 @pytest.mark.parametrize("objective", EXAMPLES)
 def test_a_sample_depends_on_itself_alone(objective):
     phi, _ = layer(4, 3)
-    term, x = data_term(objective, given(phi, images(2)), 1.0), images()
+    term, x = data_term(objective, given(phi, images(2), **asked(objective)), 1.0), images()
     changed = x.clone()
     changed[1] = images(9)[1]
     for one, other in zip(taken(term, x), taken(term, changed), strict=True):
@@ -185,3 +196,21 @@ def test_exaggerating_is_the_caricatures_inner_product():
     phi, _ = layer(4, 3)
     loss, _, target = Exaggerate().bind(given(phi, images(2)))
     assert loss == InnerProduct(None) and bool((target >= 0).all())
+
+
+def test_a_texture_is_taken_from_a_picture_of_another_size(tmp_path):
+    phi = from_callable(lambda x: torch.cat([x, x.flip(1)], dim=1), PixelSpace(None, "rgb", mean=(120.0, 110.0, 100.0)), name="both")
+    style = np.random.default_rng(0).integers(0, 256, (20, 14, 3), dtype=np.uint8)
+    Image.fromarray(style).save(tmp_path / "style.png")
+    found = preimage.invert(
+        phi,
+        np.full((16, 16, 3), 90, np.uint8),
+        objective=Gram(image=str(tmp_path / "style.png")),
+        iterations=3,
+        solver="adam",
+        progress=False,
+    )
+    f = phi(phi.space.encode(style)).flatten(2)
+    g = phi(found.images - phi.space.mean_colour).flatten(2)
+    a, b = (h @ h.mT / h.shape[2] for h in (f, g))
+    assert found.energy["loss"].item() == pytest.approx(100 * ((a - b).square().sum() / a.square().sum()).item(), rel=1e-4)

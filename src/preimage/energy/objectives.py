@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor
@@ -33,7 +33,8 @@ class Given:
     samples: how many. like: the device and the type. main: the loss and target (1 or B, ...) of the task's own question, made by it.
     layer: gives a layer of the task's network by its name. scores: the classes' scores before any ReLU or softmax, where the task is about
     classes and its network says which layer has them. encode: reads a picture as the task's pixels, (1, C, H, W). prepare: makes a
-    representation that is not the task's own ready for many calls, where the task computes.
+    representation that is not the task's own ready for many calls, where the task computes. earlier: the images that the restarts before
+    this one have found, canonical, n for each sample (B, n, C, H, W), where an objective is `sequential`.
     """
 
     phi: Representation
@@ -46,6 +47,7 @@ class Given:
     encode: Callable[[Any], Tensor] | None = None
     scores: Representation | None = None
     prepare: Callable[[Representation], Representation] = lambda phi: phi
+    earlier: Tensor | None = None
 
     def representation(self, of: Of) -> Representation:
         """Return the task's Φ for None, a layer of its network for a name, and any other through the task's pixels."""
@@ -79,6 +81,7 @@ class Objective(ABC):
     of: Of = None
     weight: float = 1.0
     revision = 1
+    sequential: ClassVar[bool] = False  # whether restarts run one after the other, each given the images of those before it
 
     @property
     def losses(self) -> tuple[str, ...]:

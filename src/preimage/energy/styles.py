@@ -25,22 +25,24 @@ class GramMatrix(Loss):
     """
 
     normalise: bool = True
+    same_shape = False  # of another size is no matter
 
     def scale(self, target: Tensor) -> Tensor:
-        channels = _channels(target)
+        channels = channels_of(target)
         if not self.normalise:
             return super().scale(target) * (4.0 * channels.shape[1] ** 2)
-        scale = _gram(channels).square().sum(dim=(1, 2))
+        scale = gram_of(channels).square().sum(dim=(1, 2))
         _check_above_zero(scale)
         return scale
 
     def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
         scale = self.scale(target) if scale is None else scale
-        return (_gram(_channels(features)) - _gram(_channels(target))).square().sum(dim=(1, 2)) / scale
+        own, other = _pair(features, target)
+        return (gram_of(own) - gram_of(other)).square().sum(dim=(1, 2)) / scale
 
     def differentiate(self, features: Tensor, target: Tensor, scale: Tensor) -> tuple[Tensor, Tensor]:
-        channels = _channels(features)
-        apart = _gram(channels) - _gram(_channels(target))
+        channels, other = _pair(features, target)
+        apart = gram_of(channels) - gram_of(other)
         slope = torch.bmm(apart.expand(len(channels), -1, -1), channels) * (4.0 / (channels.shape[2] * scale)).view(-1, 1, 1)
         return apart.square().sum(dim=(1, 2)) / scale, _places(slope, features)
 
@@ -59,8 +61,10 @@ class MeanDeviation(Loss):
     True
     """
 
+    same_shape = False  # of another size is no matter
+
     def scale(self, target: Tensor) -> Tensor:
-        mean, deviation, _ = _statistics(_channels(target))
+        mean, deviation, _ = _statistics(channels_of(target))
         scale = (mean.square() + deviation.square()).sum(dim=1)
         _check_above_zero(scale - 1.001e-12 * mean.shape[1])
         return scale
@@ -80,8 +84,9 @@ class MeanDeviation(Loss):
     @staticmethod
     def _apart(features: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Differences of means and deviations; the deviations; features less their means."""
-        mean, deviation, centred = _statistics(_channels(features))
-        mean0, deviation0, _ = _statistics(_channels(target))
+        own, other = _pair(features, target)
+        mean, deviation, centred = _statistics(own)
+        mean0, deviation0, _ = _statistics(other)
         return mean - mean0, deviation - deviation0, deviation, centred
 
 
@@ -110,7 +115,7 @@ def with_statistics(mean: Tensor, deviation: Tensor, size: tuple[int, int]) -> T
     return (mean[:, None] + deviation[:, None] * signs).view(1, len(mean), *size)
 
 
-def _channels(features: Tensor) -> Tensor:
+def channels_of(features: Tensor) -> Tensor:
     """(B, C, H, W) or tokens (B, T, D) -> (B, C, n), channels and places."""
     if features.dim() == 3:
         return features.mT
@@ -121,12 +126,20 @@ def _channels(features: Tensor) -> Tensor:
     return features.flatten(2)
 
 
+def _pair(features: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """Channels of both. Raises InputError where they are not of one network's layer."""
+    own, other = channels_of(features), channels_of(target)
+    if own.shape[1] != other.shape[1]:
+        raise InputError(f"Statistics of {own.shape[1]} channels cannot be matched with those of {other.shape[1]}: take one layer.")
+    return own, other
+
+
 def _places(channels: Tensor, like: Tensor) -> Tensor:
-    """The other way of `_channels`."""
+    """The other way of `channels_of`."""
     return channels.mT if like.dim() == 3 else channels.reshape(like.shape)
 
 
-def _gram(channels: Tensor) -> Tensor:
+def gram_of(channels: Tensor) -> Tensor:
     return torch.bmm(channels, channels.mT) / channels.shape[2]
 
 

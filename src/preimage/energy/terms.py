@@ -122,7 +122,7 @@ class FeatureTerm(DataTerm):
                 f"Φ(x) has shape {tuple(features.shape[1:])} and the target {tuple(self.phi0.shape[1:])}: "
                 "the canvas and the target do not belong together."
             )
-        if features.dim() == 4 and features.stride()[1] == 1 and self.phi0.stride()[1] != 1:
+        if features.dim() == self.phi0.dim() == 4 and features.stride()[1] == 1 and self.phi0.stride()[1] != 1:
             self.phi0 = self.phi0.contiguous(memory_format=torch.channels_last)
         return features
 

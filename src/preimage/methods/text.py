@@ -12,6 +12,7 @@ from ..energy.regularizers import REGULARIZERS, Regularizer
 from ..energy.transforms import TRANSFORMS, Transform
 from ..errors import InputError
 from ..plain import parse
+from . import recipe as _recipe  # noqa: F401  # registers all objectives
 
 
 def parts_from_text(

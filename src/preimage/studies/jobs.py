@@ -172,6 +172,8 @@ def execute(jobs: Sequence[Job], inputs: Sequence[Tensor | None]) -> list[Outcom
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", PreimageWarning)  # the status of each image is in its record
+            if len(jobs) > 1 and _sequential(jobs[0]):  # each has restarts before it
+                return [execute([job], [x])[0] for job, x in zip(jobs, inputs, strict=True)]
             phi = _representation(jobs[0], inputs[0])
             whole = _run(phi, jobs, inputs)
             parts = [_sample(whole, b, job) for b, job in enumerate(jobs)]
@@ -296,17 +298,21 @@ def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | Non
             regularizers,
         ),
     }
+    before = (
+        job.restart if _sequential(job) and job.task != "caricature" else 0
+    )  # restarts that are run first, as this one is pushed away from them
+    common |= {"restarts": 1 + before} if before else {}
     common |= {"recipe": job.recipe} | ({} if job.recipe is not None and job.solver == "fast" else {"solver": job.solver})
     common |= {} if job.recipe is not None and job.regularized else {"bound": BOUND if job.regularized else math.inf}
     if job.task == "maximize":
         units = [tuple(j.unit) if isinstance(j.unit, (list, tuple)) else j.unit for j in jobs]
-        seeds = [_seed(j, unit_key(phi, u)) for j, u in zip(jobs, units, strict=True)]  # type: ignore[arg-type]
+        seeds = [s for j, u in zip(jobs, units, strict=True) for s in _seeds(j, unit_key(phi, u), before)]  # type: ignore[arg-type]
         canvas = tuple(job.canvas) if isinstance(job.canvas, (list, tuple)) else job.canvas
         Z = None if job.Z is None else [j.Z for j in jobs]
         more = {"canvas": phi.space.size if job.template else canvas, "everywhere": job.everywhere, "Z": Z}
         return maximize(phi, units, seed=seeds, **more, **common)  # type: ignore[arg-type]
     x0 = torch.cat([x for x in inputs if x is not None])
-    seeds = [_seed(j, str(j.original)) for j in jobs]
+    seeds = [s for j in jobs for s in _seeds(j, str(j.original), before)]
     common |= {"mask": None if job.mask is None else parse_mask(job.mask), "seed": seeds}
     if job.task == "caricature":
         shift = phi.space.mean_colour.to(x0) if "no-mean" in job.quirks else 0.0
@@ -316,19 +322,30 @@ def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | Non
     return invert(phi, x0, stages=stages, release=release, **common)
 
 
-def _seed(job: Job, content: str) -> int:
-    """The seed that the restart has in a run of the task with all restarts."""
-    return sample_seeds(job.seed, [content], job.restart + 1)[0][job.restart]
+def _sequential(job: Job) -> bool:
+    """Whether a restart needs the images of those before it."""
+    objectives = objectives_of(parts_from_text(job.objective)["objective"]) if job.objective else ()
+    if job.recipe is not None and not job.objective:
+        objectives = recipe_named(job.recipe).parts(job.task).objective
+    return any(o.sequential for o in objectives)
+
+
+def _seeds(job: Job, content: str, before: int = 0) -> list[int]:
+    """The seed that the restart has in a run of the task with all restarts, after those of so many before it."""
+    return sample_seeds(job.seed, [content], job.restart + 1)[0][job.restart - before :]
 
 
 def _sample(result: Result, b: int, job: Job) -> Result:
     """One image of a result as a result of its own, without the photograph, which the store keeps once."""
     config = dict(result.config)
-    if "unit" in config:
+    pushed = _sequential(job) and config.get("restarts", 1) > 1  # the last of the restarts of one job; the others were run for it
+    if pushed:
+        b = len(result.images) - 1
+    elif "unit" in config:
         config |= {name: config[name][b : b + 1] for name in ("unit", "Z", "M") if config[name] is not None}
     if "opened" in config:
         config["opened"] = [0] if b in config["opened"] else []
-    if "restarts" in config:
+    if "restarts" in config and not pushed:
         config["restarts"] = 1
     return replace(
         result,

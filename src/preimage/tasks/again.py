@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ..errors import InputError
-from ..methods.recipe import Parts
+from ..methods.recipe import TASKS, Parts, Recipe
 from ..networks.network import Network, load_network, weights_hash
 from ..pixels.pixelspace import PixelSpace
 from ..representations.base import Representation
@@ -45,6 +45,8 @@ def again(folder: str | os.PathLike[str], phi: Representation | None = None, pro
     config = old.config
     if "parts" not in config:
         raise InputError("This result was made by an earlier version, which did not record all that decided it.")
+    if len(old.seeds) < int(config.get("restarts", 1)):
+        raise InputError("This result is one of several restarts that were pushed apart, and its folder does not hold those before it.")
     phi = _representation(config) if phi is None else phi
     module = phi.module
     if config.get("weights_sha256") and (module is None or weights_hash(module) != config["weights_sha256"]):
@@ -65,6 +67,9 @@ def again(folder: str | os.PathLike[str], phi: Representation | None = None, pro
         "stages": parts.stages,
         "compute": Compute(precision=config.get("precision", "float32"), compiled=bool(config.get("compiled", False))),
     }
+    if parts.closed_slope:  # no argument of its own
+        own = {t: parts if t == old.task else None for t in TASKS}
+        common["recipe"] = Recipe(config.get("recipe") or "this result", "", "", own["invert"], own["maximize"], own["caricature"])
     if config.get("start") not in (None, "noise", "image"):
         raise InputError(f"This result began with {config['start']}, which its folder does not hold.")
     common["start"] = config.get("start")

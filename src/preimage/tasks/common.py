@@ -35,6 +35,7 @@ from ..solvers.loop import Minimum, minimize
 from ..solvers.plans import Asked, Plan, plan_for
 from ..solvers.run import Solver, Stage, Watch
 from ..solvers.starts import generator
+from .restarts import in_their_order, loss_of, of_samples, rounds_of
 from .result import Result, versions
 
 REVISION = 2  # of what the tasks do beside the parts: raised when their images change
@@ -104,6 +105,7 @@ class Task:
     monitor: Monitor = field(default_factory=Monitor)
     progress: bool = True
     warm: bool = False  # whether it begins near its end
+    restarts: int = 1  # of each request; they stand next to each other
     from_noise: bool = False  # whether this run begins with noise, which is then the parameterization's own
 
     def __post_init__(self) -> None:
@@ -115,6 +117,11 @@ class Task:
         self.transform = self.parts.transform or Jitter(self.own_jitter)
         asked = Asked(self.name, float(self.phi.stride), self.own_jitter, self.phi.fast_rate, self.warm)
         self.plan: Plan = plan_for(asked, self.parts.solver, self.parts.iterations, self.parts.stages)
+
+    @property
+    def sequential(self) -> bool:
+        """Whether restarts run one after the other, each given the images of those before it."""
+        return any(o.sequential for o in self.parts.objective)
 
     @property
     def as_default(self) -> bool:
@@ -130,6 +137,31 @@ class Task:
         self, main: tuple[Loss, Tensor], start: Tensor, seeds: Sequence[int], size: tuple[int, int], x0: Tensor | None = None
     ) -> tuple[Minimum, float]:
         """Minimise the energy from these canvases; the seconds that it took. main: the task's own loss and target."""
+        if not self.sequential or self.restarts == 1:
+            return self._minimize(main, start, seeds, size, x0)
+        found: list[Minimum] = []
+        rounds, took = rounds_of(len(start), self.restarts), 0.0
+        for samples in rounds:
+            earlier = torch.stack([m.x for m in found], dim=1) if found else None
+            own = loss_of(main[0], samples), of_samples(main[1], samples)
+            shown = None if x0 is None else of_samples(x0, samples)
+            one, seconds = self._minimize(own, start[samples], [seeds[b] for b in samples], size, shown, earlier)
+            found.append(one)
+            took += seconds
+            if one.interrupted:
+                break
+        return in_their_order(found, rounds, start), took
+
+    def _minimize(
+        self,
+        main: tuple[Loss, Tensor],
+        start: Tensor,
+        seeds: Sequence[int],
+        size: tuple[int, int],
+        x0: Tensor | None,
+        earlier: Tensor | None = None,
+    ) -> tuple[Minimum, float]:
+        """The same for samples that run together."""
         slope = self.parts.closed_slope
         if x0 is None and not self.from_noise:
             x0 = self.transform.crop(start)
@@ -137,7 +169,7 @@ class Task:
             given = Given(
                 self.phi, size, len(start), self.computation.like, x0, main, self._layer, self._encode, prepare=self._ready(stack)
             )
-            given.scores = self._scores(given)
+            given.scores, given.earlier = self._scores(given), earlier
             own = data_term(self.parts.objective, given, self.parts.C) if self.parts.objective else self._main(main)
             energy = Energy(own, self._regularizers(start), self.transform)
             began = time.monotonic()

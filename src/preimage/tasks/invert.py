@@ -117,7 +117,7 @@ def invert(
     with computation.session():
         x0, labels, keys = load_images(phi, image, fit)
         x0 = x0.to(computation.device, computation.dtype)
-        restarts = at_least_one("restarts", restarts)
+        task.restarts = restarts = at_least_one("restarts", restarts)
         phi0 = features_of(phi, x0)
         if release is not None:
             phi0 = release(phi0)

@@ -116,7 +116,7 @@ def maximize(
     if Z is not None and stats is not None:
         raise InputError("Z and stats both give the divisor: leave one out.")
     with computation.session():
-        restarts = at_least_one("restarts", restarts)
+        task.restarts = restarts = at_least_one("restarts", restarts)
         keys = [unit_key(phi, u) for u in units]
         size = canvas_size(phi, canvas, like)
         phi0, labels = unit_targets(phi, units, size, everywhere, like)

@@ -16,6 +16,7 @@ from ..representations.base import features_of
 from ..solvers.loop import Minimum
 from ..solvers.starts import generator, noise
 from .common import Task
+from .restarts import longer
 from .units import open_closed_units
 
 NOISES = 4  # other random starts that are tried
@@ -30,6 +31,8 @@ def minimize_open(
     photographs, the one that excites it most first. The evaluations count the attempts of the sample that took most. Raises
     OptimizationError, with what was tried, where no sample has a result.
     """
+    if task.sequential:  # a sample that is tried alone would not know the restarts before it
+        return *task.minimize((loss, target), start, seeds, size), {}
     failure: OptimizationError | None = None
     found: Minimum | None = None
     took = 0.0
@@ -123,21 +126,16 @@ def _merged(found: Minimum | None, singles: dict[int, Minimum], count: int, star
         found,
         x=found.x.clone(),
         energy={k: v.clone() for k, v in found.energy.items()},
-        trace={k: _longer(v, length) for k, v in found.trace.items()},
+        trace={k: longer(v, length) for k, v in found.trace.items()},
         status=[f"{s} Other starts were tried too." if _closed(s) else s for s in found.status],
     )
     for b, one in singles.items():
         out.x[b] = one.x[0]
         for k in out.energy:
             out.energy[k][b] = one.energy[k][0]
-            out.trace[k][:, b] = _longer(one.trace[k], length)[:, 0]
+            out.trace[k][:, b] = longer(one.trace[k], length)[:, 0]
         out.status[b] = "ok"
     return out
-
-
-def _longer(trace: Tensor, length: int) -> Tensor:
-    """A trace that ended early goes on with its last values."""
-    return trace.clone() if len(trace) == length else torch.cat([trace, trace[-1:].expand(length - len(trace), -1)])
 
 
 def _say_again(said: Sequence[warnings.WarningMessage]) -> None:
