@@ -252,6 +252,12 @@ def test_a_method_that_changes_an_image_asks_for_one():
         preimage.maximize(phi, 1, regularizers={"stay": Stay()}, progress=False)
 
 
+def test_a_start_of_another_size_is_brought_to_the_canvas_as_a_picture_would_be():
+    phi, flat = preimage.from_callable(scores, SPACE), torch.full((1, 3, 20, 31), 40.0)
+    found = preimage.maximize(phi, 1, start=flat, recipe=short("goodfellow2015", solver=Ascent(0.01, "sign")), progress=False)
+    torch.testing.assert_close(found.images, 40.0 + SPACE.mean_colour.expand(1, 3, 12, 12), atol=0.011, rtol=0)
+
+
 def test_a_box_keeps_pixels_and_steps_of_zero_gradient_move_nothing():
     assert torch.equal(measured(torch.zeros(2, 1, 2, 2), "rms"), torch.zeros(2, 1, 2, 2))
     assert torch.equal(blurred(torch.full((1, 2, 3, 3), 4.0), 2.0).round(decimals=4), torch.full((1, 2, 3, 3), 4.0))

@@ -49,6 +49,8 @@ if TYPE_CHECKING:
     from .errors import UnknownName as UnknownName
     from .experiments.audit import Audit as Audit
     from .experiments.audit import audit as audit
+    from .experiments.methods import Comparison as Comparison
+    from .experiments.methods import compare as compare
     from .inverses import LinearInverse as LinearInverse
     from .inverses import Nearby as Nearby
     from .inverses import fit_inverse as fit_inverse
@@ -108,6 +110,7 @@ _HOMES = {
         "PreimageWarning", "ResultFolderError", "UnknownName",
     ],
     "experiments.audit": ["Audit", "audit"],
+    "experiments.methods": ["Comparison", "compare"],
     "inverses": ["LinearInverse", "Nearby", "fit_inverse", "free_photographs", "load_inverse", "start_from_inverse"],
     "networks.network": ["Network", "load_network"],
     "solvers.compute": ["Compute"],

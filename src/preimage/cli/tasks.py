@@ -156,7 +156,7 @@ def maximize(
     options: dict[str, Any] = _given(C=C) | {"restarts": restarts, "everywhere": everywhere, "stats": stats}
     options["canvas"] = int(canvas) if canvas.isdecimal() else canvas
     _run(
-        lambda phi, common: _tasks().maximize(phi, [_unit(u) for u in unit], **options, **common),
+        lambda phi, common: _tasks().maximize(phi, [parse_unit(u) for u in unit], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
         _common(solver, iterations, seed, precision, max_memory, compiled, video, every, as_json or quiet)
         | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
@@ -229,7 +229,8 @@ def _mask(text: str | None) -> Any:
         return parse_mask(text)
 
 
-def _unit(text: str) -> int | str | tuple[int, ...]:
+def parse_unit(text: str) -> int | str | tuple[int, ...]:
+    """Return a unit as it is written on the command line: a number, channel,row,column, or a class name."""
     parts = text.split(",")
     if all(p.strip().isdecimal() for p in parts):
         numbers = tuple(int(p) for p in parts)

@@ -57,13 +57,13 @@ class Job:
 
     experiment: which family it belongs to. task: "invert", "maximize" or "caricature". network, weights, layer, leak: of a layer;
     weights_sha256 is its `weights_hash`. representation: instead of a network, a shallow one ("hog", "hogb", "dsift", "lbp", or
-    "hog-template"). original, template: sha256 of the photograph or template, kept in the store's `inputs`. image, name, variant:
-    what people call the photograph, the unit, the setting; they are not part of the key. unit: a number, a class name, or
-    [channel, row, column]. C, seed, jitter (1 for none), bound, canvas, everywhere, Z, fit, solver, iterations as in `tasks`; mask as in
-    `parse_mask`, release as in `parse_release`. restart: which of many starts. beta: of TVβ. regularized=False: the loss alone, no
-    bound. one_stage: all iterations at the full rate. quirks: of the original, by name. device, dtype, precision: where and how to compute;
-    precision is not "auto", as what a store holds must not depend on a stopwatch. recipe: by name. objective, transform,
-    parameterization, prior: as on the command line, "name:setting=value".
+    "hog-template"). original, template: sha256 of the photograph or template, kept in the store's `inputs`. image, name, variant: what
+    people call the photograph, the unit, the setting; they are not part of the key. unit: a number, a class name, or [channel, row,
+    column]; with an original the run begins with that. C, seed, jitter (1 for none), bound, canvas, everywhere, Z, fit, solver, iterations
+    as in `tasks`; mask as in `parse_mask`, release as in `parse_release`. restart: which of many starts. beta: of TVβ. regularized=False:
+    the loss alone, no bound. one_stage: all iterations at the full rate. quirks: of the original, by name. device, dtype, precision: where
+    and how to compute; precision is not "auto", as what a store holds must not depend on a stopwatch. recipe: by name. objective,
+    transform, parameterization, prior: as on the command line, "name:setting=value".
     """
 
     experiment: str
@@ -309,7 +309,9 @@ def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | Non
         seeds = [s for j, u in zip(jobs, units, strict=True) for s in _seeds(j, unit_key(phi, u), before)]  # type: ignore[arg-type]
         canvas = tuple(job.canvas) if isinstance(job.canvas, (list, tuple)) else job.canvas
         Z = None if job.Z is None else [j.Z for j in jobs]
-        more = {"canvas": phi.space.size if job.template else canvas, "everywhere": job.everywhere, "Z": Z}
+        more: dict[str, Any] = {"canvas": phi.space.size if job.template else canvas, "everywhere": job.everywhere, "Z": Z}
+        if job.original is not None:
+            more["start"] = [x for x in inputs if x is not None]
         return maximize(phi, units, seed=seeds, **more, **common)  # type: ignore[arg-type]
     x0 = torch.cat([x for x in inputs if x is not None])
     seeds = [s for j in jobs for s in _seeds(j, str(j.original), before)]

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..energy.energy import Energy, Problem
@@ -257,7 +258,8 @@ class Task:
             if start.images.shape[-2:] == size:
                 x = start.images - self.phi.space.decode(torch.zeros(1, self.phi.space.count, 1, 1))
         else:
-            x = torch.cat([self.phi.space.encode(i, size=size) for i in (start if isinstance(start, (list, tuple)) else [start])])
+            given = start if isinstance(start, (list, tuple)) else [start]
+            x = torch.cat([_covering(self.phi.space.encode(i, size=size), size) for i in given])
         if len(x) not in (1, samples):
             raise InputError(f"start is one image, or one for each of the {samples} samples; got {len(x)}.")
         return self.canvas_of(x.to(self.computation.like)).expand(samples, -1, -1, -1).contiguous()
@@ -378,6 +380,17 @@ def load_images(phi: Representation, image: Any, fit: Fit | None) -> tuple[Tenso
 def to_uint8(levels: Tensor) -> np.ndarray:
     """Return levels (C, H, W) as a picture (H, W, C)."""
     return np.asarray(levels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0))
+
+
+def _covering(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """An image (1, C, H, W) of this size: brought to it by its shorter side and cut, as a picture is, where it has another."""
+    if size_of(x) == size:
+        return x
+    share = max(size[0] / x.shape[-2], size[1] / x.shape[-1])
+    whole = [max(size[k], round(share * x.shape[k - 2])) for k in (0, 1)]
+    x = F.interpolate(x, whole, mode="bilinear", antialias=True, align_corners=False)
+    top, left = (whole[0] - size[0]) // 2, (whole[1] - size[1]) // 2
+    return x[..., top : top + size[0], left : left + size[1]]
 
 
 def size_of(x: Tensor) -> tuple[int, int]:
