@@ -54,8 +54,9 @@ def test_precision_and_memory_reach_the_task_and_a_trial_is_told(photo, tmp_path
 
 
 def test_maximize_takes_classes_numbers_and_positions(tmp_path):
-    done = run("maximize", "-u", "tree frog", "-u", "3", "-o", tmp_path / "a", *QUICK)
+    done = run("maximize", "-u", "tree frog", "-u", "3", "-o", tmp_path / "a", "--judge", "efficientnet-lite0", *QUICK)
     assert done.exit_code == 0, done.output
+    assert re.search(r"tree frog: .*, efficientnet-lite0: rank \d+", done.stdout)
     assert load_result(tmp_path / "a").labels == ["tree frog", "unit 3"]
     done = run("maximize", "-u", "7,2,2", "--layer", "conv1", "--canvas", "30", "-o", tmp_path / "b", *QUICK)
     assert done.exit_code == 0, done.output

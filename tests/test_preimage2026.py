@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -11,9 +12,12 @@ import torch
 from torch import nn
 
 import preimage
-from preimage.errors import InputError
+from preimage.errors import InputError, PreimageWarning
 from preimage.methods.recipe import Parts, Recipe
+from preimage.networks.network import weights_hash
 from preimage.tasks.common import Choice, is_deep, own_recipe
+from preimage.tasks.judged import judge_result
+from preimage.tasks.result import Result
 
 SPACE = preimage.PixelSpace(8, "rgb", mean=(128.0, 128.0, 128.0))
 
@@ -73,3 +77,38 @@ def test_a_deep_caricature_exaggerates_and_keeps_the_photograph_s_colours(net: p
     assert float(found.activation) > 1.2
     mean, own = found.images.mean(dim=(2, 3)), found.originals.mean(dim=(2, 3))
     assert float((mean - own).abs().max()) < 12
+
+
+def made(units: list[int], restarts: int = 1, of_classes: bool = True, weights: str = "0" * 64) -> Result:
+    """A result of maximize as it would be, of random images."""
+    count = len(units) * restarts
+    images = torch.rand(count, 3, 32, 32, generator=torch.Generator().manual_seed(0)) * 255
+    energy = {"total": torch.zeros(count)}
+    config = {"unit": units, "restarts": restarts, "of_classes": of_classes, "weights_sha256": weights, "canvas": [32, 32]}
+    names, trace = [f"unit {k}" for k in range(count)], {"total": torch.zeros(2, count)}
+    return Result("maximize", images, None, torch.ones(count), energy, trace, 2, names, [0] * count, ["ok"] * count, config)
+
+
+def test_a_judge_s_ranks_stand_beside_the_pictures_and_in_the_saved_record(net: preimage.Network, tmp_path) -> None:
+    result = made([130, 7], restarts=2)
+    found = judge_result(result, net)
+    assert found.classes.tolist() == [130, 130, 7, 7] and found.rank.min() >= 1
+    result.save(tmp_path / "out")
+    again = preimage.load_result(tmp_path / "out")
+    assert again.config["recognised"]["rank"] == found.rank.tolist()
+    assert again.captions()[2].endswith(f", squeezenet1_1: rank {int(found.rank[2])}")
+
+
+def test_a_judge_is_not_asked_for_what_is_no_class_nor_of_its_own_images(net: preimage.Network) -> None:
+    with pytest.raises(InputError, match="made for one"):
+        judge_result(made([3], of_classes=False), net)
+    with pytest.raises(InputError, match="made these images"):
+        judge_result(made([3], weights=weights_hash(net.module)), net)
+
+
+def test_only_units_of_the_layer_of_classes_are_recorded_as_classes(net: preimage.Network) -> None:
+    few = {"iterations": 2, "progress": False, "Z": 1.0, "canvas": 64}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PreimageWarning)  # two steps are few
+        found = [preimage.maximize(net.layer(name), 3, **few).config["of_classes"] for name in ("pool10", "conv1")]
+    assert found == [True, False]

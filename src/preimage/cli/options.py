@@ -57,6 +57,10 @@ Start = Annotated[
     str | None,
     typer.Option(metavar="noise|image|FILE", help="Begin with noise, the image, a picture, an inverse.", show_default="the task's"),
 ]
+Judge = Annotated[
+    str | None,
+    typer.Option(metavar="NET", help="Another network that says where it puts each class, as efficientnet-lite0.", show_default=False),
+]
 Iterations = Annotated[int | None, typer.Option(metavar="N", help="Instead of the solver's own number.", show_default=False)]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same image.")]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.", show_default="cpu")]

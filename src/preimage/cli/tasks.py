@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import Interrupted
+from ..errors import InputError, Interrupted
 from . import app
 from .common import FAILED, INTERRUPTED, guard, keep, plain, source_of
 from .networks import load
@@ -23,6 +23,7 @@ from .options import (
     Iterations,
     Jitter,
     Json,
+    Judge,
     Leak,
     Mask,
     MaxMemory,
@@ -48,6 +49,7 @@ from .options import (
 from .signals import exit_code
 
 if TYPE_CHECKING:
+    from ..networks.network import Network
     from ..representations.cnn import Layer
     from ..tasks.result import Result
 
@@ -146,6 +148,7 @@ def maximize(
     compiled: Compiled = False,
     jitter: Jitter = None,
     leak: Leak = 0.0,
+    judge: Judge = None,
     video: Video = None,
     every: Every = 5,
     overwrite: Overwrite = False,
@@ -160,7 +163,7 @@ def maximize(
         _Target(net, weights, space, size, trust, layer, leak, device),
         _common(solver, iterations, seed, precision, max_memory, compiled, video, every, as_json or quiet)
         | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
-        _Destination(out, overwrite, video, as_json),
+        _Destination(out, overwrite, video, as_json, judge=judge),
     )
 
 
@@ -260,10 +263,13 @@ class _Target:
 class _Destination:
     """Where the result goes."""
 
-    def __init__(self, out: Path, overwrite: bool, video: str | None, as_json: bool, images: Sequence[Path] = ()) -> None:
+    def __init__(
+        self, out: Path, overwrite: bool, video: str | None, as_json: bool, images: Sequence[Path] = (), judge: str | None = None
+    ) -> None:
         if video not in (None, "mp4", "gif"):
             raise typer.BadParameter("mp4 or gif", param_hint="--video")
-        self.images = images
+        self.images, self._judge = images, judge
+        self.judge: Network | None = None
         self.out, self.overwrite, self.video, self.as_json = out, overwrite, video, as_json
 
     def check(self) -> None:
@@ -271,12 +277,22 @@ class _Destination:
         from ..tasks.result import check_folder, check_video
 
         check_folder(self.out, self.overwrite)
+        if self._judge is not None:
+            self.judge = load(self._judge, "default", None, None, False)
         if self.video:
             check_video(self.video)
         for image in self.images:  # a wrong path costs no loading of a network
             read_image(image)
 
     def save(self, result: Result) -> None:
+        if self.judge is not None:
+            from ..tasks.judged import judge_result
+
+            try:
+                judge_result(result, self.judge)
+            except InputError:  # what was computed is not lost for it
+                keep(result, self.out, self.overwrite, None)
+                raise
         if self.images:
             result.config["files"] = [source_of(i) for i in self.images]
         keep(result, self.out, self.overwrite, self.video if result.frames else None)

@@ -145,6 +145,7 @@ def maximize(
         "restarts": restarts,
         "unit": [_plain_unit(phi, u) for u in units],
         "everywhere": everywhere,
+        "of_classes": is_of_classes(phi) and all(isinstance(_plain_unit(phi, u), int) for u in units),
         "canvas": list(size),
     }
     return task.result(

@@ -23,6 +23,7 @@ from ..pixels import images as pictures
 from .folders import RECORD
 from .folders import check_folder as check_folder
 from .folders import new_folder as new_folder
+from .judged import said_of
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -83,7 +84,7 @@ class Result:
             reached = f"error {self.error[b].item():.1%}" if self.error is not None else ""
             if self.activation is not None:
                 reached = f"activation {self.activation[b].item():.4g}" + (" of the photograph's" if self.task == "caricature" else "")
-            lines.append(f"{label}: {reached}" + ("" if self.status[b] == "ok" else " (not ok)"))
+            lines.append(f"{label}: {reached}{said_of(self.config, b)}" + ("" if self.status[b] == "ok" else " (not ok)"))
         return lines
 
     def summary(self) -> dict[str, Any]:
