@@ -47,15 +47,21 @@ class Leaky(TorchFunctionMode):
         x, slopes = _bounded(how[1](given)) if func in _BOUNDS else how[1](given)
         if slopes is None or not (torch.is_grad_enabled() and x.requires_grad):
             return func(*args, **kwargs)
-        return _Opened.apply(x, torch.where(slopes == 0, self.slope, slopes), lambda: func(*args, **kwargs), in_place)
+        if slopes.dtype != torch.bool:
+            slopes = torch.where(slopes == 0, self.slope, slopes)
+        return _Opened.apply(x, slopes, self.slope, lambda: func(*args, **kwargs), in_place)
 
 
 class _Opened(torch.autograd.Function):
-    """A function as it is forward, with these slopes backward. run: of x as it is given, which it may change in place."""
+    """A function as it is forward, with these slopes backward, or where they are booleans with 1 and the slope of what is closed.
+
+    run: of x as it is given, which it may change in place.
+    """
 
     @staticmethod
-    def forward(ctx, x, slopes, run, in_place):  # type: ignore[no-untyped-def]
+    def forward(ctx, x, slopes, closed, run, in_place):  # type: ignore[no-untyped-def]
         ctx.save_for_backward(slopes)
+        ctx.closed = closed
         if in_place:
             ctx.mark_dirty(x)
         return run()
@@ -63,7 +69,8 @@ class _Opened(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         (slopes,) = ctx.saved_tensors
-        return grad * slopes, None, None, None
+        through = torch.where(slopes, grad, grad * ctx.closed) if slopes.dtype == torch.bool else grad * slopes
+        return through, None, None, None, None
 
 
 def _leaky(x: Tensor, high: Bound, slope: float, in_place: bool) -> Tensor:
@@ -91,16 +98,13 @@ def _fits(bound: Bound, x: Tensor) -> bool:
 
 
 def _bounded(found: Found) -> tuple[Tensor, Tensor | None]:
-    """x and its slopes, 1 where it is not held by a bound; None where nothing is bounded by a constant."""
+    """x, and whether it is held by no bound; None where nothing is bounded by a constant."""
     x, low, high, strict = found
     if x is None or not _is_feature(x) or not (_fits(low, x) and _fits(high, x)):
         return torch.empty(0), None
-    inside = ~x.isnan()
-    if low is not None:
-        inside = inside & (x > low if strict else x >= low)
-    if high is not None:
-        inside = inside & (x < high if strict else x <= high)
-    return x, inside.to(x.dtype)
+    bounds = [] if low is None else [x > low if strict else x >= low]  # NaN is within no bound
+    bounds += [] if high is None else [x < high if strict else x <= high]
+    return x, torch.stack(bounds).all(dim=0) if len(bounds) > 1 else bounds[0] if bounds else ~x.isnan()
 
 
 def _threshold(g: Given) -> Found:
