@@ -14,7 +14,7 @@ from .recipe import RECIPES, Parts, Recipe
 
 NOISE = 0.02 * 255  # grey levels; more hides the details by which a class is told from its relatives
 RATE, START = 7.0, 1.4  # in grey levels: .05 and .01 in the units of lucid
-SLOPE = 0.15  # of the gradient at closed ReLUs: without it what is drawn depends on which units of one network are closed
+SLOPE = 0.2  # of the gradient at closed ReLUs: without it what is drawn depends on which units of one network are closed
 
 RECIPES.register("preimage2026")(
     Recipe(
@@ -40,7 +40,7 @@ RECIPES.register("preimage2026")(
             regularizers={},
             bound=math.inf,
             solver=Adam(rate=RATE),
-            stages=(Stage(150),),
+            stages=(Stage(100),),
             closed_slope=SLOPE,
         ),
         caricature=Parts(
