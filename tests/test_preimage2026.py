@@ -79,6 +79,26 @@ def test_a_deep_caricature_exaggerates_and_keeps_the_photograph_s_colours(net: p
     assert float((mean - own).abs().max()) < 12
 
 
+def test_a_start_of_pixels_is_no_start_of_its_own(net: preimage.Network, cat) -> None:
+    few = {"iterations": 12, "progress": False}
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 40, 3), np.uint8)
+    early = net.layer("conv1")
+    for found in (
+        preimage.invert(early, pixels, start=pixels, **few),
+        preimage.caricature(early, pixels, start=pixels, **few),
+        preimage.maximize(early, 3, canvas="auto", start=pixels[:3, :3], **few),
+    ):
+        assert found.config["start"] == "a ndarray" and found.config["recipe"] is None
+
+
+def test_what_a_recipe_with_a_slope_made_is_made_again_to_the_last_bit(net: preimage.Network, cat, tmp_path) -> None:
+    found = preimage.invert(net.layer("fire7"), cat, iterations=8, progress=False)
+    assert found.config["parts"]["closed_slope"] > 0
+    found.save(tmp_path / "out")
+    again = preimage.again(tmp_path / "out", progress=False)
+    assert torch.equal(again.images, found.images) and again.config["parts"] == found.config["parts"]
+
+
 def made(units: list[int], restarts: int = 1, of_classes: bool = True, weights: str = "0" * 64) -> Result:
     """A result of maximize as it would be, of random images."""
     count = len(units) * restarts

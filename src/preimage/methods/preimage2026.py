@@ -30,7 +30,8 @@ RECIPES.register("preimage2026")(
             regularizers={},
             bound=math.inf,
             solver=Adam(rate=RATE),
-            stages=(Stage(300),),
+            stages=(Stage(150),),
+            closed_slope=SLOPE,
         ),
         maximize=Parts(
             C=1.0,

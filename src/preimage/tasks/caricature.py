@@ -21,7 +21,7 @@ from ..representations.masks import Mask, resolve
 from ..solvers.compute import Computation, Compute
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
-from .common import Choice, Monitor, Start, Task, describe_mask, describe_start, load_images, own_recipe, size_of
+from .common import Choice, Monitor, Start, Task, begins_as, describe_mask, describe_start, load_images, own_recipe, size_of
 from .result import Result
 
 
@@ -87,7 +87,7 @@ def caricature(
     computation = Computation(phi, device, dtype, compute)
     phi = computation.phi
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
-    if mask is None and seen is None and start in (None, "image"):
+    if mask is None and seen is None and begins_as(start, "image"):
         choice = own_recipe(phi, choice)
     task = Task("caricature", computation, choice, monitor, progress)
     with computation.session():

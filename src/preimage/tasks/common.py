@@ -338,6 +338,15 @@ def is_of_classes(phi: Representation) -> bool:
     return isinstance(network, Network) and network.card.scores is not None and phi.name == network.layers()[-1].name
 
 
+def begins_as(start: Start, word: str) -> bool:
+    """Return whether a run begins as it would by itself, with "noise" or the "image", said or not; an array of pixels is neither.
+
+    >>> begins_as(None, "noise"), begins_as("image", "noise"), begins_as(np.zeros((8, 8, 3), np.uint8), "noise")
+    (True, False, False)
+    """
+    return start is None or (isinstance(start, str) and start == word)
+
+
 def own_recipe(phi: Representation, choice: Choice) -> Choice:
     """The choice with the recipe for deep layers, where Φ is one and nothing was chosen: docs/recognition.md has what it gives."""
     bare = replace(choice, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")

@@ -23,7 +23,7 @@ from ..representations.release import Release
 from ..solvers.compute import Computation, Compute, at_least_one
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
-from .common import Choice, Monitor, Start, Task, describe_mask, describe_start, load_images, restarted, size_of
+from .common import Choice, Monitor, Start, Task, begins_as, describe_mask, describe_start, load_images, own_recipe, restarted, size_of
 from .result import Result
 
 
@@ -76,7 +76,9 @@ def invert(
     device, dtype : where and in which type the image is kept; default where the weights are, in float32
     progress : whether a bar is shown
     recipe : str, path of a JSON file, or Recipe
-        All parts at once, as "mahendran2016"; what else is given takes their place.
+        All parts at once, as "mahendran2016"; what else is given takes their place. Default for layers of convolutional networks whose
+        units see at least half of the image's sides, if no part, mask, release or start is given: "preimage2026", whose images are
+        nearer to the photograph for other networks, and further from it in the features of this one.
     objective : what is asked of the features, instead of `Match()`; as `Match() + 0.5 * Match("fire9")`
     parameterization : how the image is written; default pixels
     transform : what Φ is shown at each step; default jitter by the paper's rule, max(round(stride/4), 1) pixels
@@ -112,6 +114,8 @@ def invert(
     computation = Computation(phi, device, dtype, compute)
     phi = computation.phi
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
+    if mask is None and release is None and begins_as(start, "noise"):
+        choice = own_recipe(phi, choice)
     inverse = _inverse(start, phi)
     task = Task("invert", computation, choice, monitor, progress, warm=inverse is not None)
     with computation.session():

@@ -23,7 +23,7 @@ from ..solvers.compute import Computation, Compute, at_least_one
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
 from ..statistics.statistics import Statistics, load_statistics
-from .common import Choice, Monitor, Start, Task, describe_start, is_of_classes, positive, restarted
+from .common import Choice, Monitor, Start, Task, begins_as, describe_start, is_of_classes, positive, restarted
 from .reopen import minimize_open
 from .result import Result
 from .units import canvas_size, estimated_largest, open_closed_units, recorded_largest
@@ -110,7 +110,7 @@ def maximize(
     phi, like = computation.phi, computation.like
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
     units: list[Unit] = list(unit) if isinstance(unit, list) else [unit]  # type: ignore[list-item]
-    if Z is None and stats is None and not everywhere and canvas in ("auto", "input") and start in (None, "noise"):
+    if Z is None and stats is None and not everywhere and canvas in ("auto", "input") and begins_as(start, "noise"):
         choice = _own_recipe(phi, units, choice)
     task = Task("maximize", computation, choice, monitor, progress)
     if Z is not None and stats is not None:
