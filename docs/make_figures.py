@@ -68,7 +68,7 @@ def row(name: str, layer: str | None, settings: list[tuple[str, dict[str, Any]]]
 def restarts() -> None:
     """Four starts for one late layer."""
     net = preimage.load_network("squeezenet1_1", size=SIZE)
-    result = preimage.invert(net.layer("fire8"), cat(), restarts=4, progress=False)
+    result = preimage.invert(net.layer("fire8"), cat(), restarts=4, solver="fast", progress=False)
     assert result.error is not None and result.originals is not None
     titles = [f"restart {k}\nerror {error:.1%}" for k, error in enumerate(result.error.tolist())]
     panels("energy-restarts.png", [result.originals[0], *result.images], ["photograph", *titles])

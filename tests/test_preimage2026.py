@@ -61,13 +61,14 @@ def test_the_slope_is_data_and_is_between_0_and_1() -> None:
 
 def test_layers_are_deep_whose_units_see_half_of_the_image(net: preimage.Network) -> None:
     assert [is_deep(net.layer(name)) for name in ("conv1", "fire4", "fire6", "fire7", "fire9", "pool10")] == [False] * 3 + [True] * 3
+    assert is_deep(net.layer("fire6"), 0.4) and not is_deep(net.layer("fire5"), 0.4)
     assert not is_deep(preimage.HOG()) and not is_deep(closed_unit())
 
 
 def test_the_recipe_is_the_default_of_deep_layers_and_one_chosen_part_is_enough_to_go_without(net: preimage.Network) -> None:
     deep, shallow = net.layer("fire9"), net.layer("fire2")
     assert own_recipe(deep, Choice()).recipe == own_recipe(deep, Choice(iterations=9)).recipe == "preimage2026"
-    for phi, choice in ((shallow, Choice()), (deep, Choice(C=10.0)), (deep, Choice(solver="paper"))):
+    for phi, choice in ((shallow, Choice()), (deep, Choice(C=10.0)), (deep, Choice(solver="paper")), (deep, Choice(solver="fast"))):
         assert own_recipe(phi, choice) == choice
 
 

@@ -62,8 +62,8 @@ def caricature(
         Weight of the features; default 10, in the recipe for deep layers 1, with solver="paper" the original's 1, at which an early layer
         is smoothed more than it is exaggerated. A result whose activation is below 1 at the default length says so in its status.
     recipe : str, path of a JSON file, or Recipe
-        As of `invert`. Default for layers of convolutional networks whose units see at least half of the image's sides, if no part, mask,
-        start or `seen` is given: "preimage2026", which keeps the photograph's colours.
+        As of `invert`. Default for layers of convolutional networks whose units see at least 40 % of the image's sides, if no part, solver,
+        mask, start or `seen` is given: "preimage2026", which keeps the photograph's colours.
     objective, parameterization, transform, regularizers, bound, stages, fit, compute, monitor : as of `invert`
     start : "image" (default; the border that the transform adds is the mean colour), "noise", or an image or a `Result` to begin with
     seen : images, one each, whose features are exaggerated in place of the images' own
@@ -88,7 +88,7 @@ def caricature(
     phi = computation.phi
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
     if mask is None and seen is None and begins_as(start, "image"):
-        choice = own_recipe(phi, choice)
+        choice = own_recipe(phi, choice, share=0.4)
     task = Task("caricature", computation, choice, monitor, progress)
     with computation.session():
         x0, labels, keys = load_images(phi, image, fit)

@@ -347,20 +347,23 @@ def begins_as(start: Start, word: str) -> bool:
     return start is None or (isinstance(start, str) and start == word)
 
 
-def own_recipe(phi: Representation, choice: Choice) -> Choice:
-    """The choice with the recipe for deep layers, where Φ is one and nothing was chosen: docs/recognition.md has what it gives."""
-    bare = replace(choice, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")
-    return replace(choice, recipe="preimage2026", solver=None) if bare and is_deep(phi) else choice
+def own_recipe(phi: Representation, choice: Choice, share: float = 0.5) -> Choice:
+    """The choice with the recipe for deep layers, where Φ is one and nothing was chosen: docs/recognition.md has what it gives.
+
+    A solver, "fast" too, is a choice: it minimises the energy of the paper. share: as of `is_deep`.
+    """
+    bare = replace(choice, iterations=None) == Choice()
+    return replace(choice, recipe="preimage2026") if bare and is_deep(phi, share) else choice
 
 
-def is_deep(phi: Representation) -> bool:
-    """Return whether a unit of Φ, a layer of a convolutional network, sees at least half of the sides of the network's images."""
+def is_deep(phi: Representation, share: float = 0.5) -> bool:
+    """Return whether a unit of Φ, a layer of a convolutional network, sees at least this share of the sides of the network's images."""
     network = phi.network
     if not isinstance(network, Network) or network.space.size is None:
         return False
     known = [float(layer.receptive_field) for layer in network.layers() if layer.receptive_field is not None]
     reach = float(phi.receptive_field or max(known, default=0.0))  # one without a field of its own joins all places, of what it can see
-    return 2 * reach >= max(network.space.size)
+    return reach >= share * max(network.space.size)
 
 
 def load_images(phi: Representation, image: Any, fit: Fit | None) -> tuple[Tensor, list[str], list[str]]:

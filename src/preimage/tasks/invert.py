@@ -77,7 +77,7 @@ def invert(
     progress : whether a bar is shown
     recipe : str, path of a JSON file, or Recipe
         All parts at once, as "mahendran2016"; what else is given takes their place. Default for layers of convolutional networks whose
-        units see at least half of the image's sides, if no part, mask, release or start is given: "preimage2026", whose images are
+        units see at least half of the image's sides, if no part, solver, mask, release or start is given: "preimage2026", whose images are
         nearer to the photograph for other networks, and further from it in the features of this one.
     objective : what is asked of the features, instead of `Match()`; as `Match() + 0.5 * Match("fire9")`
     parameterization : how the image is written; default pixels
