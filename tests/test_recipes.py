@@ -272,3 +272,16 @@ def test_a_box_keeps_pixels_and_steps_of_zero_gradient_move_nothing():
     with pytest.raises(InputError, match="mean colour"):
         preimage.energy.parameterizations.Box(low=130.0).at((3, 4, 4), SPACE)
     assert math.isinf(RECIPES["simonyan2014"].parts("maximize").parameterization.high)
+
+
+def test_the_page_of_methods_is_what_its_program_makes_of_the_recipes():
+    from importlib.util import module_from_spec, spec_from_file_location
+    from pathlib import Path
+
+    docs = Path(__file__).parent.parent / "docs"
+    spec = spec_from_file_location("make_recipes", docs / "make_recipes.py")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    text = (docs / "recipes.md").read_text(encoding="utf-8")
+    assert module.page() == text, "run: python docs/make_recipes.py"
+    assert all(f"\n## {name}\n" in text for name in RECIPES)

@@ -176,14 +176,15 @@ RECIPES: Registry[Recipe] = Registry("recipe", see="preimage recipes")
 
 
 def recipes() -> Mapping[str, Recipe]:
-    """Return the recipes of this package by name.
+    """Return the recipes of this package by name, in the order of their files, and after them those that were registered elsewhere.
 
     >>> recipes()["mahendran2016"].parts("invert").solver
     'paper'
     """
     for family in _FAMILIES:
         import_module(f".{family}", __package__)
-    return {name: RECIPES[name] for name in RECIPES}
+    place = {family: k for k, family in enumerate(_FAMILIES)}
+    return {name: RECIPES[name] for name in sorted(RECIPES, key=lambda n: place.get(n.partition("-")[0], len(place)))}
 
 
 def recipe_named(recipe: str | Recipe | Path) -> Recipe:
