@@ -18,15 +18,14 @@ LAYERS = ("fire2", "fire4", "fire6", "fire9")
 
 
 def main() -> None:
-    """Fit each layer on the free photographs that are not shown, and put the images side by side."""
+    """Put the photographs and each layer's answers side by side; the inverses are fitted on other photographs."""
     net = preimage.load_network("squeezenet1_1")
-    free = preimage.free_photographs()
-    shown, others = [p for p in free if p.name in SHOWN], [p for p in free if p.name not in SHOWN]
+    shown = [p for p in preimage.free_photographs(shown=True) if p.name in SHOWN]
     x = torch.cat([net.space.encode(p) for p in shown])
     columns = [net.space.decode(x)]
     for name in LAYERS:
         phi = net.layer(name)
-        inverse = preimage.fit_inverse(phi, others, crops=100, rank=64)
+        inverse = preimage.inverse_of(phi)
         with torch.no_grad():
             columns.append(net.space.decode(inverse(phi(x))))
     picture = torch.cat([torch.cat(list(images), dim=1) for images in columns], dim=2)  # a column each

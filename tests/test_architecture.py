@@ -14,7 +14,7 @@ ROOT = Path(preimage.__file__).parent
 # Each row is a file or a folder of src/preimage; "" is the package itself, whose __init__ gathers the public names.
 ROWS = (
     *("errors", "registry", "plain", "files", "untrusted", "seeds", "pixels", "representations", "networks", "metrics", "energy"),
-    *("solvers", "methods", "inverses", "statistics", "tasks", "studies", "experiments", "report", "demo", "app", "cli", "__main__", ""),
+    *("solvers", "inverses", "methods", "statistics", "tasks", "studies", "experiments", "report", "demo", "app", "cli", "__main__", ""),
 )
 # (file, what it imports): why it may, although that stands in a later row.
 ALLOWED = {

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import PIL.Image
@@ -24,9 +25,9 @@ from preimage.energy.losses import Euclidean
 from preimage.energy.terms import FeatureTerm
 from preimage.energy.transforms import Jitter
 from preimage.errors import InputError, MissingExtra
-from preimage.inverses import Nearby, fit, fit_inverse, free_photographs, linear, load_inverse, start_from_inverse
+from preimage.inverses import Nearby, fit, fit_inverse, free_photographs, known, linear, load_inverse, start_from_inverse
 from preimage.inverses.grid import Grid, find_grid
-from preimage.inverses.photographs import Crops, gather, split
+from preimage.inverses.photographs import Crops, digest, gather, split
 from preimage.inverses.sums import Sums
 
 SPACE = preimage.PixelSpace(32, "rgb", scale=1.0, mean=0.45, std=0.25)
@@ -431,8 +432,10 @@ def test_every_nth_photograph_is_held_out():
 
 def test_the_free_photographs_are_there_and_their_absence_names_the_extra(monkeypatch):
     found = free_photographs()
-    assert len(found) == 13
-    assert {"astronaut.png", "china.jpg"} <= {p.name for p in found}
+    assert len(found) == 10
+    assert "china.jpg" in {p.name for p in found}
+    shown = {"astronaut.png", "chelsea.png", "coffee.png"}  # the package's own pictures, on which nothing is fitted
+    assert {p.name for p in free_photographs(shown=True)} - {p.name for p in found} == shown
     assert gather(None) == found
     import importlib.util
 
@@ -535,3 +538,98 @@ def test_the_record_of_an_inverse_says_what_it_is_of(phi, photographs):
     assert about["chosen"]["kernel"] in (1, 3)
     assert about["chosen"]["rank"] in (5, 10, 20)
     assert len(about["photographs_sha256"]) == 64
+
+
+@pytest.fixture(scope="module")
+def squeezenet():
+    return preimage.load_network("squeezenet1_1")
+
+
+CAT = Path(preimage.__file__).parent / "data" / "chelsea.jpg"
+
+
+@pytest.mark.parametrize(("layer", "share"), [("fire2", 0.2), ("fire3", 0.2), ("fire4", 0.4), ("fire5", 0.5)])
+def test_the_package_carries_inverses_of_the_embedded_network_that_know_nothing_of_its_own_pictures(squeezenet, layer, share):
+    phi = squeezenet.layer(layer)
+    found = preimage.shipped_inverse(phi)
+    assert found.about["photographs_sha256"] == digest(free_photographs())
+    assert found.about["settings"]["seed"] == 0
+    x = phi.space.encode(CAT)
+    with torch.no_grad():
+        error = (found(phi(x), (227, 227)) - x).square().mean().item()
+    assert error < share * (x - x.mean()).square().mean().item()
+
+
+def test_no_inverse_is_carried_for_other_layers_weights_pixels_and_modules(squeezenet, phi):
+    assert preimage.shipped_inverse(squeezenet.layer("fire9")) is None
+    assert preimage.shipped_inverse(phi) is None
+    other = preimage.load_network("squeezenet1_1")
+    other.module.features[3].squeeze.bias.data += 1e-3
+    assert preimage.shipped_inverse(other.layer("fire2")) is None
+
+
+@pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")  # two steps get nowhere
+def test_the_default_of_shallow_layers_is_warm_and_every_choice_of_a_part_is_cold(squeezenet):
+    few = {"iterations": 2, "progress": False}
+    phi = squeezenet.layer("fire2")
+    warm = preimage.invert(phi, CAT, **few)
+    assert (warm.config["recipe"], warm.config["start"]) == ("inverse2026", "inverse")
+    assert warm.config["inverse"]["sha256"] == preimage.shipped_inverse(phi).digest
+    assert "nearby" in warm.energy
+    assert warm.config["plan"][0]["solver"]["name"] == "descent"
+    for given in ({"start": "noise"}, {"solver": "paper"}, {"regularizers": {}}, {"mask": preimage.masks.central(5)}):
+        cold = preimage.invert(phi, CAT, **few, **given)
+        assert (cold.config["start"], "nearby" in cold.energy) == ("noise", False), given
+    assert preimage.invert(squeezenet.layer("fire9"), CAT, **few).config["start"] == "noise"
+
+
+def test_no_evaluations_give_the_inverse_s_answer_at_once_and_it_is_kept_and_made_again(squeezenet, tmp_path):
+    phi = squeezenet.layer("fire4")
+    found = preimage.invert(phi, CAT, iterations=0, progress=False)
+    assert found.evaluations == 0 and found.status == ["ok"]
+    answer = start_from_inverse(preimage.shipped_inverse(phi), phi(phi.space.encode(CAT)).detach(), (227, 227))
+    torch.testing.assert_close(found.images, phi.space.decode(answer), atol=1e-3, rtol=0)
+    found.save(tmp_path / "out")
+    assert torch.equal(preimage.again(tmp_path / "out", progress=False).images, found.images)
+    with pytest.raises(InputError, match="0, the answer of a learned inverse"):
+        preimage.invert(phi, CAT, iterations=0, start="noise", progress=False)
+
+
+def test_a_masked_inversion_shows_the_inverse_nothing_of_what_is_masked(phi, photographs):
+    inverse = fit_inverse(phi, photographs, **QUICK)
+    one, other = smooth(1, 32), smooth(1, 32)
+    other[:, 16:] = 255 - other[:, 16:]  # differs under the masked half alone
+    mask = torch.zeros(phi(SPACE.encode(one)).shape[1:])
+    mask[..., : mask.shape[-1] // 2 - 1] = 1.0
+    few = {"mask": mask, "start": inverse, "iterations": 0, "progress": False}
+    assert torch.equal(preimage.invert(phi, one, **few).images, preimage.invert(phi, other, **few).images)
+
+
+def test_nearness_to_the_start_follows_the_still_view_and_needs_a_start():
+    near = Nearby(2.0, to="start")
+    with pytest.raises(InputError, match="what a task begins with"):
+        near(torch.zeros(1, 1, 4, 4))
+    canvas = torch.zeros(1, 1, 7, 7)
+    canvas[..., 1:5, 1:5] = 80.0  # the middle of a canvas with a border of 3, as Jitter cuts it
+    bound = near.begin(canvas)
+    assert Jitter(4).crop(canvas).eq(80).all()
+    assert bound(torch.full((1, 1, 4, 4), 80.0)).tolist() == [0.0]
+    assert near.begin(canvas)(torch.zeros(1, 1, 4, 4)).tolist() == [2.0]
+    with pytest.raises(InputError, match='"mean" or "start"'):
+        Nearby(to="nowhere")
+
+
+def test_an_inverse_that_is_not_carried_is_fitted_once_and_kept_in_the_cache(phi, monkeypatch, tmp_path):
+    monkeypatch.setenv("PREIMAGE_CACHE", str(tmp_path))
+    calls = []
+    monkeypatch.setattr(
+        known, "fit_inverse", lambda *a, **k: calls.append(1) or fit_inverse(*a, [smooth(k, 40) for k in range(4)], **QUICK)
+    )
+    first, second = preimage.inverse_of(phi, progress=False), preimage.inverse_of(phi, progress=False)
+    assert len(calls) == 1 and first.digest == second.digest
+    assert len(list((tmp_path / "inverses").glob("*.safetensors"))) == 1
+
+
+def test_an_inverse_is_no_start_of_a_unit_s_image(squeezenet):
+    with pytest.raises(InputError, match="a start of invert, not of maximize"):
+        preimage.maximize(squeezenet.layer("fire9"), 3, start="inverse", progress=False)

@@ -55,7 +55,9 @@ if TYPE_CHECKING:
     from .inverses import Nearby as Nearby
     from .inverses import fit_inverse as fit_inverse
     from .inverses import free_photographs as free_photographs
+    from .inverses import inverse_of as inverse_of
     from .inverses import load_inverse as load_inverse
+    from .inverses import shipped_inverse as shipped_inverse
     from .inverses import start_from_inverse as start_from_inverse
     from .methods.recipe import Parts as Parts
     from .methods.recipe import Recipe as Recipe
@@ -111,7 +113,9 @@ _HOMES = {
     ],
     "experiments.audit": ["Audit", "audit"],
     "experiments.methods": ["Comparison", "compare"],
-    "inverses": ["LinearInverse", "Nearby", "fit_inverse", "free_photographs", "load_inverse", "start_from_inverse"],
+    "inverses": [
+        "LinearInverse", "Nearby", "fit_inverse", "free_photographs", "inverse_of", "load_inverse", "shipped_inverse", "start_from_inverse"
+    ],
     "networks.network": ["Network", "load_network"],
     "solvers.compute": ["Compute"],
     "solvers.loop": ["minimize"],

@@ -55,7 +55,11 @@ Prior = Annotated[
 ]
 Start = Annotated[
     str | None,
-    typer.Option(metavar="noise|image|FILE", help="Begin with noise, the image, a picture, an inverse.", show_default="the task's"),
+    typer.Option(
+        metavar="noise|image|inverse|FILE",
+        help="Begin with noise, the image, the layer's inverse, a file of either.",
+        show_default="the task's",
+    ),
 ]
 Judge = Annotated[
     str | None,

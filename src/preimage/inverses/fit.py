@@ -24,6 +24,7 @@ from .linear import LinearInverse, framed, identity, probe, reduced
 from .photographs import Crops, digest, gather, split
 from .sums import Sums
 
+REVISION = 1  # of what a fit gives: raised when it changes
 KERNEL, OVERLAP, RANK = 3, 2, 128
 CROPS, HELD_CROPS, FIRST_CROPS = 200, 24, 48
 STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # λ, of the mean variance of an input

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -123,6 +124,27 @@ class LinearInverse:
                 f"This inverse is of the layer {mine['layer']}, and {phi.name} answers differently to a test picture: fit one of it."
             )
 
+    def masked(self, features: Tensor, weights: Tensor) -> Tensor:
+        """Return features (B, C, h, w) with each channel's mean in the place of those whose weight is 0, and between for a weight between.
+
+        weights: (C, h, w) or what broadcasts to it, from 0 to 1.
+        """
+        mean = self.mean.to(features)[:, None, None]
+        return mean + weights.to(features).clamp(0.0, 1.0) * (features - mean)
+
+    def record(self) -> dict[str, Any]:
+        """Return which inverse this is, as plain values for a result."""
+        held = self.about.get("held_out", {})
+        return {"sha256": self.digest, "layer": self.about["layer"], "held_out_psnr": held.get("psnr")}
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the tensors and the places of the patches: what decides its images."""
+        total = hashlib.sha256(repr(self.grid).encode())
+        for name in _TENSORS[:-1]:
+            total.update(getattr(self, name).contiguous().numpy().tobytes())
+        return total.hexdigest()
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write one safetensors file, whole or not at all; weights in half precision, as `fit_inverse` rounds them."""
         from safetensors.torch import save
@@ -149,6 +171,16 @@ def load_inverse(path: str | os.PathLike[str], phi: RepresentationLike) -> Linea
     InputError
         For a file that holds something else, is truncated, holds NaN or is of another network, layer or pixel space.
     """
+    inverse = read(path)
+    try:
+        inverse.check(phi)
+    except InputError as error:
+        raise InputError(f"{str(path)!r} is of no use here: {error}") from error
+    return inverse
+
+
+def read(path: str | os.PathLike[str]) -> LinearInverse:
+    """Read an inverse, without a look at what it is to be used for. Raises InputError as `load_inverse`."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -167,10 +199,6 @@ def load_inverse(path: str | os.PathLike[str], phi: RepresentationLike) -> Linea
         raise InputError(f"{str(path)!r} holds no usable inverse: {error}") from error
     except (OSError, KeyError, TypeError, ValueError, IndexError, AttributeError, SafetensorError) as error:
         raise InputError(f"{str(path)!r} holds no inverse ({error}). Make one: preimage inverse fit NET --layers NAME -o FILE") from error
-    try:
-        inverse.check(phi)
-    except InputError as error:
-        raise InputError(f"{str(path)!r} is of no use here: {error}") from error
     return inverse
 
 

@@ -26,8 +26,10 @@ class Nearby:
         w, at least 0.
     B : float, default 80
         A typical colour norm in grey levels.
+    to : "mean" (default) or "start"
+        What a is where no image is given: the mean colour, or what the task begins with.
     image : tensor (B, C, H, W) or (1, C, H, W), optional
-        a, one for each sample or one for all, of the size of the canvas; without it the mean colour. Not part of equality.
+        a, one for each sample or one for all, of the size of the canvas. Not part of equality.
 
     >>> near = Nearby(weight=2.0, image=torch.full((1, 1, 4, 4), 80.0))
     >>> near(torch.zeros(2, 1, 4, 4))
@@ -36,6 +38,7 @@ class Nearby:
 
     weight: float = 1.0
     B: float = 80.0
+    to: str = "mean"
     image: Tensor | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -43,6 +46,8 @@ class Nearby:
             raise InputError(f"weight is a number of at least 0; got {self.weight!r}.")
         if not self.B > 0:
             raise InputError(f"B is a number above 0; got {self.B!r}.")
+        if self.to not in ("mean", "start"):
+            raise InputError(f'to is "mean" or "start"; got {self.to!r}.')
         if self.image is not None and (self.image.ndim != 4 or not bool(torch.isfinite(self.image).all())):
             raise InputError(f"image is a tensor (B, C, H, W) of finite values; got shape {tuple(self.image.shape)}.")
 
@@ -59,12 +64,21 @@ class Nearby:
         """The regularizer of some of the samples."""
         return self if self.image is None or len(self.image) == 1 else replace(self, image=self.image[samples])
 
+    def begin(self, x: Tensor) -> Nearby:
+        """Return the regularizer of a run that begins with these canvases."""
+        return self if self.to != "start" or self.image is not None else replace(self, image=x.detach())
+
     def _each(self, x: Tensor) -> float:
         return self.weight / (self.B**2 * x.shape[-2] * x.shape[-1])
 
     def _apart(self, x: Tensor) -> Tensor:
         if self.image is None:
+            if self.to == "start":
+                raise InputError('Nearby(to="start") is about what a task begins with: give an image, or use it in a task.')
             return x
+        if self.to == "start" and self.image.shape[2:] != x.shape[2:]:  # a still view shows the middle of the canvas
+            top, left = ((a - b) // 2 for a, b in zip(self.image.shape[2:], x.shape[2:], strict=True))
+            return x - self.image[..., top : top + x.shape[2], left : left + x.shape[3]].to(x)
         if self.image.shape[1:] != x.shape[1:] or len(self.image) not in (1, len(x)):
             raise InputError(f"Nearby has an image of shape {tuple(self.image.shape)} and is asked about {tuple(x.shape)}: give one of it.")
         return x - self.image.to(x)

@@ -18,33 +18,56 @@ from ..errors import InputError, missing_extra
 from ..pixels.images import ImageLike, find_pictures
 from ..pixels.pixelspace import PixelSpace
 
-FREE = (  # every fourth is held out by default: three photographs in colour
+FREE = (  # every fourth of those to fit on is held out by default
     ("skimage", "data/astronaut.png"),  # NASA, public domain
     ("skimage", "data/camera.png"),  # Lav Varshney, CC0
     ("skimage", "data/retina.jpg"),  # Mikael Häggström, CC0
     ("sklearn", "datasets/images/china.jpg"),  # danielbuechele, CC-BY 2.0
     ("skimage", "data/rocket.jpg"),  # SpaceX, public domain
     ("skimage", "data/brick.png"),  # CC0Textures, CC0
-    ("sklearn", "datasets/images/flower.jpg"),  # vultilion, CC-BY 2.0
     ("skimage", "data/chelsea.png"),  # Stefan van der Walt, CC0
     ("skimage", "data/hubble_deep_field.jpg"),  # NASA, public domain
     ("skimage", "data/grass.png"),  # linolafett, CC0
+    ("sklearn", "datasets/images/flower.jpg"),  # vultilion, CC-BY 2.0
     ("matplotlib", "mpl-data/sample_data/grace_hopper.jpg"),  # US Navy, public domain
     ("skimage", "data/coffee.png"),  # Rachel Michetti, CC0
     ("skimage", "data/gravel.png"),  # CC0Textures, CC0
 )
+SHOWN = ("astronaut.png", "chelsea.png", "coffee.png")  # in the demonstration, so that nothing is fitted on them
 LEAST = 4  # photographs
 ZOOM = 0.4  # the smallest crop, of the photograph's short side
 KEPT = 32  # photographs that stay in memory
 
 
-def free_photographs() -> list[Path]:
-    """The photographs in the public domain, CC0 or CC-BY that scikit-image, scikit-learn and matplotlib carry; nothing is downloaded.
+def free_photographs(shown: bool = False) -> list[Path]:
+    """Return the photographs in the public domain, CC0 or CC-BY that scikit-image, scikit-learn and matplotlib carry.
 
-    Raises MissingExtra where one of the packages is not installed, InputError where it does not carry a photograph any more.
+    Nothing is downloaded.
+
+    Parameters
+    ----------
+    shown : bool, default False
+        Whether also those that the demonstration and the pages show, on which no inverse is to be fitted.
+
+    Returns
+    -------
+    list of paths
+        Ten, or thirteen.
+
+    Raises
+    ------
+    MissingExtra
+        Where one of the packages is not installed.
+    InputError
+        Where it does not carry a photograph any more.
+
+    >>> len(free_photographs()), len(free_photographs(shown=True))
+    (10, 13)
     """
     paths = []
     for package, name in FREE:
+        if not shown and Path(name).name in SHOWN:
+            continue
         found = importlib.util.find_spec(package)
         if found is None or not found.submodule_search_locations:
             needs = "Without photographs an inverse is fitted on the free ones that scikit-image and scikit-learn carry"

@@ -23,8 +23,19 @@ from ..solvers.plans import solver_record
 from ..solvers.run import SOLVERS, Solver, Stage
 
 TASKS = ("invert", "maximize", "caricature")
+STARTS = ("noise", "image", "inverse")
 _FAMILIES = (
-    *("mahendran2016", "preimage2026", "erhan2009", "simonyan2014", "szegedy2014", "goodfellow2015", "nguyen2015", "yosinski2015"),
+    *(
+        "mahendran2016",
+        "preimage2026",
+        "inverse2026",
+        "erhan2009",
+        "simonyan2014",
+        "szegedy2014",
+        "goodfellow2015",
+        "nguyen2015",
+        "yosinski2015",
+    ),
     *("deepdream2015", "gatys2015", "lucid2017", "ulyanov2018", "ghiasi2022", "maco2023", "hamblin2024", "fort2025", "gorgun2025"),
 )
 
@@ -42,7 +53,7 @@ class Parts:
     regularizers : by name; default the paper's two
     bound : of each pixel's colour norm, in grey levels; infinite for none
     solver, iterations, stages : as in `solvers.plans.plan_for`
-    start : "noise", or "image" to begin with the photograph
+    start : "noise", "image" to begin with the photograph, or "inverse" with a learned inverse's answer to its features
     closed_slope : the slope with which the gradient passes closed ReLUs, in every step, where Φ can be opened; the values stay. 0 for none.
         The gradient then says what would help if it were strong enough to open a unit, and depends less on the very weights of one network.
 
@@ -65,6 +76,8 @@ class Parts:
     def __post_init__(self) -> None:
         if not 0 <= self.closed_slope <= 1:
             raise InputError(f"closed_slope is the slope of the gradient at closed ReLUs, from 0 to 1; got {self.closed_slope!r}.")
+        if self.start not in STARTS:
+            raise InputError(f"The start of a recipe is one of {', '.join(STARTS)}; got {self.start!r}.")
 
     def with_given(self, **given: Any) -> Parts:
         """Return the parts with those in place that are given (not None)."""

@@ -152,6 +152,8 @@ def _bar(length: int, title: str, shown: bool) -> Iterator[Tick]:
 
 def _status(run: Run, final: Mapping[str, Tensor], trace: Mapping[str, Tensor], interrupted: bool) -> list[str]:
     """Each sample's verdict; warns of those that are not ok, and raises if none has a result."""
+    if not run.evaluations:  # nothing was searched for
+        return ["ok" if g else f"the start has no finite energy. {_NAN}" for g in torch.isfinite(final["total"]).tolist()]
     good, alive, still_alive = run.good.cpu(), run.alive.cpu(), run.alive_now.cpu()
     start, end, end_loss = trace["total"][0], final["total"].cpu(), final["loss"].cpu()
     if not isinstance(run.transform, Jitter):  # one strongly moving view says little: the first and the last quarter of them

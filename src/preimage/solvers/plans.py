@@ -85,7 +85,8 @@ def plan_for(asked: Asked, solver: str | Solver = "fast", iterations: int | None
     ----------
     asked : the task and what Φ declares
     solver : "fast", a registered name, "name:setting=value", or a solver
-    iterations : how many in all, the stages keeping their proportions; default the solver's own number
+    iterations : how many in all, the stages keeping their proportions; default the solver's own number; 0, where the run begins near
+        its end, is no search at all
     stages : instead of the solver's own
 
     Raises
@@ -98,6 +99,8 @@ def plan_for(asked: Asked, solver: str | Solver = "fast", iterations: int | None
     """
     if stages is not None and not (len(stages) and all(isinstance(s, Stage) for s in stages)):
         raise InputError(f"stages is a list of at least one preimage.Stage, as [Stage(300)]; got {stages!r}.")
+    if iterations == 0 and asked.warm:
+        return Plan(())
     if solver != "fast":
         return plan_of(solver, stages or _own_stages(solver, asked.task), iterations)
     short = iterations is not None and iterations < _LONG
@@ -174,7 +177,8 @@ def scaled(stages: Sequence[Stage], iterations: int) -> list[Stage]:
     [1]
     """
     if not isinstance(iterations, int) or iterations < 1:
-        raise InputError(f"iterations is a whole number of at least 1; got {iterations!r}")
+        more = " (0, the answer of a learned inverse itself, needs one to start from)" if iterations == 0 else ""
+        raise InputError(f"iterations is a whole number of at least 1; got {iterations!r}{more}")
     whole = sum(s.iterations for s in stages)
     ends, done = [], 0
     for stage in stages:

@@ -161,7 +161,8 @@ class Run:
 
     def trace(self) -> dict[str, Tensor]:
         """Term -> (T, B), on the CPU."""
-        table = torch.stack(self._records).cpu()
+        names = len(self.energy.terms) + 1
+        table = torch.stack(self._records).cpu() if self._records else torch.zeros(0, names, len(self.good))
         return {name: table[:, i] for i, name in enumerate((*self.energy.terms, "total"))}
 
     def _keep(self, x: Tensor) -> None:

@@ -22,6 +22,7 @@ from ..energy.parameterizations import PARAMETERIZATIONS
 from ..energy.regularizers import REGULARIZERS, AlphaNorm, Regularizer, TVBeta
 from ..energy.transforms import TRANSFORMS
 from ..errors import InputError, PreimageWarning
+from ..inverses.fit import REVISION as INVERSE_REVISION
 from ..methods.recipe import recipe_named
 from ..methods.text import parts_from_text
 from ..networks.network import Network, load_network, weights_hash
@@ -63,7 +64,8 @@ class Job:
     as in `tasks`; mask as in `parse_mask`, release as in `parse_release`. restart: which of many starts. beta: of TVβ. regularized=False:
     the loss alone, no bound. one_stage: all iterations at the full rate. quirks: of the original, by name. device, dtype, precision: where
     and how to compute; precision is not "auto", as what a store holds must not depend on a stopwatch. recipe: by name. objective,
-    transform, parameterization, prior: as on the command line, "name:setting=value".
+    transform, parameterization, prior: as on the command line, "name:setting=value". start: of an
+    inversion, "noise" or "inverse".
     """
 
     experiment: str
@@ -104,6 +106,7 @@ class Job:
     transform: tuple[str, ...] = ()
     parameterization: str | None = None
     prior: tuple[str, ...] = ()
+    start: str = "noise"
 
     def __post_init__(self) -> None:
         if self.task not in ("invert", "maximize", "caricature"):
@@ -112,6 +115,8 @@ class Job:
             raise InputError("A job has either a network with a layer, or a shallow representation.")
         if (self.task == "maximize") != (self.unit is not None):
             raise InputError("A job has a unit if and only if its task is maximize.")
+        if self.start not in ("noise", "inverse") or (self.start == "inverse" and self.task != "invert"):
+            raise InputError(f"A job starts from noise, or an inversion from an inverse; got {self.start!r} for {self.task}.")
         endless = [f.name for f in fields(self) if isinstance(v := getattr(self, f.name), float) and not math.isfinite(v)]
         if endless:
             raise InputError(f"{endless[0]} is a finite number; got {getattr(self, endless[0])!r}.")
@@ -227,6 +232,7 @@ def revisions(job: Job) -> dict[str, int]:
     named += [(REGULARIZERS, _name(p)) for p in job.prior if p != "none"]
     found |= {f"{registry.kind} {name}": registry.revision(name) for registry, name in named}
     found |= {"layers in one pass": PASS_REVISION} if len(objectives) > 1 else {}
+    found |= {"inverse": INVERSE_REVISION} if job.start == "inverse" else {}
     phi = "layer" if job.network is not None else str(job.representation)
     return found | {f"representation {phi}": REPRESENTATION_REVISION}
 
@@ -321,7 +327,8 @@ def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | Non
         return caricature(phi, x0, seen=x0 + shift, **common)
     stages = (Stage(job.iterations or 300),) if job.one_stage else None
     release = None if job.release is None else parse_release(job.release)
-    return invert(phi, x0, stages=stages, release=release, **common)
+    start = None if job.recipe is not None and job.start == "noise" else job.start  # else the recipe's own
+    return invert(phi, x0, stages=stages, release=release, start=start, **common)
 
 
 def _sequential(job: Job) -> bool:

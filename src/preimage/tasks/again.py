@@ -70,7 +70,7 @@ def again(folder: str | os.PathLike[str], phi: Representation | None = None, pro
     if parts.closed_slope:  # no argument of its own
         own = {t: parts if t == old.task else None for t in TASKS}
         common["recipe"] = Recipe(config.get("recipe") or "this result", "", "", own["invert"], own["maximize"], own["caricature"])
-    if config.get("start") not in (None, "noise", "image"):
+    if config.get("start") not in (None, "noise", "image", "inverse"):
         raise InputError(f"This result began with {config['start']}, which its folder does not hold.")
     common["start"] = config.get("start")
     if old.task == "maximize":

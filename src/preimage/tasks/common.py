@@ -196,11 +196,12 @@ class Task:
         found = dict(self.parts.regularizers)
         for name, regularizer in found.items():
             if isinstance(regularizer, OfStart):
-                if self.from_noise:
+                told = regularizer.begin(start.detach())
+                if self.from_noise and told is not regularizer:
                     raise InputError(
                         f"{name!r} keeps an image near the one that the run begins with, and this begins with noise: give start=."
                     )
-                found[name] = regularizer.begin(start.detach())
+                found[name] = told
         return found
 
     def _ready(self, stack: ExitStack) -> Callable[[Representation], Representation]:
@@ -251,6 +252,8 @@ class Task:
 
     def start_from(self, start: Start, size: tuple[int, int], samples: int) -> Tensor | None:
         """Return the canvases of a start that was given, one for all or one a sample; None where it is noise. Raises InputError."""
+        if isinstance(start, str) and start == "inverse":
+            raise InputError(f"An inverse answers to an image's features: it is a start of invert, not of {self.name}.")
         if start is None or (isinstance(start, str) and start in ("noise", "image")):
             return None
         if isinstance(start, Result):
@@ -428,7 +431,7 @@ def describe_start(start: Start, own: str) -> str:
     """Return what a run began with, for the record."""
     if start is None:
         return own
-    if isinstance(start, str) and start in ("noise", "image"):
+    if isinstance(start, str) and start in ("noise", "image", "inverse"):
         return start
     return str(start) if isinstance(start, (str, os.PathLike)) else f"a {type(start).__name__}"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import torch
 
@@ -12,6 +13,7 @@ from ..energy.objectives import Objective, Objectives
 from ..energy.parameterizations import Parameterization
 from ..energy.regularizers import Regularizer
 from ..energy.transforms import Transform
+from ..inverses.known import inverse_of, shipped_inverse
 from ..inverses.linear import LinearInverse, load_inverse
 from ..inverses.start import start_from_inverse
 from ..methods.recipe import Recipe
@@ -79,15 +81,17 @@ def invert(
         All parts at once, as "mahendran2016"; what else is given takes their place. Default for layers of convolutional networks whose
         units see at least half of the image's sides, if no part, solver, mask, release or start is given: "preimage2026", whose images are
         nearer to the photograph for other networks, and further from it in the features of this one.
+        For layers of a stride above 4 of which the package carries an inverse, if nothing but C and iterations is chosen: "inverse2026".
     objective : what is asked of the features, instead of `Match()`; as `Match() + 0.5 * Match("fire9")`
     parameterization : how the image is written; default pixels
     transform : what Φ is shown at each step; default jitter by the paper's rule, max(round(stride/4), 1) pixels
     regularizers : by name, instead of the paper's
     bound : of each pixel's colour norm in grey levels, B₊ = 160; infinity for none
     stages : instead of the solver's own, as the one stage of the paper's HOG experiment, [Stage(300)]
-    start : "noise" (default), "image", an image, a `Result`, or a learned inverse of the layer (`LinearInverse` or its .safetensors file)
-        What to begin with. From an inverse "fast" descends at once, 50 evaluations long; the first restart begins with its answer, the
-        others with that and noise of ±2 levels.
+    start : "noise", "image", "inverse", an image, a `Result`, or a learned inverse of the layer (`LinearInverse` or its .safetensors file)
+        What to begin with; default noise, where no recipe says otherwise. "inverse" is the layer's own: the package's, or one that is
+        fitted now and kept in the cache. From an inverse "fast" descends at once, 50 evaluations long; the first restart begins with
+        its answer, the others with that and noise of ±2 levels. With a mask it is shown the mean in the place of what does not count.
     fit : "squash" resizes without keeping the aspect ratio, as the paper did; default the space's own
     release : what is known of Φ(x0), a function of it (`representations.release`); the error is then that from what was released
     compute : `Compute`: batch, precision, memory, compiled
@@ -116,7 +120,9 @@ def invert(
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
     if mask is None and release is None and begins_as(start, "noise"):
         choice = own_recipe(phi, choice)
-    inverse = _inverse(start, phi)
+    if mask is None and release is None and start is None:
+        choice = _own_recipe(phi, choice)
+    inverse = _inverse(start, choice.parts("invert")[0].start, phi, progress)
     task = Task("invert", computation, choice, monitor, progress, warm=inverse is not None)
     with computation.session():
         x0, labels, keys = load_images(phi, image, fit)
@@ -133,7 +139,8 @@ def invert(
             canvases = task.start_from(start, size_of(x0), len(each))
         else:
             first = [None if b % restarts == 0 else g for b, g in enumerate(generators)]
-            wanted = phi0.repeat_interleave(restarts, dim=0)
+            known = phi0 if weights is None else inverse.masked(phi0, weights)
+            wanted = known.repeat_interleave(restarts, dim=0)
             canvases = start_from_inverse(inverse, wanted, size_of(x0), task.transform.canvas(size_of(x0)), first).to(computation.like)
         if canvases is None:
             task.from_noise = (start or task.parts.start) == "noise"
@@ -162,14 +169,25 @@ def invert(
             "mask": describe_mask(mask),
             "fit": fit or phi.space.fit,
         }
-        | ({} if release is None else {"release": repr(release)}),
+        | ({} if release is None else {"release": repr(release)})
+        | ({} if inverse is None else {"inverse": inverse.record()}),
     )
 
 
-def _inverse(start: Start | LinearInverse, phi: Representation) -> LinearInverse | None:
-    """The learned inverse that a start names, if it does."""
+def _own_recipe(phi: Representation, choice: Choice) -> Choice:
+    """The choice with the recipe for layers that come with an inverse, where nothing but the strength and the length was chosen."""
+    bare = replace(choice, C=None, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")
+    if bare and shipped_inverse(phi) is not None:
+        return replace(choice, recipe="inverse2026", solver=None)
+    return choice
+
+
+def _inverse(start: Start | LinearInverse, own: str, phi: Representation, progress: bool) -> LinearInverse | None:
+    """The learned inverse that a run begins with, if it does. own: the start of the recipe."""
     if isinstance(start, LinearInverse):
         return start
+    if (isinstance(start, str) and start == "inverse") or (start is None and own == "inverse"):
+        return inverse_of(phi, progress)
     if isinstance(start, (str, os.PathLike)) and str(start).endswith(".safetensors"):
         return load_inverse(start, phi)
     return None

@@ -112,7 +112,7 @@ class Result:
         return {name: [one.get(name) for one in found] for name in dict.fromkeys(n for one in found for n in one)}
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False, video: str | None = None) -> Path:
-        """Write the folder: PNGs (and the originals), energy.png, tensors.safetensors, result.json, and frames.mp4 or .gif.
+        """Write the folder: PNGs (and the originals), energy.png (if there was a search), tensors.safetensors, result.json, frames.
 
         The folder appears complete or not at all. overwrite: replace an earlier result in the folder, and nothing else: files that
         are no part of it stay. video: "mp4" (needs the extra `video`) or "gif", if frames were kept. A drawing or a film that
@@ -124,7 +124,8 @@ class Result:
             check_video(video)
         with new_folder(destination, overwrite) as part:
             files = self._write_pictures(part)
-            files += _drawn("energy.png", lambda: plot_energy(self, part / "energy.png"), part)
+            if self.evaluations:
+                files += _drawn("energy.png", lambda: plot_energy(self, part / "energy.png"), part)
             if video and not self.frames:
                 raise InputError(_NO_FRAMES)
             if video:

@@ -1,0 +1,105 @@
+"""Inverses that need not be given: those that come with the package, and those that are fitted when first asked for and kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from functools import lru_cache
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError
+from ..networks.fetch import cache_folder
+from ..representations.base import Representation, RepresentationLike, as_representation
+from .fit import REVISION, SIDE, fit_inverse
+from .linear import LinearInverse, identity, load_inverse, probe, read
+
+SHIPPED = {"squeezenet1_1": ("fire2", "fire3", "fire4", "fire5")}
+"""Networks and layers whose inverses the package carries: fitted by `fit_inverse` with its defaults, on the free photographs."""
+
+
+def shipped_inverse(phi: RepresentationLike) -> LinearInverse | None:
+    """Return the inverse that the package carries for a representation, or None: for other layers, weights and pixels.
+
+    Parameters
+    ----------
+    phi : representation
+        Any; only a layer of an embedded network, with the weights that it comes with, has one.
+
+    Returns
+    -------
+    LinearInverse or None
+
+    >>> import preimage
+    >>> net = preimage.load_network("squeezenet1_1")
+    >>> shipped_inverse(net.layer("fire4"))
+    LinearInverse(of fire4, 3x3 cells, rank 32, 21.3 dB on photographs held out)
+    >>> shipped_inverse(net.layer("fire9")) is None
+    True
+    """
+    phi = as_representation(phi)
+    network: Any = phi.network
+    if network is None or phi.name not in SHIPPED.get(network.card.name, ()):
+        return None
+    found = _carried(network.card.name, phi.name)
+    try:
+        found.check(phi)
+    except InputError:  # other weights, or other pixels
+        return None
+    return found
+
+
+def inverse_of(phi: RepresentationLike, progress: bool = True) -> LinearInverse:
+    """Return the inverse of a representation: the package's, or the one in the cache folder, or a new one, which is kept there.
+
+    A new one is fitted on the free photographs with the defaults of `fit_inverse`, so that the same request has the same inverse
+    whenever it is made; only the time differs.
+
+    Parameters
+    ----------
+    phi : representation
+        One that gives a map of features.
+    progress : bool, default True
+        Whether a new fit shows a bar.
+
+    Returns
+    -------
+    LinearInverse
+
+    Raises
+    ------
+    InputError
+        For features without a grid.
+    MissingExtra
+        Without the packages that carry the free photographs.
+
+    >>> import preimage
+    >>> inverse_of(preimage.load_network("squeezenet1_1").layer("fire2"))
+    LinearInverse(of fire2, 3x3 cells, rank 128, 25.9 dB on photographs held out)
+    """
+    phi = as_representation(phi)
+    found = shipped_inverse(phi)
+    if found is not None:
+        return found
+    if phi.module is None:  # nothing tells one function from another: not kept
+        return fit_inverse(phi, progress=progress)
+    path = _kept(phi)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fit_inverse(phi, progress=progress).save(path)
+    return load_inverse(path, phi)
+
+
+def _kept(phi: Representation) -> Path:
+    """Where an inverse of this representation is kept: a readable name, and a digest of all that decides it."""
+    facts = json.dumps([identity(phi), probe(phi, phi.space.size or (SIDE, SIDE)).tolist(), REVISION], sort_keys=True)
+    name = re.sub(r"[^\w.-]+", "-", phi.name)[:40]
+    return cache_folder() / "inverses" / f"{name}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}.safetensors"
+
+
+@lru_cache(maxsize=8)
+def _carried(network: str, layer: str) -> LinearInverse:
+    with as_file(files("preimage") / "data" / f"inverse-{network}-{layer}.safetensors") as path:
+        return read(path)
