@@ -23,11 +23,11 @@ _STAGES: dict[str, dict[str, Sequence[Stage]]] = {
     "descent": {"invert": (Stage(50),), "maximize": (Stage(100),), "caricature": (Stage(100),)},
 }
 _DEFAULT_STAGES: Mapping[str, Sequence[Stage]] = {"invert": (Stage(200),), "maximize": (Stage(200),), "caricature": (Stage(200),)}
-# invert with "fast", measured in docs/solvers.md: up to a stride of _FINE pixels exploring is better than descending; at a jitter above
+# invert with "fast", measured in docs/solvers.md: up to a stride of FINE pixels exploring is better than descending; at a jitter above
 # _DEEP a long run with jitter keeps more structure, while a run of less than _LONG iterations is better off descending at once
 _FAST_DESCENT = (Stage(50, jitter=False),)  # HOG and dense SIFT know no contrast: on the way to lower energies it fades
 _FAST_LONG = (Stage(60), Stage(240, jitter=False))
-_FINE, _DEEP, _LONG = 4.0, 1, 200
+FINE, _DEEP, _LONG = 4.0, 1, 200
 REVISION = 1  # of what "fast" means and of the solvers' own stages: raised when they change
 
 
@@ -109,7 +109,7 @@ def plan_for(asked: Asked, solver: str | Solver = "fast", iterations: int | None
         stages = _FAST_DESCENT
     if stages is None:
         stages = _STAGES["fast"][asked.task]
-        if asked.task == "invert" and asked.stride > _FINE:
+        if asked.task == "invert" and asked.stride > FINE:
             stages = _FAST_LONG if explores else _FAST_DESCENT
     # deep units answer strongly to noise: a descent from it starts nearer to grey, by 1/j² for the paper's jitter j above 2
     scale = 1.0 if stages[0].jitter else 1.0 / max(2, asked.jitter) ** 2

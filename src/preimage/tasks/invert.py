@@ -23,6 +23,7 @@ from ..representations.base import Representation, features_of
 from ..representations.masks import Mask, resolve
 from ..representations.release import Release
 from ..solvers.compute import Computation, Compute, at_least_one
+from ..solvers.plans import FINE
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
 from .common import Choice, Monitor, Start, Task, begins_as, describe_mask, describe_start, load_images, own_recipe, restarted, size_of
@@ -78,10 +79,10 @@ def invert(
     device, dtype : where and in which type the image is kept; default where the weights are, in float32
     progress : whether a bar is shown
     recipe : str, path of a JSON file, or Recipe
-        All parts at once, as "mahendran2016"; what else is given takes their place. Default for layers of convolutional networks whose
-        units see at least half of the image's sides, if no part, solver, mask, release or start is given: "preimage2026", whose images are
-        nearer to the photograph for other networks, and further from it in the features of this one.
-        For layers of a stride above 4 of which the package carries an inverse, if nothing but C and iterations is chosen: "inverse2026".
+        All parts at once, as "mahendran2016"; what else is given takes their place. Default where no part, solver, mask, release or start
+        is given: for layers of convolutional networks whose units see at least half of the image's sides "preimage2026", whose images
+        are nearer to the photograph for other networks, and further from it in the features of this one; for layers of a stride above
+        4 of which the package carries an inverse "inverse2026".
     objective : what is asked of the features, instead of `Match()`; as `Match() + 0.5 * Match("fire9")`
     parameterization : how the image is written; default pixels
     transform : what Φ is shown at each step; default jitter by the paper's rule, max(round(stride/4), 1) pixels
@@ -89,9 +90,10 @@ def invert(
     bound : of each pixel's colour norm in grey levels, B₊ = 160; infinity for none
     stages : instead of the solver's own, as the one stage of the paper's HOG experiment, [Stage(300)]
     start : "noise", "image", "inverse", an image, a `Result`, or a learned inverse of the layer (`LinearInverse` or its .safetensors file)
-        What to begin with; default noise, where no recipe says otherwise. "inverse" is the layer's own: the package's, or one that is
-        fitted now and kept in the cache. From an inverse "fast" descends at once, 50 evaluations long; the first restart begins with
-        its answer, the others with that and noise of ±2 levels. With a mask it is shown the mean in the place of what does not count.
+        What to begin with; default noise, or the inverse that the package carries for the layer if nothing but C and iterations is
+        chosen. "inverse" is the layer's own: the package's, or one that is fitted now and kept in the cache. From an inverse "fast"
+        descends at once, 50 evaluations long, none for iterations=0; the first restart begins with its answer, the others with that
+        and noise of ±2 levels. With a mask it is shown the mean in the place of what does not count.
     fit : "squash" resizes without keeping the aspect ratio, as the paper did; default the space's own
     release : what is known of Φ(x0), a function of it (`representations.release`); the error is then that from what was released
     compute : `Compute`: batch, precision, memory, compiled
@@ -121,7 +123,7 @@ def invert(
     if mask is None and release is None and begins_as(start, "noise"):
         choice = own_recipe(phi, choice)
     if mask is None and release is None and start is None:
-        choice = _own_recipe(phi, choice)
+        choice, start = _own_start(phi, choice)
     inverse = _inverse(start, choice.parts("invert")[0].start, phi, progress)
     task = Task("invert", computation, choice, monitor, progress, warm=inverse is not None)
     with computation.session():
@@ -174,12 +176,18 @@ def invert(
     )
 
 
-def _own_recipe(phi: Representation, choice: Choice) -> Choice:
-    """The choice with the recipe for layers that come with an inverse, where nothing but the strength and the length was chosen."""
+def _own_start(phi: Representation, choice: Choice) -> tuple[Choice, Start]:
+    """The choice and the start of a layer that comes with an inverse, where nothing but the strength and the length was chosen.
+
+    Coarse layers, which leave much of the image open, also stay near the inverse's answer, unless "fast" is said, which minimises the
+    energy of the paper, as all do for the others.
+    """
     bare = replace(choice, C=None, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")
-    if bare and shipped_inverse(phi) is not None:
-        return replace(choice, recipe="inverse2026", solver=None)
-    return choice
+    if not bare or shipped_inverse(phi) is None:
+        return choice, None
+    if float(phi.stride) <= FINE or choice.solver == "fast":
+        return choice, "inverse"
+    return replace(choice, recipe="inverse2026"), None
 
 
 def _inverse(start: Start | LinearInverse, own: str, phi: Representation, progress: bool) -> LinearInverse | None:
