@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
 from .linear import LinearInverse
 
-NOISE = 2.0  # grey levels, of the restarts after the first
+NOISE = 2.0  # grey levels, so that seeds and restarts differ
 
 
 def start_from_inverse(
@@ -26,7 +26,7 @@ def start_from_inverse(
     """Make the canvas on which a search for the features begins.
 
     The inverse's answer, cut to what a picture can have (0–255 as levels), lies in the middle of the canvas, where `Jitter.crop`
-    takes it from; the border repeats its edge. A restart adds noise, uniform in ±amplitude, drawn for all of the canvas.
+    takes it from; the border repeats its edge. A sample with a generator adds noise, uniform in ±amplitude, drawn for all of the canvas.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def start_from_inverse(
     jitter_canvas : (height, width), optional
         `Jitter.canvas(size)`; without jitter the size itself.
     generators : sequence of generators or None, one a sample, optional
-        Each sample's own noise; None for a sample is none, as for the first restart.
+        Each sample's own noise; None for a sample is none.
     amplitude : float, default 2
         Of the noise in grey levels.
 

@@ -92,8 +92,8 @@ def invert(
     start : "noise", "image", "inverse", an image, a `Result`, or a learned inverse of the layer (`LinearInverse` or its .safetensors file)
         What to begin with; default noise, or the inverse that the package carries for the layer if nothing but C and iterations is
         chosen. "inverse" is the layer's own: the package's, or one that is fitted now and kept in the cache. From an inverse "fast"
-        descends at once, 50 evaluations long, none for iterations=0; the first restart begins with its answer, the others with that
-        and noise of ±2 levels. With a mask it is shown the mean in the place of what does not count.
+        descends at once, 50 evaluations long, from the answer and noise of ±2 levels, each sample its own; iterations=0 gives the
+        answer itself. With a mask it is shown the mean in the place of what does not count.
     fit : "squash" resizes without keeping the aspect ratio, as the paper did; default the space's own
     release : what is known of Φ(x0), a function of it (`representations.release`); the error is then that from what was released
     compute : `Compute`: batch, precision, memory, compiled
@@ -140,10 +140,10 @@ def invert(
         if inverse is None:
             canvases = task.start_from(start, size_of(x0), len(each))
         else:
-            first = [None if b % restarts == 0 else g for b, g in enumerate(generators)]
+            own = generators if task.plan.phases else [None] * len(generators)  # without a search it is the answer itself
             known = phi0 if weights is None else inverse.masked(phi0, weights)
             wanted = known.repeat_interleave(restarts, dim=0)
-            canvases = start_from_inverse(inverse, wanted, size_of(x0), task.transform.canvas(size_of(x0)), first).to(computation.like)
+            canvases = start_from_inverse(inverse, wanted, size_of(x0), task.transform.canvas(size_of(x0)), own).to(computation.like)
         if canvases is None:
             task.from_noise = (start or task.parts.start) == "noise"
             shape = (x0.shape[1], *task.transform.canvas(size_of(x0)))
