@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,9 @@ import preimage
 from preimage.cli import app
 from preimage.errors import InputError, UnknownName
 from preimage.experiments.atlas import EVALUATIONS, atlas
-from preimage.experiments.base import Found, Study
+from preimage.experiments.base import ChosenParts, Found, Study
+from preimage.methods.recipe import TASKS, recipe_named
+from preimage.studies.jobs import Job
 from preimage.studies.store import Store
 from preimage.tasks.units import estimated_largest
 
@@ -62,8 +65,32 @@ def test_an_image_of_the_atlas_is_that_of_maximize(folder, net):
     store = Store.open(folder, create=False)
     for layer in UNITS:
         (record,) = store.records(experiment=f"atlas-{layer}", unit=2, restart=1)
-        alone = preimage.maximize(net.layer(layer), [2], restarts=2, Z=record.config["Z"], iterations=2, progress=False)
+        Z = record.config["Z"] if layer == "conv1" else None  # of a class by the recipe that it has by itself
+        alone = preimage.maximize(net.layer(layer), [2], restarts=2, Z=Z, iterations=2, progress=False)
         assert torch.equal(store.result(record.key).images[0], alone.images[1])
+        assert record.config.get("recipe") == (None if layer == "conv1" else "preimage2026")
+
+
+def test_a_recipe_and_parts_take_the_place_of_the_atlas_s_own(tmp_path):
+    parts = ChosenParts("mahendran2016", transform=("jitter:amount=3",))
+    study = Study(Store.open(tmp_path / "s"), preimage.images.reference_images()[:1], layers=["pool10"], parts=parts)
+    chosen, found = atlas(study, "1")
+    jobs = {job.task: job for experiment in found.values() for job in experiment.jobs(chosen)}
+    assert {(j.recipe, j.transform, j.iterations) for j in jobs.values()} == {("mahendran2016", ("jitter:amount=3",), None)}
+    wanted = recipe_named("mahendran2016")
+    assert {task: job.C for task, job in jobs.items()} == {task: wanted.parts(task).C for task in TASKS}
+    plain = [e.jobs(replace(chosen, parts=ChosenParts())) for e in found.values()]
+    assert not {j.key for jobs in plain for j in jobs} & {j.key for j in jobs.values()}
+
+
+def test_a_recipe_of_another_task_or_of_no_name_is_refused_before_anything_runs(tmp_path):
+    study = Study(Store.open(tmp_path / "s"), preimage.images.reference_images()[:1], layers=["pool10"], parts=ChosenParts("simonyan2014"))
+    with pytest.raises(InputError, match="is for maximize, not for invert"):
+        atlas(study, "1")
+    done = command("atlas", "squeezenet1_1", *OPTIONS, "--recipe", "simonian2014", "-o", tmp_path / "t")
+    assert done.exit_code == 2 and "simonyan2014" in done.output and not (tmp_path / "t").exists()
+    with pytest.raises(InputError, match="recipe by name"):
+        Job(experiment="e", task="maximize", unit=1, C=1.0, network="n", recipe="own.json")
 
 
 def test_the_divisor_is_the_unit_s_largest_answer_times_the_area_of_what_it_sees(study, net):

@@ -200,6 +200,18 @@ def test_without_names_an_audit_takes_the_spread_and_no_more(photographs, tmp_pa
     assert len(asked[0]) == SPREAD and (asked[0][0], asked[0][-1]) == ("conv1", "conv10")
 
 
+def test_an_audit_attacks_by_a_recipe_and_parts_with_the_recipe_s_strength_unless_another_is_given(photographs, tmp_path, monkeypatch):
+    asked = []
+    own = Leakage.jobs
+    monkeypatch.setattr(Leakage, "jobs", lambda self, study: asked.append(own(self, study)) or [])
+    line = ["audit", *map(str, photographs[:2]), "--layers", "fire2", "--recipe", "preimage2026", "--prior", "tv-beta", "-q"]
+    for more in ([], ["--C", "7"]):
+        done = CliRunner().invoke(app, [*line, *more, "-o", str(tmp_path / "store")])
+        assert done.exit_code == 2 and "No job of the audit went well" in done.output
+    first, second = ({(j.recipe, j.prior, j.C) for j in jobs} for jobs in asked)
+    assert (first, second) == ({("preimage2026", ("tv-beta",), 20.0)}, {("preimage2026", ("tv-beta",), 7.0)})
+
+
 def test_the_layers_are_spread_from_the_first_that_computes_to_the_last(study):
     free = Study(study.store, study.images)
     chosen = _layers(free, ())

@@ -15,7 +15,21 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks import common, convergence, inverses, memory, overhead, paper_loop, peer_tools, peers, scaling, schedule, throughput, wall
+from benchmarks import (
+    against,
+    common,
+    convergence,
+    inverses,
+    memory,
+    overhead,
+    paper_loop,
+    peer_tools,
+    peers,
+    scaling,
+    schedule,
+    throughput,
+    wall,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -96,7 +110,7 @@ def test_each_program_runs_in_seconds_prints_a_table_writes_a_record_and_draws(
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("program", [convergence, overhead, throughput, memory, wall, peers, inverses])
+@pytest.mark.parametrize("program", [convergence, overhead, throughput, memory, wall, peers, inverses, against])
 def test_help_says_what_is_measured(program: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         program.main(["--help"])

@@ -9,7 +9,26 @@ import typer
 
 from . import app
 from .common import guard, names_in
-from .options import Address, Backend, Batch, Layers, Mirror, Quiet, RunDevice, RunPrecision, Seed, StoreOut, Threads, Weights, Workers
+from .options import (
+    Address,
+    Backend,
+    Batch,
+    Layers,
+    Mirror,
+    Objective,
+    Parameterization,
+    Prior,
+    Quiet,
+    Recipe,
+    RunDevice,
+    RunPrecision,
+    Seed,
+    StoreOut,
+    Threads,
+    Transform,
+    Weights,
+    Workers,
+)
 from .study import choose_backend, run_and_tell
 
 
@@ -40,9 +59,18 @@ def atlas(
     solver: Annotated[str, typer.Option(metavar="NAME", help="fast, paper, fourier-adam, adam or lbfgs.")] = "fast",
     iterations: Annotated[
         int | None,
-        typer.Option(metavar="N", help="Evaluations an image.", show_default="100 a unit; the solver's own number for photographs"),
+        typer.Option(
+            metavar="N",
+            help="Evaluations an image.",
+            show_default="100 a unit, else the method's own",
+        ),
     ] = None,
     seed: Seed = 0,
+    recipe: Recipe = None,
+    objective: Objective = None,
+    transform: Transform = None,
+    parameterization: Parameterization = None,
+    prior: Prior = None,
     device: RunDevice = "cpu",
     precision: RunPrecision = "float32",
     workers: Workers = None,
@@ -59,7 +87,7 @@ def atlas(
     """
     with guard():
         from ..experiments.atlas import atlas as plan
-        from ..experiments.base import Study
+        from ..experiments.base import ChosenParts, Study
         from ..pixels.images import find_pictures
         from ..studies.store import store_for
 
@@ -76,6 +104,7 @@ def atlas(
                 seed=seed,
                 device=device,
                 precision=precision,
+                parts=ChosenParts(recipe, tuple(objective or ()), tuple(transform or ()), parameterization, tuple(prior or ())),
             )
             chosen, experiments = plan(study, units, restarts, None if stats is None else str(stats))
             run_and_tell(

@@ -10,11 +10,28 @@ import typer
 
 from . import app
 from .common import FAILED, guard, names_in, one_line, resumable
-from .options import Iterations, Json, Net, Pictures, Quiet, RunDevice, RunPrecision, Seed, StudySolver, Weights
+from .options import (
+    Iterations,
+    Json,
+    Net,
+    Objective,
+    Parameterization,
+    Pictures,
+    Prior,
+    Quiet,
+    Recipe,
+    RunDevice,
+    RunPrecision,
+    Seed,
+    StudySolver,
+    Transform,
+    Weights,
+)
 
 
 @app.command(
     epilog="Examples:\n\n  preimage audit photos/ -o audit/\n\n"
+    "  preimage audit photos/ --recipe mahendran2016 -o audit/\n\n"
     "  preimage audit photos/ --layers fire4,fire9,pool10 --bits 4 --noise 0.5 -o audit/\n\n"
     "The same folder goes on where it stopped. Exit codes: 0 done, 1 some job failed, 2 wrong usage, 130 interrupted.",
 )
@@ -29,7 +46,10 @@ def audit(
     C: Annotated[
         list[float] | None,
         typer.Option(
-            "--C", metavar="NUMBER", help="Weight of the features; repeat: the best fit of each image counts.", show_default="20 and 100"
+            "--C",
+            metavar="NUMBER",
+            help="Weight of the features, or the recipe's; repeat: the best fit of each image counts.",
+            show_default="20, 100",
         ),
     ] = None,
     bits: Annotated[
@@ -42,6 +62,11 @@ def audit(
     solver: StudySolver = "fast",
     iterations: Iterations = None,
     seed: Seed = 0,
+    recipe: Recipe = None,
+    objective: Objective = None,
+    transform: Transform = None,
+    parameterization: Parameterization = None,
+    prior: Prior = None,
     device: RunDevice = "cpu",
     precision: RunPrecision = "float32",
     lpips: Annotated[str, typer.Option(metavar="NAME", help="alex, vgg, squeeze or none; left out where its weights are not.")] = "alex",
@@ -56,8 +81,9 @@ def audit(
     lower bound on what leaks.
     """
     with guard():
-        from ..experiments.audit import PAGE, STRENGTHS
+        from ..experiments.audit import PAGE
         from ..experiments.audit import audit as run_audit
+        from ..experiments.base import ChosenParts
         from ..pixels.images import find_pictures
 
         chosen = "all" if layers == "all" else names_in(layers)
@@ -68,8 +94,9 @@ def audit(
                 find_pictures(images),
                 chosen,
                 weights=weights,
-                C=C or STRENGTHS,
+                C=C,
                 release=release,
+                recipe=ChosenParts(recipe, tuple(objective or ()), tuple(transform or ()), parameterization, tuple(prior or ())),
                 out=out,
                 solver=solver,
                 iterations=iterations,

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InputError
-from .base import Experiment, Found, Study, Summary, row
+from ..methods.recipe import recipe_named
+from ..tasks.common import is_of_classes
+from .base import ChosenParts, Experiment, Found, Study, Summary, row
 from .neurons import STRENGTH, divisors
 
 if TYPE_CHECKING:
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from ..studies.jobs import Job
 
 EVALUATIONS = 100  # of a unit, half of what `maximize` takes: an atlas is looked at in small
+CLASSES = "preimage2026"  # the recipe that `maximize` takes for classes
 CARICATURE_C, INVERSION_C = 10.0, 100.0
 _TOP = 25  # units of a layer with "top"
 _DRAWN = 100  # tiles of a layer's mosaic: more would be too small to see, and too many to hold in memory
@@ -25,8 +28,9 @@ def atlas(study: Study, units: str, restarts: int = 1, stats: str | None = None)
     """The atlas of the study's layers, by default those that compute something, and the study of just these layers.
 
     units: of each layer, "all", a number (the first ones), "top" or "top:N" (those of the largest answers in `stats`, the file of
-    `preimage stats`). restarts: images of each unit. With photographs in the study also an inversion and a caricature of each by each
-    layer. Raises InputError for what it cannot read, and UnknownName for a layer.
+    `preimage stats`). restarts: images of each unit. Images of classes are made as `maximize` makes them, by the recipe
+    "preimage2026", unless the study has parts or a solver of its own. With photographs in the study also an inversion and a
+    caricature of each by each layer. Raises InputError for what it cannot read, and UnknownName for a layer.
     """
     from ..tasks.result import file_names
     from .caricature import Caricatures
@@ -41,8 +45,8 @@ def atlas(study: Study, units: str, restarts: int = 1, stats: str | None = None)
     names = file_names([f"atlas-{i.name}" for i in layers])
     found: dict[str, Any] = {n: Atlas(i.name, units, restarts, stats, n) for n, i in zip(names, layers, strict=True)}
     if study.images:
-        found["inversion"] = Inversion(C=(INVERSION_C,))
-        found["caricature"] = Caricatures(C=(CARICATURE_C,), control=False)
+        found["inversion"] = Inversion(C=(study.parts.strength("invert", INVERSION_C),))
+        found["caricature"] = Caricatures(C=(study.parts.strength("caricature", CARICATURE_C),), control=False)
     return replace(study, layers=[i.name for i in layers]), found
 
 
@@ -71,12 +75,16 @@ class Atlas:
         phi = study.phi(self.layer)
         Z = divisors(phi, wanted, "auto", self.stats, study.device)
         named = self._class_names(study, info)
-        iterations = study.iterations or EVALUATIONS
+        classes = is_of_classes(phi) and study.parts == ChosenParts() and study.solver == "fast"
+        own: dict[str, Any] = {"recipe": CLASSES} if classes else {}
+        strength = recipe_named(CLASSES).parts("maximize").C if classes else study.parts.strength("maximize", STRENGTH)
+        if study.iterations is None and not study.smoke and not classes and study.parts.recipe is None:
+            own = {"iterations": EVALUATIONS}
         return [
             study.job(
-                self.name, "maximize", layer=self.layer, C=STRENGTH, unit=unit[0] if len(unit) == 1 else unit,
+                self.name, "maximize", layer=self.layer, C=strength, unit=unit[0] if len(unit) == 1 else unit,
                 # to six digits: with the last bits of a sum, another machine would take the same unit for a new job
-                Z=float(f"{z:.6g}"), name=named.get(unit[-1]), restart=r, iterations=iterations,
+                Z=float(f"{z:.6g}"), name=named.get(unit[-1]), restart=r, **own,
             )
             for unit, z in zip(wanted, Z, strict=True)
             for r in range(self.restarts)

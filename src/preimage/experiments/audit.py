@@ -19,7 +19,7 @@ from .. import metrics
 from ..errors import InputError, MissingExtra, ResultFolderError, UnknownName
 from ..representations.base import device_of, features_of
 from ..representations.release import parse_release
-from .base import Found, Photo, Study, Summary
+from .base import ChosenParts, Found, Photo, Study, Summary
 
 if TYPE_CHECKING:
     import os
@@ -120,8 +120,9 @@ def audit(
     layers: Sequence[str] | str = (),
     *,
     weights: str = "default",
-    C: float | Sequence[float] = STRENGTHS,
+    C: float | Sequence[float] | None = None,
     release: Sequence[str] = (),
+    recipe: str | ChosenParts | None = None,
     out: str | os.PathLike[str] | None = None,
     solver: str = "fast",
     iterations: int | None = None,
@@ -138,8 +139,9 @@ def audit(
     nothing for `SPREAD` of the layers that compute something, evenly from the first to the last. release: beside the exact
     features also these, as in `parse_release` (["bits:4", "noise:0.1"]). out: the folder of the store, in which an audit that was
     stopped goes on; None keeps it as long as the `Audit`. lpips: its network, where its weights are there; a note says if they are
-    not. C: one or several; of each image's reconstructions the one with the smallest feature error counts, which an attacker can see
-    too. solver, iterations, seed, device, precision: as in `preimage.invert`. workers: processes.
+    not. C: one or several, by default 20 and 100, or the recipe's; of each image's reconstructions the one with the smallest feature
+    error counts, which an attacker can see too. recipe: how images are made, by name, or `ChosenParts`, with parts as text in the place
+    of its own. solver, iterations, seed, device, precision: as in `preimage.invert`. workers: processes.
     An image that cannot be read is named in `failed`. Raises InputError for fewer than two that can, and what `load_network` and the
     layers raise.
     """
@@ -148,9 +150,11 @@ def audit(
     from .study import run_study
 
     _at_least_two(len(images))
-    experiment = Leakage((C,) if isinstance(C, (int, float)) else C, (EXACT, *release), lpips)
+    parts = recipe if isinstance(recipe, ChosenParts) else ChosenParts(recipe)
+    own = STRENGTHS if parts.recipe is None else (parts.strength("invert", 0.0),)
+    experiment = Leakage(own if C is None else (C,) if isinstance(C, (int, float)) else C, (EXACT, *release), lpips)
     with store_for(tempfile.mkdtemp(prefix="preimage-audit-") if out is None else out) as store:
-        study = Study(store, [Path(i) for i in images], network, weights, (), solver, iterations, seed, device, precision)
+        study = Study(store, [Path(i) for i in images], network, weights, (), solver, iterations, seed, device, precision, parts=parts)
         study = replace(study, layers=_layers(study, layers))
         _at_least_two(len(study.photographs))
         done, _ = run_study(study, {NAME: experiment}, workers=workers, progress=progress)

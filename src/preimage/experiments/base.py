@@ -7,7 +7,7 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
@@ -65,12 +65,43 @@ def flag(default: Any, help: str, *names: str, metavar: str | None = None) -> An
     return field(default=default, metadata={"help": help, "names": names, "metavar": metavar})
 
 
+@dataclass(frozen=True)
+class ChosenParts:
+    """A recipe by name, and parts as text ("name:setting=value") that take the place of its own; nothing by default.
+
+    >>> ChosenParts(recipe="mahendran2016").settings()
+    {'recipe': 'mahendran2016'}
+    """
+
+    recipe: str | None = None
+    objective: tuple[str, ...] = ()
+    transform: tuple[str, ...] = ()
+    parameterization: str | None = None
+    prior: tuple[str, ...] = ()
+
+    def settings(self) -> dict[str, Any]:
+        """Return what was chosen, as settings of a job. Raises UnknownName and InputError for what is not there."""
+        from ..methods.recipe import recipe_named
+        from ..methods.text import parts_from_text
+
+        if self.recipe is not None:
+            recipe_named(self.recipe)
+        parts_from_text(self.objective, self.transform, self.parameterization, self.prior)
+        return {f.name: v for f in fields(self) if (v := getattr(self, f.name))}
+
+    def strength(self, task: str, default: float) -> float:
+        """Return the recipe's C for a task, or the default. Raises InputError where the recipe is not for the task."""
+        from ..methods.recipe import recipe_named
+
+        return default if self.recipe is None else recipe_named(self.recipe).parts(task).C
+
+
 @dataclass
 class Study:
     """What the experiments of one run share: a store, a network, photographs, a solver.
 
     layers: names; empty for the network's own, the parts of a module left out. iterations: None for the solver's own number.
-    precision: of the network in the loop, float32 or bfloat16.
+    precision: of the network in the loop, float32 or bfloat16. parts: a recipe and parts in the place of its own, for all jobs.
     quirks: names of what is to be done as the original does. smoke: a few iterations on two early layers, to see that all works.
     unreadable: photographs that had to be left out, path -> reason, as far as they were asked for.
     """
@@ -87,6 +118,7 @@ class Study:
     precision: str = "float32"
     quirks: frozenset[str] = frozenset()
     smoke: bool = False
+    parts: ChosenParts = ChosenParts()
     unreadable: dict[str, str] = field(default_factory=dict, init=False)
     _phis: dict[str, Layer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
@@ -163,7 +195,11 @@ class Study:
             common |= {"original": photo.sha, "image": photo.label}
             if "squash" in self.quirks:
                 common["fit"] = "squash"
-        return Job(experiment=experiment, task=task, **common | settings)
+        return Job(experiment=experiment, task=task, **common | self._parts | settings)
+
+    @cached_property
+    def _parts(self) -> dict[str, Any]:
+        return self.parts.settings()
 
     def _info(self, name: str) -> LayerInfo:
         known = {i.name: i for i in [*self.net.layers(every=True), *self.net.layers()]}

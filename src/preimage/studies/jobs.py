@@ -124,6 +124,8 @@ class Job:
             raise InputError(f"A job's precision is float32 or bfloat16, not to be decided by a trial; got {self.precision!r}.")
         for text in self.objective:
             _check_no_path(text)
+        if self.recipe is not None and self.recipe.endswith(".json"):
+            raise InputError(f"A job has a recipe by name, as a store does not know what {self.recipe!r} holds. See: preimage recipes")
 
     def config(self) -> dict[str, Plain]:
         """Plain values, without those that are None, for a record and for JSON; `original` is the picture's path in the store."""
