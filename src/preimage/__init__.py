@@ -96,6 +96,8 @@ if TYPE_CHECKING:
     from .tasks.maximize import maximize as maximize
     from .tasks.result import Result as Result
     from .tasks.result import load_result as load_result
+    from .tasks.saliency import Saliency as Saliency
+    from .tasks.saliency import saliency as saliency
 
 __version__ = "0.1.0"
 
@@ -137,6 +139,7 @@ _HOMES = {
     "tasks.common": ["Monitor"],
     "tasks.invert": ["invert"],
     "tasks.maximize": ["maximize"],
+    "tasks.saliency": ["Saliency", "saliency"],
 }  # fmt: skip
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 _MODULES = {"images": "pixels.images", "masks": "representations.masks", "metrics": "metrics", "solvers": "solvers", "tasks": "tasks"}

@@ -73,6 +73,48 @@ class _Opened(torch.autograd.Function):
         return through, None, None, None, None
 
 
+class Backward(TorchFunctionMode):
+    """While entered, the gradient at every ReLU is rectified; the values stay. What is a ReLU is as for `Leaky`.
+
+    gated: whether it must also have been open, as in guided backpropagation (Springenberg et al. 2015); without that, what passes depends
+    on the gradient alone, as in the deconvnet of Zeiler and Fergus 2014, whose switches of max pooling are those of any gradient.
+    """
+
+    def __init__(self, gated: bool) -> None:
+        super().__init__()
+        self.gated = gated
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        how = _BOUNDS.get(func)
+        if how is None or "out" in kwargs:
+            return func(*args, **kwargs)
+        given: Given = dict(zip(how[0], args, strict=False)) | {_ALIASES.get(k, k): v for k, v in kwargs.items()}
+        found: Found = how[1](given)
+        x, low, high, _ = found
+        if x is None or not _is_feature(x) or not _from_zero(x, low) or not (torch.is_grad_enabled() and x.requires_grad):
+            return func(*args, **kwargs)
+        within = x > 0 if high is None else (x > 0) & (x < high)
+        in_place = (func.__name__.endswith("_") and not func.__name__.endswith("__")) or bool(given.get("inplace", False))
+        return _Rectified.apply(x, within if self.gated else None, lambda: func(*args, **kwargs), in_place)
+
+
+class _Rectified(torch.autograd.Function):
+    """A function as it is forward, and a rectified gradient backward, where `within` says so."""
+
+    @staticmethod
+    def forward(ctx, x, within, run, in_place):  # type: ignore[no-untyped-def]
+        ctx.within = within
+        if in_place:
+            ctx.mark_dirty(x)
+        return run()
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        passed = grad.clamp(min=0)
+        return passed if ctx.within is None else passed * ctx.within, None, None, None
+
+
 def _leaky(x: Tensor, high: Bound, slope: float, in_place: bool) -> Tensor:
     """A slope below zero, and the ceiling that there was."""
     if high is not None:

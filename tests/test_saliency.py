@@ -1,0 +1,90 @@
+"""What of a photograph excites a unit: three ways back to the pixels, each against a plain writing of its rule."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+import preimage
+from preimage.errors import InputError
+
+SPACE = preimage.PixelSpace(16, "rgb", mean=(100.0, 110.0, 120.0))
+
+
+def small(inplace=False):
+    torch.manual_seed(4)
+    return nn.Sequential(nn.Conv2d(3, 6, 3), nn.ReLU(inplace), nn.MaxPool2d(2), nn.Conv2d(6, 5, 3), nn.ReLU(inplace), nn.Conv2d(5, 4, 3))
+
+
+def picture(seed=1):
+    return np.random.default_rng(seed).integers(0, 256, (16, 16, 3), dtype=np.uint8)
+
+
+def by_hand(module, x, unit, place, method):
+    """Step by step backwards: transposed convolutions, switches, and the rule at each ReLU."""
+    a = module[0](x)
+    b, switches = F.max_pool2d(a.relu(), 2, return_indices=True)
+    c = module[3](b)
+    out = module[5](c.relu())
+    g = torch.zeros_like(out)
+    g[(0, unit, *place)] = 1.0
+
+    def relu(g, before):
+        if method == "deconvnet":
+            return g.clamp(min=0)
+        return (g.clamp(min=0) if method == "guided" else g) * (before > 0)
+
+    g = relu(F.conv_transpose2d(g, module[5].weight), c)
+    g = F.conv_transpose2d(g, module[3].weight)
+    g = relu(F.max_unpool2d(g, switches, 2, output_size=a.shape), a)
+    return F.conv_transpose2d(g, module[0].weight), out
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize("method", ["gradient", "guided", "deconvnet"])
+def test_each_way_back_follows_its_rule_at_every_relu(method, inplace):
+    module = small(inplace)
+    phi = preimage.Layer(module, "5", space=SPACE)
+    found = preimage.saliency(phi, picture(), 2, method)
+    with torch.no_grad():
+        x = SPACE.encode(picture())
+        plain, out = by_hand(small(), x, 2, found.places[0], method)
+    assert found.places[0] == tuple(np.unravel_index(int(out[0, 2].argmax()), out.shape[2:]))
+    assert found.responses[0].item() == pytest.approx(out[0, 2].max().item(), rel=1e-4)
+    torch.testing.assert_close(found.slopes, plain, rtol=1e-4, atol=1e-6)
+    assert float(plain.abs().max()) > 0
+
+
+def test_nothing_outside_of_the_patch_is_seen_and_the_patch_stands_beside_what_was_traced():
+    phi = preimage.Layer(small(), "5", space=SPACE)
+    found = preimage.saliency(phi, [picture(1), picture(2)], (1, 0, 1))
+    assert found.slopes.shape == (2, 3, 16, 16) and found.places == [(0, 1)] * 2
+    for slope, (top, left, height, width) in zip(found.slopes, found.patches, strict=True):
+        outside = slope.clone()
+        outside[:, top : top + height, left : left + width] = 0
+        assert not bool(outside.any()) and (height, width) == (12, 12)
+    assert [p.size for p in found.pil()] == [(24, 12)] * 2
+
+
+def test_the_network_is_as_before_and_its_gradients_are_plain_again():
+    module = small()
+    phi = preimage.Layer(module, "5", space=SPACE)
+    before = preimage.saliency(phi, picture(), 0).slopes
+    preimage.saliency(phi, picture(), 0, "deconvnet")
+    assert torch.equal(preimage.saliency(phi, picture(), 0).slopes, before)
+    assert module.training and all(p.requires_grad and p.grad is None for p in module.parameters())
+
+
+def test_a_class_of_a_network_is_found_by_its_name_and_sees_the_whole_image():
+    net = preimage.load_network("squeezenet1_1")
+    found = preimage.saliency(net.layer("pool10"), "src/preimage/data/chelsea.jpg", "tabby", "guided")
+    assert found.patches == [(0, 0, 227, 227)] and float(found.slopes.abs().max()) > 0
+
+
+@pytest.mark.parametrize(("unit", "method"), [(0, "magic"), (9, "gradient"), ((0, 99, 0), "gradient"), ((0, 0, 0, 0), "guided")])
+def test_a_unit_or_method_that_is_not_there_is_refused(unit, method):
+    with pytest.raises(InputError):
+        preimage.saliency(preimage.Layer(small(), "5", space=SPACE), picture(), unit, method)
