@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 import preimage
 from preimage.energy.octaves import Octaves
@@ -212,7 +213,43 @@ def test_a_style_is_the_texture_of_a_picture_beside_the_features_of_another():
     assert [n for n in found.energy if "." in n] == ["loss.pool1", "loss.relu_conv1", "loss.pool1 2"]
 
 
-@pytest.mark.parametrize("name", FOR["maximize"])
+def normalised():
+    torch.manual_seed(2)
+    module = nn.Sequential(
+        nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 5, 3), nn.BatchNorm2d(5), nn.Flatten(), nn.Linear(320, 6)
+    )
+    for m in (module[1], module[4]):
+        m.running_mean.uniform_(-3, 3)
+        m.running_var.uniform_(0.5, 3)
+    return module
+
+
+def apart(values, norm):
+    """The distances of the mean and of the variance of one image's values (C, H, W) from what a normalisation has kept."""
+    mean, var = values.mean((1, 2)), values.var((1, 2))
+    return np.linalg.norm(mean - norm.running_mean.numpy()) + np.linalg.norm(var - norm.running_var.numpy())
+
+
+def test_deepinversion_sums_the_distances_of_means_and_variances_at_every_normalisation():
+    module = normalised()
+    phi = preimage.Layer(module, "6", space=SPACE)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", preimage.PreimageWarning)
+        found = preimage.maximize(phi, 3, recipe="yin2020", iterations=3, progress=False)
+    module.eval()
+    with torch.no_grad():
+        a = module[0](SPACE.to_network(found.images - SPACE.mean_colour))
+        b = module[3](module[2](module[1](a)))
+        out = module[6](module[5](module[4](b)))
+    plain = apart(a[0].numpy(), module[1]) + apart(b[0].numpy(), module[4])
+    asked = 20.0 * (-out.log_softmax(dim=1)[0, 3].item() + 0.01 * plain)
+    assert found.energy["loss"].item() == pytest.approx(asked, rel=1e-3)
+    assert not module[1]._forward_pre_hooks
+    with pytest.raises(InputError, match="no batch normalisation"):
+        preimage.maximize(preimage.from_callable(scores, SPACE), 1, recipe="yin2020", progress=False)
+
+
+@pytest.mark.parametrize("name", [name for name in FOR["maximize"] if name != "yin2020"])
 def test_a_method_for_units_runs_on_grey_colours_and_many_channels(name):
     for channels, count in (("grey", 1), ("rgb", 3), (5, 5)):
         space = preimage.PixelSpace(16, channels, mean=tuple(100.0 + k for k in range(count)))

@@ -36,7 +36,18 @@ _FAMILIES = (
         "nguyen2015",
         "yosinski2015",
     ),
-    *("deepdream2015", "gatys2015", "lucid2017", "ulyanov2018", "ghiasi2022", "maco2023", "hamblin2024", "fort2025", "gorgun2025"),
+    *(
+        "deepdream2015",
+        "gatys2015",
+        "lucid2017",
+        "ulyanov2018",
+        "yin2020",
+        "ghiasi2022",
+        "maco2023",
+        "hamblin2024",
+        "fort2025",
+        "gorgun2025",
+    ),
 )
 
 
