@@ -35,6 +35,7 @@ def test_each_method_has_a_row_and_an_image_for_each_seed(unit):
 
 def test_what_is_not_for_the_task_and_what_others_begin_with_is_said(unit):
     assert "Not for maximize, and left out: deepdream2015." in unit.notes
+    assert any("2 iterations alone" in note for note in unit.notes)
     assert any("chelsea.jpg" in note and "szegedy2014" in note for note in unit.notes)
     changed = next(e for e in unit.entries if e.recipe == "szegedy2014")
     assert changed.record.config["original"].startswith("inputs/")

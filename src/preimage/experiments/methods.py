@@ -194,6 +194,8 @@ class _Plan:
         self.methods = [m for m in methods if getattr(m, task) is not None]
         self.start = Path(start) if start is not None else Path(next(p for p in reference_images() if "chelsea" in p))
         self.notes: list[str] = []
+        if self.smoke:
+            self.notes.append(f"Every method ran for {_SMOKE} iterations alone, to see that it works: the pictures are none.")
         self.sources: dict[str, str] = {}  # of each subject, the photograph in the store
         if others := [m.name for m in methods if m not in self.methods]:
             self.notes.append(f"Not for {task}, and left out: {', '.join(others)}.")

@@ -48,7 +48,8 @@ def write_methods(comparison: Comparison, path: Path | None = None) -> Path:
 
 def _section(k: int, subject: str, comparison: Comparison, columns: list[str]) -> dict[str, Any]:
     rows = [row for row in comparison.rows if row["subject"] == subject]
-    figures = [] if subject not in comparison.originals else [_figure(comparison.originals[subject], "the photograph", "")]
+    words = "where methods begin that change an image" if comparison.task == "maximize" else "the photograph"
+    figures = [_figure(comparison.originals[subject], words, "")] if subject in comparison.originals else []
     figures += [_figure(e.image, _name(e, comparison), _number(e)) for e in comparison.entries if e.subject == subject]
     table = number_table(columns, [[row.get(c) for c in columns] for row in rows])
     return {"id": f"subject-{k + 1}", "heading": subject, "figures": figures, "numbers": table}
