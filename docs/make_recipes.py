@@ -1,9 +1,17 @@
-"""Writes the list of docs/recipes.md from the recipes themselves: `python docs/make_recipes.py`."""
+"""Writes the list of docs/recipes.md from the recipes themselves: `python docs/make_recipes.py`.
+
+With a store of `preimage compare`, also its pictures as docs/images/recipes.jpg: `python docs/make_recipes.py frogs/`.
+"""
 
 from __future__ import annotations
 
 import math
+import sys
 from pathlib import Path
+
+import PIL.Image
+import PIL.ImageDraw
+import PIL.ImageFont
 
 from preimage.energy.objectives import OBJECTIVES
 from preimage.energy.parameterizations import PARAMETERIZATIONS
@@ -12,6 +20,7 @@ from preimage.energy.transforms import TRANSFORMS
 from preimage.methods.recipe import TASKS, Parts, Recipe, recipes
 from preimage.plain import spell
 from preimage.solvers.run import SOLVERS
+from preimage.studies.store import Store
 
 PAGE = Path(__file__).with_name("recipes.md")
 MARK = "<!-- from here on by docs/make_recipes.py -->\n"
@@ -50,5 +59,21 @@ def _weighted(weight: float, text: str) -> str:
     return f"`{text}`" if weight == 1 else f"{weight:g} · `{text}`"
 
 
+def draw(store: Path, out: Path, across: int = 6, side: int = 190) -> None:
+    """Draw the pictures of a store, method by method, with their names."""
+    found = {str(r.config["recipe"]): r for r in Store.open(store, create=False).records(status="done")}
+    shown = [found[name] for name in recipes() if name in found]
+    rows = -(-len(shown) // across)
+    sheet = PIL.Image.new("RGB", (across * (side + 8), rows * (side + 28)), "white")
+    pen = PIL.ImageDraw.Draw(sheet)
+    for k, record in enumerate(shown):
+        left, top = k % across * (side + 8), k // across * (side + 28)
+        sheet.paste(PIL.Image.open(record.picture).convert("RGB").resize((side, side), PIL.Image.Resampling.LANCZOS), (left, top))
+        pen.text((left + 2, top + side + 3), str(record.config["recipe"]), fill="black", font=PIL.ImageFont.load_default(15))
+    sheet.save(out, quality=88)
+
+
 if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        draw(Path(sys.argv[1]), PAGE.parent / "images" / "recipes.jpg")
     PAGE.write_text(page(), encoding="utf-8")

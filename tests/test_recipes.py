@@ -281,6 +281,19 @@ def test_a_recipe_has_a_source_a_sentence_and_parts_that_survive_json(name):
         assert parts.is_plain() and Parts.from_plain(json.loads(json.dumps(parts.to_plain()))) == parts
 
 
+def test_another_constant_of_a_recipe_is_another_job(monkeypatch):
+    from preimage.methods import recipe as module
+    from preimage.studies.jobs import Job
+
+    def key():
+        return Job(experiment="methods", task="maximize", C=1.0, network="squeezenet1_1", unit=3, recipe="lucid2017").key
+
+    before = key()
+    assert key() == before
+    monkeypatch.setitem(module.RECIPES._entries, "lucid2017", short("lucid2017", solver=Adam(rate=1.0)))
+    assert key() != before
+
+
 def test_a_method_that_changes_an_image_asks_for_one():
     phi = preimage.from_callable(scores, SPACE)
     with pytest.raises(InputError, match="start=IMAGE"):

@@ -24,10 +24,10 @@ RECIPES.register("ghiasi2022")(
             C=1.0,
             objective=(Probability(),),
             parameterization=Box(start=0.34),
-            transform=Compose((Octaves(count=4, ratio=2.0, shift=32), Colour(gain=0.6, shift=20.0, tint=40.0, views=2))),
+            transform=Compose((Octaves(count=7, ratio=1.25, shift=32), Colour(gain=0.6, shift=20.0, tint=40.0, views=2))),
             regularizers={"tv-beta": TVBeta(beta=1.0)},
             bound=math.inf,
-            solver=Adam(rate=6.0),
+            solver=Adam(rate=4.0, schedule="constant"),
             stages=(Stage(200),),
         ),
     )

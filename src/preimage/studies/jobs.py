@@ -227,6 +227,7 @@ def revisions(job: Job) -> dict[str, int]:
         parts = recipe_named(job.recipe).parts(job.task)
         objectives = parts.objective
         named += _parts_of(parts.to_plain(), job)
+        found[f"recipe {job.recipe}"] = _digest(parts.to_plain())
     if job.objective:
         objectives = objectives_of(parts_from_text(job.objective)["objective"])
     named += [(OBJECTIVES, name_of(o, OBJECTIVES)) for o in objectives]
@@ -237,6 +238,12 @@ def revisions(job: Job) -> dict[str, int]:
     found |= {"inverse": INVERSE_REVISION} if job.start == "inverse" else {}
     phi = "layer" if job.network is not None else str(job.representation)
     return found | {f"representation {phi}": REPRESENTATION_REVISION}
+
+
+def _digest(plain: Mapping[str, Any]) -> int:
+    """A number for all constants of a recipe: with another one it is another image under the same name."""
+    text = json.dumps(plain, sort_keys=True, ensure_ascii=False)
+    return int(hashlib.sha256(text.encode()).hexdigest()[:12], 16)
 
 
 def _parts_of(plain: Mapping[str, Any], job: Job) -> list[tuple[Registry[Any], str]]:
