@@ -3,7 +3,7 @@
 python -m benchmarks.against TREE [--cases fire2 fire4 fire9] [--solver paper] [--steps 20] [--rounds 25] [--json FILE]
 
 Each tree is served by a process of its own (SqueezeNet 1.1, one photograph), which is asked for a run of 1 + steps iterations and one
-of 1, by turns with the other; the difference over the steps is a step's time, and the ratio of two neighbours is one value. TREE is a
+of 1, by turns with the other; the difference over the steps is a step's processor time, which a busy machine hardly changes, and the ratio of two neighbours is one value. TREE is a
 checkout of the other commit, as `git worktree add --detach TREE COMMIT` makes it. Ratios above 1: this tree is slower.
 """
 
@@ -30,9 +30,9 @@ print("ready", preimage.__file__, flush=True)
 for line in sys.stdin:
     layer, solver, count = line.split()
     phi = layers.setdefault(layer, network.layer(layer))
-    began = time.perf_counter()
+    began = time.process_time()
     preimage.invert(phi, picture, solver=solver, iterations=int(count), progress=False)
-    print(time.perf_counter() - began, flush=True)
+    print(time.process_time() - began, flush=True)
 """
 
 
@@ -57,7 +57,7 @@ class Server:
         self._process.stdout.close()
 
     def step(self, case: str, solver: str, steps: int) -> float:
-        """Seconds of one step."""
+        """Processor seconds of one step."""
         short, long = (self._ask(f"{case} {solver} {count}") for count in (1, 1 + steps))
         return (long - short) / steps
 

@@ -8,10 +8,11 @@ import torch
 from torch import nn
 
 import preimage
-from preimage.energy.objectives import Given, Match, data_term
+from preimage.energy.objectives import Activate, Given, Match, data_term
 from preimage.errors import InputError
 from preimage.networks.network import Network, NetworkCard
 from preimage.pixels.pixelspace import PixelSpace
+from preimage.representations.base import Wrapped
 from preimage.representations.cnn import Layer
 from preimage.representations.natural import centred
 from preimage.representations.passes import features_together
@@ -70,6 +71,21 @@ def test_layers_through_other_pixels_share_a_pass_and_layers_of_two_networks_do_
     found = features_together([*through, *more], x)
     assert (len(runs), len(others)) == (2, 1)  # the last sees other pixels than the first two
     assert all(torch.equal(a, b) for a, b in zip(apart, found[:2], strict=True))
+
+
+def test_a_class_has_its_name_in_a_network_that_sees_other_pixels():
+    class Named(Wrapped):
+        def __call__(self, x):
+            return self.inner(x)
+
+        def unit_named(self, name):
+            return ["ant", "bee"].index(name)
+
+    own = PixelSpace(16, "rgb", mean=(20.0, 60.0, 90.0))
+    other = Named(Layer(network().float(), "5", space=own))
+    given = Given(Layer(network().float(), "5", space=SPACE), (16, 16), 1, torch.empty(0))
+    by_name, by_number = (Activate(other, unit=unit).bind(given)[2] for unit in ("bee", 1))
+    assert torch.equal(by_name, by_number)
 
 
 def test_a_layer_of_another_module_is_refused():

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from . import metrics as metrics
     from . import solvers as solvers
     from . import tasks as tasks
+    from .energy.diversity import Diversity as Diversity
     from .energy.energy import Energy as Energy
     from .energy.energy import Problem as Problem
     from .energy.losses import Euclidean as Euclidean
@@ -104,6 +105,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "energy.energy": ["Energy", "Problem"],
     "energy.losses": ["Euclidean", "InnerProduct", "Loss"],
+    "energy.diversity": ["Diversity"],
     "energy.margin": ["Distinguish", "Margin"],
     "energy.objectives": ["Activate", "Dream", "Exaggerate", "Gram", "Match", "Objective"],
     "energy.parameterizations": ["Parameterization", "Pixels"],

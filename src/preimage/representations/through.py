@@ -33,6 +33,10 @@ class Through(Wrapped):
     def __call__(self, x: Tensor) -> Tensor:
         return self.inner(self.shown(x))
 
+    def unit_named(self, name: str) -> int:
+        """Find the unit of a class name: the units are the inner representation's."""
+        return self.inner.unit_named(name)
+
     def shown(self, x: Tensor) -> Tensor:
         """Return what the inner representation is shown of images x, in its own pixels."""
         levels = self.space.decode(x)

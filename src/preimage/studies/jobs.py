@@ -64,8 +64,8 @@ class Job:
     as in `tasks`; mask as in `parse_mask`, release as in `parse_release`. restart: which of many starts. beta: of TVβ. regularized=False:
     the loss alone, no bound. one_stage: all iterations at the full rate. quirks: of the original, by name. device, dtype, precision: where
     and how to compute; precision is not "auto", as what a store holds must not depend on a stopwatch. recipe: by name. objective,
-    transform, parameterization, prior: as on the command line, "name:setting=value". start: of an
-    inversion, "noise" or "inverse".
+    transform, parameterization, prior: as on the command line, "name:setting=value". start: of an inversion, "noise", "image" or
+    "inverse".
     """
 
     experiment: str
@@ -115,8 +115,8 @@ class Job:
             raise InputError("A job has either a network with a layer, or a shallow representation.")
         if (self.task == "maximize") != (self.unit is not None):
             raise InputError("A job has a unit if and only if its task is maximize.")
-        if self.start not in ("noise", "inverse") or (self.start == "inverse" and self.task != "invert"):
-            raise InputError(f"A job starts from noise, or an inversion from an inverse; got {self.start!r} for {self.task}.")
+        if self.start not in ("noise", "image", "inverse") or (self.start != "noise" and self.task != "invert"):
+            raise InputError(f"A job starts from noise, or an inversion from its image or an inverse; got {self.start!r} for {self.task}.")
         endless = [f.name for f in fields(self) if isinstance(v := getattr(self, f.name), float) and not math.isfinite(v)]
         if endless:
             raise InputError(f"{endless[0]} is a finite number; got {getattr(self, endless[0])!r}.")
