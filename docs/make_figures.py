@@ -30,10 +30,12 @@ GALLERY = {
     "hog_detector": "detector.png",
     "many_units": "units.png",
     "metamers": "metamers.png",
+    "objectives": "objectives.png",
     "own_model": "inversion.png",
     "own_regularizer": "mirror.png",
     "vit_tokens": "tokens.png",
 }
+MORE = {"objectives": ("diversity.png",)}  # further pictures of a script
 
 
 def main() -> None:
@@ -84,6 +86,8 @@ def gallery() -> None:
             sys.argv = [f"{name}.py", "--out", out]
             runpy.run_path(str(folder / f"{name}.py"), run_name="__main__")
             shutil.copyfile(Path(out, picture), IMAGES / "gallery" / f"{name}{Path(picture).suffix}")
+            for more in MORE.get(name, ()):
+                shutil.copyfile(Path(out, more), IMAGES / "gallery" / f"{name}-{more}")
 
 
 def cat() -> str:

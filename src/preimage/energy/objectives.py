@@ -109,7 +109,7 @@ class Objective(ABC):
         return replace(self, weight=weight * self.weight)
 
     def __add__(self, other: Objective | Objectives) -> Objectives:
-        return Objectives((self, *_parts(other)))
+        return Objectives((self, *parts_of(other)))
 
 
 @dataclass(frozen=True)
@@ -122,26 +122,24 @@ class Objectives:
         return Objectives(tuple(weight * p for p in self.parts))
 
     def __add__(self, other: Objective | Objectives) -> Objectives:
-        return Objectives((*self.parts, *_parts(other)))
+        return Objectives((*self.parts, *parts_of(other)))
 
 
 def data_term(objective: Objective | Objectives | Sequence[Objective], given: Given, C: float) -> DataTerm:
     """Return the terms of objectives, their targets known, each with the weight C times its own."""
-    parts = _parts(objective)
+    parts = parts_of(objective)
     terms = [term for part in parts for term in part.terms(given, C)]
     return terms[0] if len(terms) == 1 else Sum(terms)
 
 
-def _parts(objective: Any) -> tuple[Objective, ...]:
+def parts_of(objective: Any) -> tuple[Objective, ...]:
+    """Return the objectives of a sum or a list, or the one that there is. Raises InputError for anything else."""
     if isinstance(objective, Objectives):
         return objective.parts
     parts = (objective,) if isinstance(objective, Objective) else tuple(objective) if isinstance(objective, (list, tuple)) else ()
     if not parts or not all(isinstance(p, Objective) for p in parts):
         raise InputError(f"An objective is Match(…), Activate(…), … or a weighted sum of them; got {objective!r}.")
     return parts
-
-
-parts_of = _parts
 
 
 def _picture(given: Given, phi: Representation, picture: Any, what: str) -> Tensor:
