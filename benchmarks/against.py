@@ -4,7 +4,8 @@ python -m benchmarks.against TREE [--cases fire2 fire4 fire9] [--solver paper] [
 
 Each tree is served by a process of its own (SqueezeNet 1.1, one photograph), which is asked for a run of 1 + steps iterations and one
 of 1, by turns with the other; the difference over the steps is a step's processor time, which a busy machine changes less than the
-wall's, and the ratio of two neighbours is one value. TREE is a checkout of the other commit, as `git worktree add --detach TREE COMMIT` makes it. Ratios above 1: this tree is slower.
+wall's, and the ratio of two neighbours is one value. TREE is a checkout of the other commit, as `git worktree add --detach TREE COMMIT`
+makes it. Ratios above 1: this tree is slower.
 """
 
 from __future__ import annotations

@@ -20,6 +20,7 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.weak import WeakTensorKeyDictionary
 
+from . import reach_joins, reach_moves, reach_windows  # noqa: F401  # their rules
 from .reach import Axis, Reach, places, plain
 from .reach import Layout as Layout
 from .reach import Number as Number
