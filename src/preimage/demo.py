@@ -35,7 +35,8 @@ def run(out: Path, progress: bool = True) -> Path:
         out / "index.html",
         "preimage: a first look",
         "What SqueezeNet 1.1, trained on ImageNet, has kept of a photograph, and what it looks for. Every picture was "
-        "found by minimising C·loss(Φ(x), Φ0) + range + variation over images x.",
+        "found by minimising an energy over images x: C·loss(Φ(x), Φ0) + range + variation for early layers, for deep ones and classes the "
+        "loss of a view that moves at every step, within the range of pictures (recipe preimage2026).",
         [
             Section(
                 "Inversion",
