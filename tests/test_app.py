@@ -27,6 +27,7 @@ from preimage.app.catalogue import Catalogue, map_of
 from preimage.app.jobs import DONE, FAILED, RUNNING, STOPPED, WAITING, Desk, Job, Order
 from preimage.cli import app
 from preimage.errors import ImageError, InputError, PreimageError, UnknownName
+from preimage.tasks.planned import planned_iterations
 
 NAME = "squeezenet1_1"
 LONG = 600.0  # seconds: what is waited for comes at once, but on a busy machine
@@ -224,12 +225,25 @@ def test_the_page_records_and_finds_what_python_does(desk, cat, tmp_path, solver
         assert found.config | {"seconds": 0} == wanted.config | {"seconds": 0}, (task, layer)
         assert torch.equal(found.images, wanted.images), (task, layer)
         assert job.curve[-1][0] == wanted.evaluations or task == "maximize"
+        assert job.planned == sum(s["iterations"] for p in wanted.config["plan"] for s in p["stages"])
         assert 'value="' in view.run(job) and f"{wanted.evaluations} evaluations for each image" in view.run(job)
 
 
 def test_a_run_whose_length_is_not_known_says_how_far_it_is(order):
     job = Job(replace(order, iterations=None), 60, state=RUNNING, frame=jobs.Frame(57, 2.0, ()))
     assert "57 evaluations so far." in view.run(job) and "<progress  aria" in view.run(job)
+
+
+def test_a_run_whose_evaluations_were_left_empty_says_how_long_it_still_takes(order):
+    job = Job(replace(order, iterations=None), 60, state=RUNNING, frame=jobs.Frame(51, 5.0, ()), planned=101)
+    assert "51 of 101 evaluations, about 5 s left." in view.run(job) and 'max="101" value="51"' in view.run(job)
+
+
+def test_a_class_by_the_recipe_for_classes_is_planned_as_long_as_it_is(net):
+    assert planned_iterations("maximize", net.layer("pool10"), "goose") == 100
+    assert planned_iterations("maximize", net.layer("pool10"), "goose", solver="paper") == 300
+    assert planned_iterations("invert", net.layer("fire9")) == 150 and planned_iterations("invert", net.layer("fire9"), iterations=9) == 9
+    assert planned_iterations("invert", net.layer("fire2")) == 50 and planned_iterations("caricature", net.layer("fire9")) == 60
 
 
 # Runs

@@ -13,7 +13,8 @@ import preimage
 ROOT = Path(preimage.__file__).parent
 # Each row is a file or a folder of src/preimage; "" is the package itself, whose __init__ gathers the public names.
 ROWS = (
-    *("errors", "registry", "plain", "files", "untrusted", "seeds", "pixels", "representations", "networks", "metrics", "energy"),
+    *("errors", "registry", "plain", "files", "untrusted", "seeds", "bars", "ranges"),
+    *("pixels", "representations", "networks", "metrics", "energy"),
     *("solvers", "inverses", "methods", "statistics", "tasks", "studies", "experiments", "report", "demo", "app", "cli", "__main__", ""),
 )
 # (file, what it imports): why it may, although that stands in a later row.

@@ -17,6 +17,7 @@ import pytest
 import torch
 from benchmarks import (
     against,
+    closed,
     common,
     convergence,
     inverses,
@@ -35,6 +36,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import preimage
+from preimage.studies.store import Store
+from preimage.tasks.result import Result
 
 ROOT = Path(__file__).parents[1]
 HOLD_AND_HOLD = """
@@ -365,3 +368,23 @@ def test_the_measured_jobs_of_the_simulation_are_those_of_a_real_run() -> None:
     pytest.importorskip("ray")
     found = schedule.measured(units=1, iterations=2)
     assert len(found["seconds"]) == 9 and min(found["seconds"]) > 0 and 0 < found["driver"] < 0.5
+
+
+def test_the_table_of_closed_units_counts_each_unit_once(tmp_path) -> None:
+    """One that is well, one that was found again from another start, one that closed, and one without a result."""
+    store = Store.open(tmp_path / "store")
+    wanted = closed.jobs("fire5", 4)
+    assert [(j.layer, j.unit, j.C, j.solver, j.iterations, j.Z) for j in wanted[:1]] == [("fire5", 0, 1e4, "fast", None, None)]
+    images = torch.zeros(1, 3, 8, 8)
+    for job, status, again in zip(wanted, ("ok", "ok", "the unit has closed."), ({}, {"0": "noise 1"}, {}), strict=False):
+        trace = {"total": torch.zeros(2, 1)}
+        config = {"opened": [0] if again else [], "reopened": again}
+        result = Result("maximize", images, None, torch.ones(1), {"total": torch.zeros(1)}, trace, 2, ["a"], [0], [status], config)
+        store.save(job, result, {"ok": float(status == "ok")}, 1.0)
+    store.fail(wanted[3], "no image was found")
+    row = closed.count(store, "fire5", 4)
+    assert {k: row[k] for k in ("done", "ok", "opened", "reopened", "failed")} == {
+        "done": 4, "ok": 2, "opened": 1, "reopened": 1, "failed": 2,
+    }  # fmt: skip
+    assert row["which"] == [{"unit": 2, "status": "the unit has closed."}, {"unit": 3, "status": "no image was found"}]
+    assert closed.table([row], 4).splitlines()[1].split() == ["fire5", "4", "2", "1", "1", "2", "2,", "3"]

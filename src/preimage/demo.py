@@ -9,6 +9,7 @@ from .networks.network import load_network
 from .pixels.images import reference_images
 from .report import Section, write_page
 from .tasks import caricature, invert, maximize
+from .tasks.result import Result
 
 DEPTHS = ("fire2", "fire4", "fire9")
 CLASSES = ("black swan", "goose", "tree frog", "cheeseburger")
@@ -19,18 +20,19 @@ def run(out: Path, progress: bool = True) -> Path:
     """Write the result folders and index.html into `out` (earlier ones of the demo are replaced); print where they are."""
     began = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
+
+    def kept(name: str, result: Result) -> Result:
+        result.save(out / name, overwrite=True)
+        return result
+
     photograph = next(p for p in reference_images() if "chelsea" in p)
     net = load_network("squeezenet1_1")
     print(f"Inverting {', '.join(DEPTHS)} of SqueezeNet 1.1 for the photograph {Path(photograph).name} …", flush=True)
-    inversions = [invert(net.layer(d), photograph, progress=progress) for d in DEPTHS]
+    inversions = [kept(f"invert-{d}", invert(net.layer(d), photograph, progress=progress)) for d in DEPTHS]
     print(f"Maximizing the classes {', '.join(CLASSES)} …", flush=True)
-    classes = maximize(net.layer("pool10"), list(CLASSES), progress=progress)
+    classes = kept("maximize", maximize(net.layer("pool10"), list(CLASSES), progress=progress))
     print(f"Exaggerating what {CARICATURE} sees …", flush=True)
-    exaggerated = caricature(net.layer(CARICATURE), photograph, progress=progress)
-    for name, result in zip([f"invert-{d}" for d in DEPTHS], inversions, strict=True):
-        result.save(out / name, overwrite=True)
-    classes.save(out / "maximize", overwrite=True)
-    exaggerated.save(out / "caricature", overwrite=True)
+    exaggerated = kept("caricature", caricature(net.layer(CARICATURE), photograph, progress=progress))
     page = write_page(
         out / "index.html",
         "preimage: a first look",

@@ -82,12 +82,19 @@ def reason(error: OSError) -> str:
 
 
 def check_file(path: str | os.PathLike[str]) -> None:
-    """Can a file be written there? Asked before hours of work, not after. Raises InputError for a folder, and for a file in none."""
+    """Can a file be written there? Asked before hours of work, not after.
+
+    Raises InputError for a folder and for a file in none, ResultFolderError where nothing can be written.
+    """
     path = Path(path)
     if path.is_dir():
         raise InputError(f"{str(path)!r} is a folder. Name a file in it.")
     if not path.absolute().parent.is_dir():
         raise InputError(f"There is no folder {str(path.absolute().parent)!r} to write to.")
+    try:
+        tempfile.TemporaryFile(dir=path.absolute().parent).close()
+    except OSError as error:
+        raise ResultFolderError(f"{str(path)!r} cannot be written: {reason(error)}. Name another place.") from error
 
 
 def read_own(path: Path, largest: int) -> bytes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
+from typing import Any
 
 from ..errors import InputError
 from ..networks.network import Network, load_network
@@ -48,14 +49,22 @@ class Entry:
 
 
 class Catalogue:
-    """The networks of one server. Each is opened when it is first asked for, described, and let go."""
+    """The networks of one server. Each is opened when it is first asked for, described, and let go.
 
-    def __init__(self, names: Sequence[str]) -> None:
+    how: for some of the names what `load_network` is to know beside them: weights, space, size, trust.
+    """
+
+    def __init__(self, names: Sequence[str], how: Mapping[str, Mapping[str, Any]] | None = None) -> None:
         if not names:
             raise InputError("There is no network to show: name one with --net.")
         self.names = list(dict.fromkeys(names))
+        self._how = how or {}
         self._entries: dict[str, Entry] = {}
         self._lock = threading.Lock()
+
+    def load(self, name: str) -> Network:
+        """A network of its own for whoever asks. Raises what `load_network` does."""
+        return load_network(name, **self._how.get(name, {}))
 
     def entry(self, name: str) -> Entry:
         """Raises UnknownName for a network that this server does not offer, whatever else could be loaded by that name."""
@@ -63,7 +72,7 @@ class Catalogue:
             raise unknown("network on this page", name, self.names, "the list on the page")
         with self._lock:
             if name not in self._entries:
-                self._entries[name] = describe(load_network(name))
+                self._entries[name] = describe(self.load(name))
             return self._entries[name]
 
 

@@ -25,6 +25,7 @@ from ..errors import InputError, Interrupted, PreimageError
 from ..networks.network import Network, load_network
 from ..pixels import images as pictures
 from ..tasks import Monitor
+from ..tasks.planned import planned_iterations
 from ..tasks.result import Result, data_uri, file_names
 
 PATIENCE = 15.0
@@ -97,6 +98,7 @@ class Job:
     curve: list[tuple[int, float]] = field(default_factory=list)
     original: str = ""
     outcome: Outcome | None = None
+    planned: int | None = None
     seen: float = field(default_factory=time.monotonic)
     stop: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
@@ -105,8 +107,8 @@ class Job:
 
     @property
     def total(self) -> int | None:
-        """How many evaluations there are, where that is known: those asked for, or those of a run that is over."""
-        return self.order.iterations or (self.outcome.evaluations if self.outcome is not None else None)
+        """How many evaluations there are, where that is known: those of a run that is over, or those that it plans."""
+        return self.outcome.evaluations if self.outcome is not None else self.planned or self.order.iterations
 
     @property
     def abandoned(self) -> bool:
@@ -122,7 +124,7 @@ class Job:
         """The callback of the loop: keep the newest frame, and say whether to stop. Frames become rarer as a run grows long."""
         now = time.monotonic()
         self._began = self._began or now
-        if now >= self._next or evaluations == self.order.iterations:
+        if now >= self._next or evaluations == self.planned:
             self.curve.append((evaluations, float(energy.mean())))
             self.frame = Frame(evaluations, now - self._began, tuple(preview(i) for i in images))
             self._next = now + max(0.2, 0.01 * (now - self._began))
@@ -137,14 +139,23 @@ class Desk:
 
     folder: private, for results (and the page's uploads); what is in it is deleted after `keep` seconds. workers: runs at once, each
     with its share of the CPU when it begins and its own copies of the networks it used last. queue: runs that may wait.
-    seconds: the longest run.
+    seconds: the longest run. load: opens a network by its name on the page.
     """
 
     networks_kept = 2
 
     def __init__(
-        self, folder: Path, *, workers: int = 1, queue: int = 8, seconds: float = 600.0, keep: float = 3600.0, device: str | None = None
+        self,
+        folder: Path,
+        *,
+        workers: int = 1,
+        queue: int = 8,
+        seconds: float = 600.0,
+        keep: float = 3600.0,
+        device: str | None = None,
+        load: Callable[[str], Network] = load_network,
     ) -> None:
+        self._load = load
         self.folder, self.workers, self.queue, self.seconds, self.keep, self.device = folder, workers, queue, seconds, keep, device
         self._jobs: dict[str, Job] = {}
         self._lock, self._writing = threading.RLock(), threading.Lock()
@@ -242,6 +253,7 @@ class Desk:
         order = job.order
         network = self._network(order.network)
         phi = network.layer(order.layer)
+        job.planned = planned_iterations(order.task, phi, order.unit, **order.said)
         if order.image is not None:
             levels = network.space.decode(network.space.encode(str(order.image)))
             job.original = preview(levels[0])
@@ -260,7 +272,7 @@ class Desk:
             while len(shelf) >= self.networks_kept:
                 shelf.popitem(last=False)
             with self._writing:  # random initialisation uses torch's one global generator
-                shelf[name] = load_network(name)
+                shelf[name] = self._load(name)
         shelf.move_to_end(name)
         return shelf[name]
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import shutil
 import signal
 import socket
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ..errors import InputError, missing_extra
 from ..networks.network import known_networks
@@ -22,6 +24,7 @@ from .jobs import Desk
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+_PREFIX, _HELD = "preimage-app-", ".held"
 LOOPBACK = ["localhost", "127.0.0.1", "[::1]", "::1"]
 
 FIRST = "squeezenet1_1"
@@ -40,7 +43,8 @@ def private_folder() -> Iterator[Path]:
 
     Gradio takes its place for files, and whether to report its use, from the environment: both are set while the folder is there.
     """
-    with tempfile.TemporaryDirectory(prefix="preimage-app-") as name:
+    _sweep()
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as name, _held(Path(name) / _HELD):
         ours = {"GRADIO_TEMP_DIR": name, "GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1"}
         before = {key: os.environ.get(key) for key in ours}
         os.environ.update(ours)
@@ -49,6 +53,35 @@ def private_folder() -> Iterator[Path]:
         finally:
             for key, value in before.items():
                 os.environ.pop(key) if value is None else os.environ.__setitem__(key, value)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[None]:
+    """Hold a lock that ends with this process, however it ends, so that its folder can be told from one that nobody needs."""
+    with path.open("wb") as file:
+        _lock(file)
+        yield
+
+
+def _lock(file: IO[bytes]) -> None:
+    """Take the lock of an open file. Raises OSError where somebody has it."""
+    if sys.platform != "win32":
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def _sweep() -> None:
+    """Delete the folders of servers that were killed, with what was uploaded there. Those of others, and of live ones, stay."""
+    if sys.platform == "win32":
+        return
+    for folder in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            if folder.is_symlink() or folder.stat().st_uid != os.getuid():
+                continue
+            with (folder / _HELD).open("rb") as file:
+                _lock(file)  # an OSError where its server runs
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def make(catalogue: Catalogue, desk: Desk, *, local: bool = True) -> FastAPI:

@@ -40,12 +40,18 @@ from . import runs, mirror, report, demo, interactive  # noqa: E402, F401
 
 def main() -> None:
     """The entry point of the command `preimage`."""
+    from .signals import tell
+
     # threads that wait must not spin: beside any other work on the machine that is many times slower. Read when torch is imported.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     stdout = sys.stdout
     try:
         app()
+    except OSError as error:  # while typer itself prints: a full device
+        tell(f"preimage: error: nothing can be printed: {error.strerror or error}.")
+        raise SystemExit(common.FAILED) from None
     finally:
-        if sys.stdout is not stdout and common.unread():  # typer wraps it when it meets a closed pipe, and would exit with 1
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stdout.fileno())  # or Python complains when it flushes at the end
+        unread = sys.stdout is not stdout and common.unread()  # typer wraps it when it meets a closed pipe, and would exit with 1
+        common.let_go()
+        if unread:
             raise SystemExit(common.UNREAD)

@@ -11,6 +11,7 @@ import typer
 from . import app
 from .common import FAILED, guard, names_in, one_line, resumable
 from .options import (
+    InputSize,
     Iterations,
     Json,
     Net,
@@ -23,10 +24,13 @@ from .options import (
     RunDevice,
     RunPrecision,
     Seed,
+    Space,
     StudySolver,
     Transform,
+    Trust,
     Weights,
 )
+from .signals import tell
 
 
 @app.command(
@@ -40,6 +44,9 @@ def audit(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The store: a new folder, or one from an earlier audit.")],
     net: Net = "squeezenet1_1",
     weights: Weights = "default",
+    space: Space = None,
+    size: InputSize = None,
+    trust: Trust = False,
     layers: Annotated[
         str, typer.Option(metavar="A,B,...", help="Layers by name, or all.", show_default="eight, from the first to the last")
     ] = "",
@@ -94,6 +101,9 @@ def audit(
                 find_pictures(images),
                 chosen,
                 weights=weights,
+                space=space,
+                size=size,
+                trust=trust,
                 C=C,
                 release=release,
                 recipe=ChosenParts(recipe, tuple(objective or ()), tuple(transform or ()), parameterization, tuple(prior or ())),
@@ -112,6 +122,6 @@ def audit(
         if not as_json:
             typer.echo(f"\nOpen the page: {(out / PAGE).absolute().as_uri()}")
         for reason in found.failed.values():
-            typer.echo(f"preimage: error: {one_line(reason)}", err=True)
+            tell(f"preimage: error: {one_line(reason)}")
         if found.failed:
             raise typer.Exit(FAILED)

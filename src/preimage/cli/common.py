@@ -15,13 +15,13 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import typer
 
 from ..errors import ImageError, InputError, Interrupted, PreimageError, ResultFolderError, UnknownName
 from . import signals
-from .signals import exit_code, obeying
+from .signals import exit_code, obeying, tell
 
 if TYPE_CHECKING:
     from ..studies.store import Store
@@ -44,7 +44,7 @@ def guard() -> Iterator[None]:
     SIGTERM and SIGHUP are as Ctrl-C in here.
     """
     plain = warnings.showwarning
-    warnings.showwarning = lambda message, *rest, **more: print(f"preimage: warning: {one_line(message)}", file=sys.stderr)
+    warnings.showwarning = lambda message, *rest, **more: tell(f"preimage: warning: {one_line(message)}")
     try:
         with obeying(), _told():
             yield
@@ -59,14 +59,14 @@ def _told() -> Iterator[None]:
     except (typer.Exit, typer.Abort, typer.BadParameter):
         raise
     except KeyboardInterrupt:
-        print("preimage: interrupted before there was anything to save", file=sys.stderr)
+        tell("preimage: interrupted before there was anything to save")
         raise typer.Exit(exit_code() or INTERRUPTED) from None
     except Exception as error:
         if isinstance(error, BrokenPipeError) and unread():
             raise
         if os.environ.get("PREIMAGE_DEBUG"):
             raise
-        print(f"preimage: error: {_in_words(error)}", file=sys.stderr)
+        tell(f"preimage: error: {_in_words(error)}")
         usage = isinstance(error, (InputError, UnknownName)) and not isinstance(error, ImageError)
         raise typer.Exit(USAGE if usage else FAILED) from None
 
@@ -85,11 +85,25 @@ def _in_words(error: Exception) -> str:
 
 def unread() -> bool:
     """Whether nobody reads our standard output any more, as when `head` has seen enough."""
-    if sys.__stdout__ is None or not hasattr(select, "poll"):
+    return _closed(sys.__stdout__)
+
+
+def _closed(stream: IO[str] | None) -> bool:
+    if stream is None or not hasattr(select, "poll"):
         return False
     poll = select.poll()
-    poll.register(sys.__stdout__.fileno(), 0)  # errors alone
+    poll.register(stream.fileno(), 0)  # errors alone
     return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def let_go() -> None:
+    """Give up what standard output and standard error have not taken: Python would complain of it when it ends, and exit with 120."""
+    for stream, number in ((sys.__stdout__, 1), (sys.__stderr__, 2)):
+        try:
+            if stream is not None:
+                stream.flush()
+        except (OSError, ValueError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
 
 
 def one_line(message: object) -> str:
@@ -152,13 +166,26 @@ def saving(out: Path, overwrite: bool, files: list[Path]) -> Iterator[Any]:
 
     from ..tasks.result import printable
 
-    try:
+    with saved_if_interrupted(save):
         yield save
+
+
+@contextmanager
+def saved_if_interrupted(save: Callable[[Result], None]) -> Iterator[None]:
+    """Save what a task had found when Ctrl-C ended it, and exit with the signal's code."""
+    try:
+        yield
     except Interrupted as stop:
         if stop.result is None:
             raise
         save(stop.result)
         raise typer.Exit(exit_code() or INTERRUPTED) from None
+
+
+def tell_state(result: Result, folder: Path) -> None:
+    """Say how an interrupted run goes on, where it can."""
+    if result.interrupted and result.state is not None:
+        tell(f"preimage: it goes on with: preimage again {folder} --continue")
 
 
 def keep(result: Result, out: Path, overwrite: bool, video: str | None = None) -> None:
@@ -167,10 +194,10 @@ def keep(result: Result, out: Path, overwrite: bool, video: str | None = None) -
         try:
             result.save(out, overwrite=overwrite, video=video)
         except Exception as error:  # hours of work are in it
-            print(f"preimage: error: {_in_words(error)} {_rescue(result)}", file=sys.stderr)
+            tell(f"preimage: error: {_in_words(error)} {_rescue(result)}")
             raise typer.Exit(FAILED) from None
     if exit_code() and not result.interrupted:
-        print(f"preimage: ended while the result was saved in {out}/, which is whole", file=sys.stderr)
+        tell(f"preimage: ended while the result was saved in {out}/, which is whole")
         raise typer.Exit(exit_code())
 
 
@@ -200,16 +227,16 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo("preimage: interrupted; the finished jobs are kept, and the same command goes on from there", err=True)
+        tell("preimage: interrupted; the finished jobs are kept, and the same command goes on from there")
         raise typer.Exit(exit_code() or INTERRUPTED) from None
 
 
 def tell_damaged(store: Store, most: int = 20) -> None:
     """Name the records that were set aside, and why."""
     for name, reason in list(store.damaged.items())[:most]:
-        print(f"preimage: warning: left out {plain(name)}: {one_line(reason)}", file=sys.stderr)
+        tell(f"preimage: warning: left out {plain(name)}: {one_line(reason)}")
     if len(store.damaged) > most:
-        print(f"preimage: warning: left out {len(store.damaged) - most} more; see the folder damaged/", file=sys.stderr)
+        tell(f"preimage: warning: left out {len(store.damaged) - most} more; see the folder damaged/")
 
 
 def names_in(text: str) -> list[str]:

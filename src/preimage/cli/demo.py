@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import guard, make_folder, watched
+from .common import INTERRUPTED, guard, make_folder, watched
+from .signals import exit_code, tell
 
 
 @app.command()
@@ -20,4 +21,8 @@ def demo(
         from ..demo import run
 
         make_folder(out)
-        run(out, progress=watched())
+        try:
+            run(out, progress=watched())
+        except KeyboardInterrupt:
+            tell(f"preimage: interrupted; the finished results are kept in {out}/")
+            raise typer.Exit(exit_code() or INTERRUPTED) from None

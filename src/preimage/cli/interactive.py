@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from ..errors import InputError
+from ..ranges import checked
 from . import app
 from .common import guard
-from .options import Device
+from .options import Device, InputSize, Space, Trust
+from .signals import tell
 
 
 @app.command(
@@ -23,6 +25,12 @@ def interactive(
         list[str] | None,
         typer.Option("--net", metavar="NAME", help="Also offer this network, first in the list. Repeat for several.", show_default=False),
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Of the one network of --net.", show_default="its own trained ones")
+    ] = None,
+    space: Space = None,
+    size: InputSize = None,
+    trust: Trust = False,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="127.0.0.1 is this machine alone; 0.0.0.0 everybody.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="0 takes any that is free.", min=0, max=65535)] = 7860,
     workers: Annotated[
@@ -42,20 +50,42 @@ def interactive(
         from ..app.jobs import Desk
         from ..app.server import ending_signals, is_loopback, listen, make, networks_here, private_folder, serve
 
-        catalogue = Catalogue(networks_here(net or []))
+        how = _opening(net or [], weights, space, size, trust)
+        catalogue = Catalogue(networks_here(net or []), how)
         for name in net or []:
             catalogue.entry(name)
         local = is_loopback(host)
         with ending_signals(), listen(host, port) as bound, private_folder() as folder:
-            desk = Desk(folder, workers=workers or _share(device), queue=queue, seconds=seconds, keep=keep, device=device)
+            desk = Desk(
+                folder,
+                workers=workers or _share(device),
+                queue=queue,
+                seconds=checked("seconds", seconds),
+                keep=checked("seconds", keep, "keep"),
+                device=device,
+                load=catalogue.load,
+            )
             try:
                 application = make(catalogue, desk, local=local)
                 if not local:
-                    print(f"preimage: warning: served at {host}: anybody who can reach this machine can use it.", file=sys.stderr)
+                    tell(f"preimage: warning: served at {host}: anybody who can reach this machine can use it.")
                 typer.echo(f"Open http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}/ (Ctrl-C ends it)")
                 serve(application, bound)
             finally:
                 desk.close()
+
+
+def _opening(net: list[str], weights: str | None, space: str | None, size: str | None, trust: bool) -> dict[str, dict[str, Any]]:
+    """How the network that was asked for is opened. Raises InputError where it is not one."""
+    from ..pixels.pixelspace import PixelSpace, parse_size
+
+    how: dict[str, Any] = {} if weights is None else {"weights": None if weights == "none" else weights}
+    how |= {} if space is None else {"space": PixelSpace.parse(space)}
+    how |= {} if size is None else {"size": parse_size(size)}
+    if how and len(net) != 1:
+        raise InputError("--weights, --space and --size are of one network: give --net once with them.")
+    how |= {"trust": True} if trust else {}
+    return dict.fromkeys(net, how) if how else {}
 
 
 def _share(device: str | None) -> int:

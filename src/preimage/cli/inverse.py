@@ -10,6 +10,7 @@ import typer
 from . import app
 from .common import INTERRUPTED, guard, make_folder, names_in, table
 from .options import Device, InputSize, Json, Quiet, Space, Trust, Weights
+from .signals import exit_code, tell
 
 if TYPE_CHECKING:
     from ..representations.base import Representation
@@ -107,8 +108,8 @@ def fit(
                     ]
                 )
         except KeyboardInterrupt:
-            typer.echo("preimage: interrupted; the same command goes on from the .part file", err=True)
-            raise typer.Exit(INTERRUPTED) from None
+            tell("preimage: interrupted; the same command goes on from the .part file")
+            raise typer.Exit(exit_code() or INTERRUPTED) from None
         table(["layer", "PSNR, dB", "feature error", "cells", "rank", "strength", "bytes", "file"], rows, as_json)
 
 
@@ -137,6 +138,6 @@ def _representations(
 
 
 def _device(name: str) -> Any:
-    import torch
+    from ..solvers.compute import usable_device
 
-    return torch.device(name)
+    return usable_device(name)

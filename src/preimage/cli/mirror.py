@@ -9,6 +9,7 @@ import typer
 
 from . import app
 from .common import FAILED, guard, one_line
+from .signals import tell
 
 if TYPE_CHECKING:
     from ..studies.mirror import Copied
@@ -45,6 +46,6 @@ def pull(
 def _tell(found: Copied) -> None:
     typer.echo(str(found))
     for reason in found.failed.values():
-        typer.echo(f"preimage: error: {one_line(reason)}", err=True)
+        tell(f"preimage: error: {one_line(reason)}")
     if found.failed:
         raise typer.Exit(FAILED)

@@ -86,6 +86,10 @@ Mask = Annotated[
 Squash = Annotated[bool, typer.Option("--squash", help="Resize without keeping the aspect ratio, as the paper did.")]
 Video = Annotated[str | None, typer.Option(metavar="mp4|gif", help="Also keep a film of the optimisation.", show_default=False)]
 Every = Annotated[int, typer.Option(metavar="N", min=1, help="A frame of the film every N iterations.")]
+KeepState = Annotated[
+    bool,
+    typer.Option("--keep-state", help="Keep the solver's state in the folder, so that `preimage again DIR --continue` goes on from it."),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace an earlier result in the folder.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the record as JSON, for machines, and no progress bar.")]
 Quiet = Annotated[

@@ -17,6 +17,7 @@ from .options import (
     Address,
     Backend,
     Batch,
+    InputSize,
     Iterations,
     Json,
     Layers,
@@ -31,12 +32,15 @@ from .options import (
     RunPrecision,
     Seed,
     Size,
+    Space,
     StoreOut,
     StudySolver,
     Threads,
+    Trust,
     Weights,
     Workers,
 )  # fmt: skip
+from .signals import tell
 from .study import choose_backend, run_and_tell
 
 if TYPE_CHECKING:
@@ -95,7 +99,7 @@ def shallow_table(
                 solver=solver,
                 iterations=iterations,
                 progress=not quiet,
-                report=lambda line: typer.echo(f"preimage: error: {line}", err=True),
+                report=lambda line: tell(f"preimage: error: {line}"),
             )
         again = sum(c.reused for c in made.cells)
         typer.echo(f"{made.text()}\n\n{experiment.NOTE}\n")
@@ -158,7 +162,7 @@ def _command(names: list[str], kind: type[Experiment] | None) -> Callable[..., N
             plain = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
             _run_study(names, plain, **given)
 
-    shared = list(inspect.signature(_run_study, eval_str=True).parameters.values())[2:]
+    shared = [p for p in list(inspect.signature(_run_study, eval_str=True).parameters.values())[2:] if p.name not in own]
     more = [_parameter(f) for f in own.values()]
     command.__signature__ = inspect.Signature([*shared, *more])  # type: ignore[attr-defined]
     command.__annotations__ = {p.name: p.annotation for p in [*shared, *more]}
@@ -187,6 +191,9 @@ def _run_study(
     out: StoreOut,
     net: Net = "squeezenet1_1",
     weights: Weights = "default",
+    space: Space = None,
+    size: InputSize = None,
+    trust: Trust = False,
     layers: Layers = "",
     solver: Annotated[
         str | None, typer.Option(metavar="NAME", help="fast, paper, fourier-adam, adam or lbfgs.", show_default="fast")
@@ -225,6 +232,9 @@ def _run_study(
             images=find_pictures(images or []),
             network=net,
             weights=weights,
+            space=space,
+            size=size,
+            trust=trust,
             layers=names_in(layers),
             solver=solver or ("paper" if as_published else "fast"),
             iterations=iterations,

@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -31,10 +31,17 @@ class _Signals:
             return
         if len(self.came) == 1 or len(self.came) >= _PATIENCE:
             raise KeyboardInterrupt
-        print("preimage: ending; once more to give up what was found", file=sys.stderr)
+        tell("preimage: ending; once more to give up what was found")
 
 
 _signals: _Signals | None = None
+
+
+def tell(line: str) -> None:
+    """Print a line on stderr, if there is one and somebody reads it: saying something never ends anything."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager

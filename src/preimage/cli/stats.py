@@ -9,8 +9,9 @@ import typer
 
 from . import app
 from .common import FAILED, INTERRUPTED, guard, names_in, table
-from .options import Device, Json, Quiet, Squash, Weights
-from .signals import exit_code
+from .networks import load
+from .options import Device, InputSize, Json, Quiet, Space, Squash, Trust, Weights
+from .signals import exit_code, tell
 
 if TYPE_CHECKING:
     from ..statistics import Statistics
@@ -28,6 +29,9 @@ def stats(
         list[str] | None, typer.Option("--layers", metavar="NAME,…", help="Only these; repeat or use commas.", show_default="all")
     ] = None,
     weights: Weights = "default",
+    space: Space = None,
+    size: InputSize = None,
+    trust: Trust = False,
     top: Annotated[int, typer.Option(metavar="K", help="Keep for each channel the K images that excite it most.")] = 9,
     batch: Annotated[int, typer.Option(metavar="N", help="Images in one pass.")] = 16,
     workers: Annotated[int, typer.Option(metavar="N", help="Processes that read images ahead.")] = 0,
@@ -43,10 +47,9 @@ def stats(
     The same command goes on where an ended one stopped. Images that cannot be read are left out and named, and the exit code is 1.
     """
     with guard():
-        from ..networks.network import load_network
         from ..statistics import collect_statistics
 
-        network = load_network(net, weights=None if weights == "none" else weights)
+        network = load(net, weights, space, size, trust)
         names = names_in(",".join(layers)) if layers else None
         try:
             found = collect_statistics(
@@ -64,11 +67,11 @@ def stats(
                 progress=not (as_json or quiet),
             )
         except KeyboardInterrupt:
-            typer.echo(f"Interrupted. The same command goes on from what {out}.part holds, if it is there.", err=True)
+            tell(f"Interrupted. The same command goes on from what {out}.part holds, if it is there.")
             raise typer.Exit(exit_code() or INTERRUPTED) from None
         table(["layer", "channels", "never fired", "median max", "largest"], _rows(found), as_json)
         for path, reason in found.skipped:
-            typer.echo(f"preimage: skipped {path}: {reason}", err=True)
+            tell(f"preimage: skipped {path}: {reason}")
         if not as_json:
             typer.echo(f"{len(found.images)} image(s) counted, {len(found.skipped)} skipped: {out}")
         if found.skipped:

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import InputError
 from .common import FAILED, one_line, resumable
+from .signals import tell
 
 if TYPE_CHECKING:
     from ..experiments import Experiment
@@ -40,6 +41,6 @@ def run_and_tell(study: Study, experiments: Mapping[str, Experiment], **how: Any
     typer.echo(f"{found}. Saved in {study.store.path}/")
     unmirrored = found.mirrored.failed if found.mirrored else {}
     for reason in [*found.failed.values(), *(f"not in the mirror: {reason}" for reason in unmirrored.values())]:
-        typer.echo(f"preimage: error: {one_line(reason)}", err=True)
+        tell(f"preimage: error: {one_line(reason)}")
     if found.failed or unmirrored:
         raise typer.Exit(FAILED)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError, Interrupted
+from ..errors import InputError
 from . import app
-from .common import FAILED, INTERRUPTED, guard, keep, plain, source_of
+from .common import FAILED, guard, keep, plain, saved_if_interrupted, source_of, tell_state
 from .networks import load
 from .options import (
     Compiled,
@@ -24,6 +24,7 @@ from .options import (
     Jitter,
     Json,
     Judge,
+    KeepState,
     Leak,
     Mask,
     MaxMemory,
@@ -46,7 +47,6 @@ from .options import (
     Video,
     Weights,
 )
-from .signals import exit_code
 
 if TYPE_CHECKING:
     from ..networks.network import Network
@@ -90,6 +90,7 @@ def invert(
     squash: Squash = False,
     video: Video = None,
     every: Every = 5,
+    keep_state: KeepState = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -102,7 +103,7 @@ def invert(
     _run(
         lambda phi, common: _tasks().invert(phi, [str(i) for i in images], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
-        _common(solver, iterations, seed, precision, max_memory, compiled, video, every, as_json or quiet)
+        _common(solver, iterations, seed, precision, max_memory, compiled, video, every, keep_state, as_json or quiet)
         | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
         _Destination(out, overwrite, video, as_json, images),
     )
@@ -151,6 +152,7 @@ def maximize(
     judge: Judge = None,
     video: Video = None,
     every: Every = 5,
+    keep_state: KeepState = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -161,7 +163,7 @@ def maximize(
     _run(
         lambda phi, common: _tasks().maximize(phi, [parse_unit(u) for u in unit], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
-        _common(solver, iterations, seed, precision, max_memory, compiled, video, every, as_json or quiet)
+        _common(solver, iterations, seed, precision, max_memory, compiled, video, every, keep_state, as_json or quiet)
         | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
         _Destination(out, overwrite, video, as_json, judge=judge),
     )
@@ -197,6 +199,7 @@ def caricature(
     squash: Squash = False,
     video: Video = None,
     every: Every = 5,
+    keep_state: KeepState = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -206,7 +209,7 @@ def caricature(
     _run(
         lambda phi, common: _tasks().caricature(phi, [str(i) for i in images], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
-        _common(solver, iterations, seed, precision, max_memory, compiled, video, every, as_json or quiet)
+        _common(solver, iterations, seed, precision, max_memory, compiled, video, every, keep_state, as_json or quiet)
         | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
         _Destination(out, overwrite, video, as_json, images),
     )
@@ -298,6 +301,7 @@ class _Destination:
         keep(result, self.out, self.overwrite, self.video if result.frames else None)
         if self.as_json:
             typer.echo(json.dumps({"folder": str(self.out), **result.summary()}, ensure_ascii=False))
+            tell_state(result, self.out)
             return
         for line in result.captions():
             typer.echo(plain(line))
@@ -306,6 +310,7 @@ class _Destination:
         if source := result.config.get("M_source"):
             typer.echo(_scale_line(source, result))
         typer.echo(f"{'Interrupted. ' if result.interrupted else ''}{result.evaluations} evaluations an image. Saved in {self.out}/")
+        tell_state(result, self.out)
 
 
 def _trial_line(trial: dict[str, float], chosen: str) -> str:
@@ -329,14 +334,9 @@ def _run(task: Callable[[Layer, dict[str, Any]], Result], target: _Target, commo
     with guard():
         destination.check()
         phi = target.load()
-        try:
+        with saved_if_interrupted(destination.save):
             result = task(phi, common | {"device": target.device})
-        except Interrupted as stop:
-            if stop.result is None:
-                raise
-            destination.save(stop.result)
-            raise typer.Exit(exit_code() or INTERRUPTED) from None
-        destination.save(result)
+            destination.save(result)
         if any(s != "ok" for s in result.status):  # saved, but no success
             raise typer.Exit(FAILED)
 
@@ -350,6 +350,7 @@ def _common(
     compiled: bool,
     video: str | None,
     every: int,
+    keep_state: bool,
     quiet: bool,
 ) -> dict[str, Any]:
     """The arguments that the three tasks share, by their names."""
@@ -361,7 +362,7 @@ def _common(
         "iterations": iterations,
         "seed": seed,
         "compute": Compute(precision=precision, max_memory=max_memory, compiled=compiled),
-        "monitor": Monitor(frames=every if video else 0),
+        "monitor": Monitor(frames=every if video else 0, keep_state=keep_state),
         "progress": not quiet,
     }
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InputError
 from ..methods.recipe import recipe_named
+from ..ranges import checked
 from ..tasks.common import is_of_classes
 from .base import ChosenParts, Experiment, Found, Study, Summary, row
 from .neurons import STRENGTH, divisors
@@ -39,8 +40,7 @@ def atlas(study: Study, units: str, restarts: int = 1, stats: str | None = None)
     _count(units, 1)
     if units.startswith("top") and stats is None:
         raise InputError("The top units are those of the largest recorded answers: give --stats FILE (`preimage stats` makes it).")
-    if restarts < 1:
-        raise InputError(f"restarts is a whole number of at least 1; got {restarts}.")
+    checked("restarts", restarts)
     layers = study.chosen if study.layers else study.features
     names = file_names([f"atlas-{i.name}" for i in layers])
     found: dict[str, Any] = {n: Atlas(i.name, units, restarts, stats, n) for n, i in zip(names, layers, strict=True)}

@@ -132,10 +132,13 @@ def audit(
     lpips: str | None = "alex",
     workers: int | None = None,
     progress: bool = True,
+    space: str | None = None,
+    size: str | None = None,
+    trust: bool = False,
 ) -> Audit:
     """Invert every image from every layer, and measure how much of it came back.
 
-    network, weights: as on the command line; the network needs layer names. images: at least two files. layers: names, "all", or
+    network, weights, space, size, trust: as on the command line; it needs layer names. images: at least two files. layers: names, "all", or
     nothing for `SPREAD` of the layers that compute something, evenly from the first to the last. release: beside the exact
     features also these, as in `parse_release` (["bits:4", "noise:0.1"]). out: the folder of the store, in which an audit that was
     stopped goes on; None keeps it as long as the `Audit`. lpips: its network, where its weights are there; a note says if they are
@@ -155,6 +158,7 @@ def audit(
     experiment = Leakage(own if C is None else (C,) if isinstance(C, (int, float)) else C, (EXACT, *release), lpips)
     with store_for(tempfile.mkdtemp(prefix="preimage-audit-") if out is None else out) as store:
         study = Study(store, [Path(i) for i in images], network, weights, (), solver, iterations, seed, device, precision, parts=parts)
+        study = replace(study, space=space, size=size, trust=trust)
         study = replace(study, layers=_layers(study, layers))
         _at_least_two(len(study.photographs))
         done, _ = run_study(study, {NAME: experiment}, workers=workers, progress=progress)

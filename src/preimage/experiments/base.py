@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..errors import ImageError, InputError
+from ..ranges import checked
 from ..registry import Registry
 
 if TYPE_CHECKING:
@@ -102,6 +103,7 @@ class Study:
 
     layers: names; empty for the network's own, the parts of a module left out. iterations: None for the solver's own number.
     precision: of the network in the loop, float32 or bfloat16. parts: a recipe and parts in the place of its own, for all jobs.
+    space, size, trust: of the network, as on the command line: the pixels it takes, another input size, whether a program may be run.
     quirks: names of what is to be done as the original does. smoke: a few iterations on two early layers, to see that all works.
     unreadable: photographs that had to be left out, path -> reason, as far as they were asked for.
     """
@@ -119,14 +121,35 @@ class Study:
     quirks: frozenset[str] = frozenset()
     smoke: bool = False
     parts: ChosenParts = ChosenParts()
+    space: str | None = None
+    size: str | None = None
+    trust: bool = False
     unreadable: dict[str, str] = field(default_factory=dict, init=False)
     _phis: dict[str, Layer] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        from ..solvers.compute import check_precision, usable_device
+        from ..solvers.plans import solver_named
+
+        checked("seed", self.seed)
+        if self.iterations is not None:
+            checked("iterations", self.iterations)
+        if self.solver != "fast":
+            solver_named(self.solver)
+        if self.precision == "auto":
+            raise InputError("precision is float32 or bfloat16 in a store, whose content must not depend on a stopwatch; got 'auto'.")
+        check_precision(self.precision)
+        usable_device(self.device)
 
     @cached_property
     def net(self) -> Network:
         from ..studies.jobs import open_network
 
-        return open_network(self.network, self.weights, self.device)[0]
+        return open_network(*self._opening)[0]
+
+    @property
+    def _opening(self) -> tuple[str, str, str, str | None, str | None, bool]:
+        return self.network, self.weights, self.device, self.space, self.size, self.trust
 
     def phi(self, layer: str) -> Layer:
         """A layer of the network, opened once: that takes a forward pass."""
@@ -189,8 +212,9 @@ class Study:
         if self.smoke and self.iterations is None:
             common["iterations"] = _SMOKE_ITERATIONS
         if "representation" not in settings:
-            sha = open_network(self.network, self.weights, self.device)[1]
+            sha = open_network(*self._opening)[1]
             common |= {"network": self.network, "weights": self.weights, "weights_sha256": sha, "precision": self.precision}
+            common |= {"space": self.space, "size": self.size, "trust": self.trust}
         if photo is not None:
             common |= {"original": photo.sha, "image": photo.label}
             if "squash" in self.quirks:

@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..bars import progress_bar
 from ..errors import InputError, missing_extra
 from ..pixels.images import ImageLike, atomic_write, read_image, resize, to_grey
 from ..representations.hog import HOG
@@ -125,10 +126,9 @@ def learn_dictionary(
     scales = [np.sqrt(np.square(p).sum(axis=1).mean()) for p in (features - mean, patches)]
     joint = np.concatenate([(features - mean) / scales[0], patches / scales[1]], axis=1)
     model = decomposition.MiniBatchDictionaryLearning(size, alpha=PENALTY, batch_size=BATCH, fit_algorithm="cd", random_state=seed)
-    from tqdm.auto import tqdm
 
     with _quiet():
-        for _ in tqdm(range(steps), desc="HOGgles dictionary", unit="batch", disable=not progress, dynamic_ncols=True):
+        for _ in progress_bar(range(steps), desc="HOGgles dictionary", unit="batch", shown=progress):
             model.partial_fit(joint[rng.integers(0, len(joint), max(BATCH, size))])
     V, U = np.split(model.components_, [features.shape[1]], axis=1)
     V, U = V * scales[0], U * scales[1]
@@ -155,10 +155,9 @@ def scikit_image_photographs() -> list[Path]:
 
 def _training_windows(images: Sequence[ImageLike], progress: bool) -> tuple[np.ndarray, np.ndarray]:
     """HOG windows (N, 675) and their patches (N, 1600), which have mean 0 and standard deviation 1."""
-    from tqdm.auto import tqdm
 
     features, patches = [], []
-    for image in tqdm(images, desc="windows", unit="image", disable=not progress, dynamic_ncols=True):
+    for image in progress_bar(images, desc="windows", unit="image", shown=progress):
         levels = to_grey(read_image(image))
         for scale in SCALES:
             height, width = (int(scale * n) // CELL * CELL for n in levels.shape)

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..bars import progress_bar
 from ..energy.energy import Energy
 from ..energy.losses import Euclidean
 from ..energy.terms import FeatureTerm, total
@@ -114,7 +115,6 @@ def shallow_table(
     (same pixels, settings, dictionary and code) is not run again. A job that fails is reported and kept in `Table.failures`; the
     others go on. Ctrl-C ends the run; what was done is kept. Raises InputError if there is no image.
     """
-    from tqdm.auto import tqdm
 
     if not images:
         raise InputError(f"There is no image. Give files or folders with {', '.join(pictures.SUFFIXES)}.")
@@ -129,7 +129,7 @@ def shallow_table(
     table = Table()
     rows: list[list[Tensor]] = []
     names = file_names([p.stem for p in images])
-    with tqdm(total=len(images) * len(METHODS), desc="shallow table", unit="job", disable=not progress, dynamic_ncols=True) as bar:
+    with progress_bar(total=len(images) * len(METHODS), desc="shallow table", unit="job", shown=progress) as bar:
         for path, name in zip(images, names, strict=True):
             try:
                 x0 = _GREY.encode(path, size=None if size is None else (size, size))

@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .. import __version__
-from ..errors import InputError, whole
+from ..bars import progress_bar
+from ..errors import InputError
 from ..pixels.images import ImageLike, atomic_write, check_file
+from ..ranges import checked
 from ..representations.base import Representation, RepresentationLike, as_representation, device_of, features_of
 from ..solvers.compute import memory_limit
 from .grid import Grid, Pair, find_grid, like_of
@@ -118,8 +120,8 @@ def fit_inverse(
     phi = as_representation(phi)
     if kind != "linear":
         raise InputError(f"kind is 'linear'; got {kind!r}.")
-    for name, value, least in (("crops", crops, 1), ("kernel", kernel, 1), ("overlap", overlap, 1), ("seed", seed, 0)):
-        whole(name, value, least)
+    for name, value in (("crops", crops), ("kernel", kernel), ("overlap", overlap), ("seed", seed)):
+        checked(name, value)
     if kernel % 2 == 0:
         raise InputError(f"kernel is an odd number of cells; got {kernel}.")
     if not strengths or not all(s > 0 for s in strengths):
@@ -341,7 +343,7 @@ def _rank(rank: int | None, channels: int, kernel: int, outputs: int, memory: in
         return 8 * (5 * inputs**2 + 6 * inputs * outputs) + 4 * BAND <= memory
 
     if rank is not None:
-        whole("rank", rank, 1)
+        checked("rank", rank)
         if rank > channels:
             raise InputError(f"rank is at most the number of channels, {channels}; got {rank}.")
         if not fits(rank):
@@ -355,7 +357,6 @@ def _rank(rank: int | None, channels: int, kernel: int, outputs: int, memory: in
 
 @contextmanager
 def _bar(title: str, length: int, shown: bool) -> Iterator[Any]:
-    from tqdm.auto import tqdm
 
-    with tqdm(total=length, desc=f"inverse of {title}", unit="crop", disable=not shown, dynamic_ncols=True) as bar:
+    with progress_bar(total=length, desc=f"inverse of {title}", unit="crop", shown=shown) as bar:
         yield bar.update

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from ..bars import progress_bar
 from ..errors import InputError
 from ..metrics import interval
 from .archive import Archive, Row
@@ -77,7 +78,6 @@ def write_comparison(
     by: settings by which to pair them, see `pair`. copy: the whole pictures into that folder too, so that the page needs neither
     store. Raises InputError where nothing can be paired, ResultFolderError for a damaged result.
     """
-    from tqdm.auto import tqdm
 
     views = (StoreView(first, progress), StoreView(second, progress))
     sides = [[view.rows[i] for i in view.done] for view in views]
@@ -88,7 +88,7 @@ def write_comparison(
             "Say what to pair by: --by layer,unit."
         )
     records, folder, names = Records.of(*views), Folder(path), _names(first.path, second.path)
-    with tqdm(total=len(records.rows), desc="pictures", unit="picture", disable=not progress, dynamic_ncols=True) as bar:
+    with progress_bar(total=len(records.rows), desc="pictures", unit="picture", shown=progress) as bar:
         pictures = records.pictures(folder, copy, bar.update)
     items = _items(pairing, sides, [n for view in views for n in view.layers()])
     values = {

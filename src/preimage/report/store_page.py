@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from ..bars import progress_bar
 from ..errors import ImageError
 from .archive import Archive, Row, Summary, inside
 from .boxes import Geometry, central_box
@@ -62,10 +63,9 @@ def write_report(
 
 def _write_large(view: StoreView, path: Path, title: str, lead: str, copy: bool, progress: bool) -> Path:
     """The page with a gallery: its folder first, then the page, then what an earlier page left in the folder goes."""
-    from tqdm.auto import tqdm
 
     folder, records = Folder(path), Records.of(view)
-    with tqdm(total=len(records.rows), desc="pictures", unit="picture", disable=not progress, dynamic_ncols=True) as bar:
+    with progress_bar(total=len(records.rows), desc="pictures", unit="picture", shown=progress) as bar:
         pictures = records.pictures(folder, copy, bar.update)
     words = captions(records.rows)
     catalogue = {

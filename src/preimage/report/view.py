@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ..bars import progress_bar
 from ..errors import InputError, PreimageError
 from ..studies.about import About, read_about
 from .archive import Archive, Row, inside, summaries
@@ -25,7 +26,6 @@ class StoreView:
     """A store's records, read once. progress: show a bar while the energies are read."""
 
     def __init__(self, store: Archive, progress: bool = False) -> None:
-        from tqdm.auto import tqdm
 
         self.store = store
         self.rows: list[Row] = list(store.records())
@@ -37,7 +37,7 @@ class StoreView:
         self.damaged: dict[str, str] = {}
         notes: dict[str, str] = {}
         whole = [i for i, r in enumerate(self.rows) if r.status == "done"]
-        for i in tqdm(whole, desc="energies", unit="result", disable=not progress, dynamic_ncols=True):
+        for i in progress_bar(whole, desc="energies", unit="result", shown=progress):
             try:
                 self.traces[i], config = store.trace(self.rows[i].key)
             except PreimageError as error:

@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..errors import InputError, missing_extra, whole
+from ..bars import progress_bar
+from ..errors import InputError, missing_extra
 from ..pixels.images import ImageLike, atomic_write, read_image, resize, to_grey
+from ..ranges import checked
 from .dsift import DenseSIFT
 
 Kind = Literal["kmeans", "gmm"]
@@ -116,8 +118,8 @@ def learn_vocabulary(
     """
     if kind not in get_args(Kind):
         raise InputError(f"kind is 'kmeans' or 'gmm'; got {kind!r}.")
-    for name, value in (("words", words), ("descriptors", descriptors)):
-        whole(name, value, 1)
+    for name, value in (("words", words), ("descriptors", descriptors), ("seed", seed)):
+        checked(name, value)
     if not images:
         raise InputError("There is no image to learn from.")
     _sklearn()
@@ -149,10 +151,9 @@ def _sklearn() -> Any:
 
 def _sample(images: Sequence[ImageLike], sift: DenseSIFT, each: int, size: int | None, seed: int, progress: bool) -> tuple[np.ndarray, str]:
     """At most `each` descriptors of every image, (N, 128) float64, and a hash of the images."""
-    from tqdm.auto import tqdm
 
     rng, found, digest = np.random.default_rng(seed), [], hashlib.sha256()
-    for image in tqdm(images, desc="descriptors", unit="image", disable=not progress, dynamic_ncols=True):
+    for image in progress_bar(images, desc="descriptors", unit="image", shown=progress):
         levels = to_grey(read_image(image))
         short = min(levels.shape)
         if size is not None and short > size:
@@ -165,9 +166,8 @@ def _sample(images: Sequence[ImageLike], sift: DenseSIFT, each: int, size: int |
 
 
 def _rounds(title: str, progress: bool) -> Iterator[int]:
-    from tqdm.auto import tqdm
 
-    return iter(tqdm(range(ROUNDS), desc=title, unit="round", disable=not progress, dynamic_ncols=True))
+    return iter(progress_bar(range(ROUNDS), desc=title, unit="round", shown=progress))
 
 
 def _kmeans(found: np.ndarray, words: int, seed: int, progress: bool) -> dict[str, np.ndarray]:

@@ -9,7 +9,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -17,7 +16,8 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from ..energy.energy import Energy
-from ..errors import InputError, first_line, whole
+from ..errors import InputError, first_line
+from ..ranges import checked
 from ..representations.base import Representation, as_representation, device_of, module_of
 from ..representations.natural import centred
 from ..representations.sessions import plain_torch
@@ -89,16 +89,12 @@ class Computation:
         self.max_memory, self.compiled = self.compute.max_memory, self.compute.compiled
         self.phi = centred(as_representation(self.phi))
         if self.batch is not None:
-            at_least_one("batch", self.batch)
+            self.batch = checked("batch", self.batch)
         if self.batch is not None and self.max_memory is not None:
             raise InputError("batch and max_memory both say how many samples are evaluated together: leave one out.")
         if self.asked_dtype not in (None, torch.float32, torch.float64):
             raise InputError(f"dtype is torch.float32 or torch.float64; got {self.asked_dtype}. For bfloat16 see precision.")
-        try:
-            self.device = device_of(self.phi) if self.asked_device is None else torch.device(self.asked_device)
-            torch.empty(0, device=self.device)
-        except (RuntimeError, AssertionError) as error:
-            raise InputError(f"The device {str(self.asked_device)!r} cannot be used here: {str(error).splitlines()[0]}") from None
+        self.device = device_of(self.phi) if self.asked_device is None else usable_device(self.asked_device)
         self.dtype = self.asked_dtype or torch.float32
         check_precision(self.precision, self.dtype)
         self.limit = memory_limit(self.max_memory, self.device)
@@ -290,7 +286,7 @@ def memory_limit(limit: int | str | None, device: torch.device) -> int | None:
     return found
 
 
-def check_precision(precision: str, dtype: torch.dtype) -> str:
+def check_precision(precision: str, dtype: torch.dtype = torch.float32) -> str:
     """The name, if it is one that goes with the type of the variable."""
     if precision not in PRECISIONS:
         raise InputError(f"precision is one of {', '.join(PRECISIONS)}; got {precision!r}.")
@@ -299,9 +295,18 @@ def check_precision(precision: str, dtype: torch.dtype) -> str:
     return precision
 
 
-def at_least_one(name: str, value: Any) -> int:
-    """The number, NumPy's too, if it is a whole one of at least 1."""
-    return whole(name, int(value) if isinstance(value, np.integer) else value, 1)
+def usable_device(name: str | torch.device) -> torch.device:
+    """The device, if something can be computed there. Raises InputError.
+
+    >>> usable_device("cpu")
+    device(type='cpu')
+    """
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
+        raise InputError(f"The device {str(name)!r:.80} cannot be used here: {first_line(error)}") from None
+    return device
 
 
 def _wait(device: torch.device) -> None:

@@ -13,11 +13,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..bars import progress_bar
 from ..energy.energy import Energy, Problem
 from ..energy.transforms import Jitter
-from ..errors import OptimizationError, PreimageWarning
+from ..errors import InputError, OptimizationError, PreimageWarning
+from .memory import State
+from .methods import BY_LENGTH, GO_ON
 from .plans import Plan, plan_of
 from .run import NothingLeft, Run, Solver, Stage, Tick, Watch
+from .state import check_plan
 
 
 @dataclass
@@ -27,7 +31,7 @@ class Minimum:
     x: canonical (B, C, H, W), the centre of the canvas. energy: term -> (B,) at x, without jitter, and "total".
     trace: term -> (T, B), each as it was when its gradient was taken, with jitter. evaluations: gradients taken per sample.
     status: "ok", or what is wrong with the sample. canvas: x with the jitter border that the
-    last stage had. interrupted: Ctrl-C came first. frames: the crop every so often.
+    last stage had. interrupted: Ctrl-C came first. frames: the crop every so often. state: from which it goes on, if that was asked for.
     """
 
     x: Tensor
@@ -38,6 +42,7 @@ class Minimum:
     canvas: Tensor
     interrupted: bool = False
     frames: list[Tensor] = field(default_factory=list)
+    state: State | None = None
 
 
 def minimize(
@@ -54,6 +59,8 @@ def minimize(
     frames: int = 0,
     batch: int | None = None,
     watch: Watch | None = None,
+    keep_state: bool = False,
+    resume: State | None = None,
 ) -> Minimum:
     """Minimise an energy over images, from the canvases x0.
 
@@ -71,6 +78,8 @@ def minimize(
     batch : samples evaluated together; default 1 on a CPU, so that no bit of a sample depends on the others, all on an accelerator
     watch : called at most five times a second, and after the last iteration, with the evaluations so far, the crops (B, C, H, W) and their
         energies (B,), both still on the device; if it returns True the loop ends as with Ctrl-C
+    keep_state : whether the minimum holds the state from which the run goes on; it costs a few copies of the images
+    resume : the state of an earlier run of the same problem, from which this one goes on with the same bits; its plan may be longer
 
     Returns
     -------
@@ -80,6 +89,7 @@ def minimize(
     Raises
     ------
     OptimizationError : if no sample has a finite energy and a gradient
+    InputError : for a state that does not fit, and for a solver that keeps none where one is asked for
 
     >>> from ..energy.losses import Euclidean
     >>> from ..energy.terms import FeatureTerm
@@ -93,27 +103,44 @@ def minimize(
     plan = plan_of(solver, stages, iterations) if plan is None else plan
     if generators is None:
         generators = [torch.Generator().manual_seed(0) for _ in x0]
+    if keep_state:
+        _check_kept(plan)
+    if resume is not None:
+        check_plan(resume, plan, problem.energy.transform, BY_LENGTH)
     run: Run | None = None
     try:
-        with _bar(plan.iterations, title, progress) as tick:
-            run = Run(problem, x0, generators, tick, frames, batch or (1 if x0.device.type == "cpu" else len(x0)), watch)
+        with _bar(plan.iterations, title, progress, 0 if resume is None else resume.evaluations) as tick:
+            run = Run(problem, x0, generators, tick, frames, batch or (1 if x0.device.type == "cpu" else len(x0)), watch, keep_state)
             with suppress(NothingLeft):
                 z = run.start(x0.detach())
-                for phase in plan.phases:
-                    z = phase.solver(run, z, phase.stages)
+                if resume is not None:
+                    z = run.continued(z, resume)
+                elif keep_state:
+                    run.mark(z)
+                for number, phase in enumerate(plan.phases):
+                    if run.begin(number, phase.stages):
+                        z = phase.solver(run, z, phase.stages)
                 run.accept_final(z)
-        return _found(run, interrupted=False)
+        return _found(run, plan, interrupted=False)
     except KeyboardInterrupt:
         if run is None or run.evaluations == 0:
             raise
-    return _found(run, interrupted=True)  # wherever the signal came, while the result was put together too
+    return _found(run, plan, interrupted=True)  # wherever the signal came, while the result was put together too
 
 
-def _found(run: Run, interrupted: bool) -> Minimum:
+def _check_kept(plan: Plan) -> None:
+    for phase in plan.phases:
+        if not isinstance(phase.solver, GO_ON):
+            known = ", ".join(kind.__name__ for kind in GO_ON)
+            raise InputError(f"The solver {phase.solver!r} keeps no state, so its run cannot be continued. Those that do: {known}.")
+
+
+def _found(run: Run, plan: Plan, interrupted: bool) -> Minimum:
     """What the run has so far, with its energies and its verdicts."""
     x = run.cropped(run.good_x)
     terms, trace = run.energies(x), run.trace()
-    return Minimum(x, terms, trace, run.evaluations, _status(run, terms, trace, interrupted), run.good_x, interrupted, run.frames)
+    status = _status(run, terms, trace, interrupted)
+    return Minimum(x, terms, trace, run.evaluations, status, run.good_x, interrupted, run.frames, run.state(plan.record()))
 
 
 @cache
@@ -127,14 +154,12 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def _bar(length: int, title: str, shown: bool) -> Iterator[Tick]:
+def _bar(length: int, title: str, shown: bool, done: int = 0) -> Iterator[Tick]:
     """A function to call after each evaluation; it reads the energy, and so waits for the device, five times a second at most."""
     bar: Any = None
     if shown:
-        from tqdm.auto import tqdm
-
-        bar = tqdm(total=length, desc=title, unit="it", dynamic_ncols=True)
-    last = [0.0, 0]
+        bar = progress_bar(total=length, initial=done, desc=title, unit="it")
+    last = [0.0, done]
 
     def tick(count: int, energy: Tensor) -> bool:
         now = time.monotonic()

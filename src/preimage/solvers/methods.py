@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,8 @@ from torch import Tensor
 from ..energy.fourier import spectrum as spectrum
 from ..energy.transforms import View
 from ..errors import InputError
+from ..ranges import checked, fraction
+from .memory import take
 from .quasinewton import MEMORY, Curvature, Descent, Inverse, Level, Waves
 from .run import SOLVERS, Run, Stage
 
@@ -32,13 +34,19 @@ class Paper:
     rate: float = 0.05 * 80**2 / 6
     rho: float = 0.9
 
+    def __post_init__(self) -> None:
+        checked("rate", self.rate)
+        fraction("rho", self.rho)
+
     def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
         for stage in stages:
             x = x if stage.jitter else run.crop(x)
             floor = 1.0 / (self.rate * stage.rate * run.size[0] * run.size[1])
-            step = _adagrad(x, self.rho, floor)
+            step = _AdaGrad(x, self.rho, floor)
+            run.restore(step)
             for views in run.draws(stage):
                 x = run.project(x + step(run.gradient(x, views if stage.jitter else None)))
+                run.keep(x, step)
         return x
 
 
@@ -58,11 +66,14 @@ class Adam:
     def __post_init__(self) -> None:
         if self.schedule not in ("cosine", "constant"):
             raise InputError(f"schedule is cosine or constant; got {self.schedule!r}.")
+        _check_adam(self.rate, self.betas)
 
     def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
-        step = _adam(x, self.betas)
+        step = _Adam(x, self.betas)
+        run.restore(step)
         for views, rate in _schedule(run, stages) if self.schedule == "cosine" else _constant(run, stages):
             x = run.project(x - self.rate * rate * step(run.gradient(x, views)))
+            run.keep(x, step)
         return x
 
 
@@ -76,6 +87,9 @@ class Descend:
     """
 
     memory: int = MEMORY
+
+    def __post_init__(self) -> None:
+        checked("memory", self.memory)
 
     def __call__(self, run: Run, z: Tensor, stages: Sequence[Stage]) -> Tensor:
         z = run.crop(z)
@@ -96,9 +110,13 @@ class FourierAdam:
     rate: float = 14.0
     betas: tuple[float, float] = (0.85, 0.9)
 
+    def __post_init__(self) -> None:
+        _check_adam(self.rate, self.betas)
+
     def __call__(self, run: Run, x: Tensor, stages: Sequence[Stage]) -> Tensor:
         scale = spectrum(x.shape[-2], x.shape[-1]).to(x)
-        adam = _adam(torch.view_as_real(torch.fft.rfft2(x)), self.betas)
+        adam = _Adam(torch.view_as_real(torch.fft.rfft2(x)), self.betas)
+        run.restore(adam)
 
         def forth(gradient: Tensor) -> Tensor:
             # the adjoint of irfft2 up to a factor 2 off the real columns, which Adam's own scaling takes away
@@ -115,6 +133,7 @@ class FourierAdam:
 
         for views, rate in _schedule(run, stages):
             x = run.project(x - step(run.gradient(x, views)).mul_(self.rate * rate))
+            run.keep(x, adam)
         return x
 
 
@@ -129,11 +148,24 @@ class LBFGS:
 
     memory: int = 10
 
+    def __post_init__(self) -> None:
+        checked("memory", self.memory)
+
     def __call__(self, run: Run, z: Tensor, stages: Sequence[Stage]) -> Tensor:
         return _descend(run, run.crop(z), stages, Level, self.memory)
 
 
 STILL: tuple[type, ...] = (Descend, LBFGS)  # solvers whose view does not move, whatever a stage says
+BY_LENGTH: tuple[type, ...] = (Adam, FourierAdam)  # whose steps depend on how long the phase is
+GO_ON: tuple[type, ...] = (Paper, Adam, Descend, FourierAdam, LBFGS)  # who call `Run.keep`, so that their run can be continued
+
+
+def _check_adam(rate: float, betas: tuple[float, float]) -> None:
+    checked("rate", rate)
+    if len(betas) != 2:
+        raise InputError(f"betas are two numbers; got {betas!r}.")
+    for beta in betas:
+        fraction("Each of betas", beta)
 
 
 def _by_parts(run: Run, function: Callable[[Tensor], Tensor], batch: Tensor) -> Tensor:
@@ -143,17 +175,24 @@ def _by_parts(run: Run, function: Callable[[Tensor], Tensor], batch: Tensor) -> 
 
 def _descend(run: Run, z: Tensor, stages: Sequence[Stage], inverse: Callable[[Tensor], Inverse], memory: int) -> Tensor:
     """Each part of the batch by itself, so that where samples are evaluated one by one no bit of one depends on the others."""
-    energy, gradient = run.evaluate(z)
-    searches = [Descent(z[part], energy[part], gradient[part], inverse(z[part]), memory) for part in run.parts]
-    del gradient
+    if run.done:
+        nothing = z.new_zeros(len(z))
+        searches = [Descent(z[part], nothing[part], torch.zeros_like(z[part]), inverse(z[part]), memory) for part in run.parts]
+        run.restore(*searches)
+    else:
+        energy, gradient = run.evaluate(z)
+        searches = [Descent(z[part], energy[part], gradient[part], inverse(z[part]), memory) for part in run.parts]
+        del gradient
+        run.keep(z, *searches)
 
     def step(rate: float) -> None:  # a function, so that nothing of a step is held while the next is evaluated
         trial = run.project(torch.cat([search.ask(rate) for search in searches]))
         energy, gradient = run.evaluate(trial)
         for part, search in zip(run.parts, searches, strict=True):
             search.tell(trial[part], energy[part], gradient[part])
+        run.keep(z, *searches)
 
-    for rate in [s.rate for s in stages for _ in range(s.iterations)][1:]:
+    for rate in [s.rate for s in stages for _ in range(s.iterations)][max(1, run.done) :]:
         step(rate)
     return torch.cat([search.x for search in searches])
 
@@ -161,12 +200,13 @@ def _descend(run: Run, z: Tensor, stages: Sequence[Stage], inverse: Callable[[Te
 def _schedule(run: Run, stages: Sequence[Stage]) -> Iterator[tuple[Sequence[View], float]]:
     """The views and the rate for each iteration of all stages: up along a line over the first tenth, then down along a cosine."""
     length = sum(s.iterations for s in stages)
-    t = 0
+    end = 0
     for stage in stages:
-        for views in run.draws(stage):
+        end += stage.iterations
+        left = run.draws(stage)
+        for t, views in enumerate(left, end - len(left)):
             rise = min(1.0, (t + 1) / (WARM_UP * length))
             yield views, stage.rate * rise * 0.5 * (1 + math.cos(math.pi * t / length))
-            t += 1
 
 
 def _constant(run: Run, stages: Sequence[Stage]) -> Iterator[tuple[Sequence[View], float]]:
@@ -176,27 +216,48 @@ def _constant(run: Run, stages: Sequence[Stage]) -> Iterator[tuple[Sequence[View
             yield views, stage.rate
 
 
-def _adagrad(like: Tensor, rho: float, floor: float) -> Callable[[Tensor], Tensor]:
-    """The step of `Paper`, a function with its sums inside; what it gives is its own, not to be written to."""
-    accumulator, momentum = torch.zeros_like(like), torch.zeros_like(like)
+class _AdaGrad:
+    """The step of `Paper`, with its sums; what it gives is its own, not to be written to."""
 
-    def step(g: Tensor) -> Tensor:
-        accumulator.mul_(rho).addcmul_(g, g)
-        return momentum.mul_(rho).sub_(g / accumulator.sqrt().add_(floor))
+    def __init__(self, like: Tensor, rho: float, floor: float) -> None:
+        self._rho, self._floor = rho, floor
+        self._accumulator, self._momentum = torch.zeros_like(like), torch.zeros_like(like)
 
-    return step
+    def __call__(self, g: Tensor) -> Tensor:
+        self._accumulator.mul_(self._rho).addcmul_(g, g)
+        return self._momentum.mul_(self._rho).sub_(g / self._accumulator.sqrt().add_(self._floor))
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Memory`."""
+        return {"accumulator": self._accumulator.clone(), "momentum": self._momentum.clone()}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See `Memory`."""
+        self._accumulator = take(state, "accumulator", self._accumulator).clone()
+        self._momentum = take(state, "momentum", self._momentum).clone()
 
 
-def _adam(like: Tensor, betas: tuple[float, float]) -> Callable[[Tensor], Tensor]:
-    """Adam's direction (Kingma & Ba 2015, Algorithm 1), a function with the averages inside."""
-    state = [torch.zeros_like(like), torch.zeros_like(like)]
-    count = [0]
+class _Adam:
+    """Adam's direction (Kingma & Ba 2015, Algorithm 1), with its averages."""
 
-    def step(g: Tensor) -> Tensor:
-        count[0] += 1
-        state[0].lerp_(g, 1 - betas[0])
-        state[1].mul_(betas[1]).addcmul_(g, g, value=1 - betas[1])
-        root = (state[1] / (1 - betas[1] ** count[0])).sqrt_().add_(1e-12)
-        return torch.div(state[0], root, out=root).mul_(1 / (1 - betas[0] ** count[0]))
+    def __init__(self, like: Tensor, betas: tuple[float, float]) -> None:
+        self._betas, self._count = betas, 0
+        self._mean, self._square = torch.zeros_like(like), torch.zeros_like(like)
 
-    return step
+    def __call__(self, g: Tensor) -> Tensor:
+        self._count += 1
+        first, second = self._betas
+        self._mean.lerp_(g, 1 - first)
+        self._square.mul_(second).addcmul_(g, g, value=1 - second)
+        root = (self._square / (1 - second**self._count)).sqrt_().add_(1e-12)
+        return torch.div(self._mean, root, out=root).mul_(1 / (1 - first**self._count))
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Memory`."""
+        return {"mean": self._mean.clone(), "square": self._square.clone(), "count": torch.tensor(self._count)}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See `Memory`."""
+        self._mean = take(state, "mean", self._mean).clone()
+        self._square = take(state, "square", self._square).clone()
+        self._count = int(take(state, "count", torch.tensor(0)))

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..plain import is_plain, parse, to_plain
+from ..ranges import checked
 from .methods import STILL, Descend, FourierAdam
 from .run import SOLVERS, Solver, Stage
 
@@ -101,6 +102,8 @@ def plan_for(asked: Asked, solver: str | Solver = "fast", iterations: int | None
         raise InputError(f"stages is a list of at least one preimage.Stage, as [Stage(300)]; got {stages!r}.")
     if iterations == 0 and asked.warm:
         return Plan(())
+    if iterations is not None:
+        iterations = checked("iterations", iterations)
     if solver != "fast":
         return plan_of(solver, stages or _own_stages(solver, asked.task), iterations)
     short = iterations is not None and iterations < _LONG
@@ -176,9 +179,11 @@ def scaled(stages: Sequence[Stage], iterations: int) -> list[Stage]:
     >>> [s.iterations for s in scaled([Stage(300), Stage(50)], 1)]
     [1]
     """
-    if not isinstance(iterations, int) or iterations < 1:
-        more = " (0, the answer of a learned inverse itself, needs one to start from)" if iterations == 0 else ""
-        raise InputError(f"iterations is a whole number of at least 1; got {iterations!r}{more}")
+    if iterations == 0:
+        raise InputError(
+            "iterations is a whole number of at least 1; got 0 (0, the answer of a learned inverse itself, needs one to start from)"
+        )
+    iterations = checked("iterations", iterations)
     whole = sum(s.iterations for s in stages)
     ends, done = [], 0
     for stage in stages:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import torch
@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..energy.regularizers import squared_norm
+from .memory import take
 
 MEMORY = 20  # pairs of steps and changes of the gradient
 HALF = {torch.float64: torch.float32, torch.float32: torch.bfloat16}  # in which type they are kept
@@ -19,6 +20,8 @@ FADE = 0.8  # what an estimate keeps of its past at each step
 PRIOR = 0.05  # weight of the first guess in a band, in mean weights of a band
 FLOOR = 0.1  # weight of a uniform image in the estimate in place
 NEIGHBOURHOOD = 5  # pixels over which the estimate in place is averaged
+_LEARNED = ("steps", "changes", "places", "step_places", "change_places", "scale")  # what `Curvature` keeps
+_PAIR = ("s", "y", "rho")  # names of what a pair has, in a state
 FIRST_STEP = 5.0  # root mean square of the first step, in grey levels
 
 
@@ -29,6 +32,12 @@ class Inverse(Protocol):
 
     def learn(self, s: Tensor, y: Tensor) -> None:
         """From a step s and the change of the gradient y."""
+
+    def state(self) -> dict[str, Tensor]:
+        """What it has learned."""
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what another one had learned."""
 
 
 class Descent:
@@ -63,6 +72,18 @@ class Descent:
         self.gradient = torch.where(column(better), gradient, self.gradient)
         self.energy = torch.where(better, energy, self.energy)
 
+    def state(self) -> dict[str, Tensor]:
+        """See `Memory`. Nothing here is ever changed in place."""
+        own = {"x": self.x, "energy": self.energy, "gradient": self.gradient, "shorter": self._shorter}
+        return own | self._pairs.state() | self._inverse.state()
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See `Memory`."""
+        self.x, self.energy = take(state, "x", self.x), take(state, "energy", self.energy)
+        self.gradient, self._shorter = take(state, "gradient", self.gradient), take(state, "shorter", self._shorter)
+        self._pairs.load(state, self.x)
+        self._inverse.load(state)
+
 
 class Level:
     """One number: ⟨s, y⟩/⟨y, y⟩ of the last step along which the gradient rose (Nocedal & Wright, Eq. 7.20), as L-BFGS has it."""
@@ -76,6 +97,14 @@ class Level:
     def learn(self, s: Tensor, y: Tensor) -> None:
         along = dot(s, y)
         self._scale = torch.where(along > 0, along / dot(y, y).clamp(min=1e-38), self._scale)
+
+    def state(self) -> dict[str, Tensor]:
+        """See `Inverse`."""
+        return {"scale": self._scale}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See `Inverse`."""
+        self._scale = take(state, "scale", self._scale)
 
 
 class Curvature:
@@ -114,6 +143,15 @@ class Curvature:
         uniform = (FLOOR * a.mean(dim=(1, 2, 3), keepdim=True)).clamp(min=1e-30)
         self._places = ((a + uniform) / (b + uniform)).sqrt().sqrt()
 
+    def state(self) -> dict[str, Tensor]:
+        """See `Inverse`."""
+        return {name: getattr(self, f"_{name}") for name in _LEARNED}
+
+    def load(self, state: Mapping[str, Tensor]) -> None:
+        """See `Inverse`."""
+        found = {name: take(state, name, getattr(self, f"_{name}")) for name in _LEARNED}
+        self._steps, self._changes, self._places, self._step_places, self._change_places, self._scale = found.values()
+
     def _curvatures(self) -> Tensor:
         """D, (B, C, bands): where there were few steps in a band, drawn to the first guess at the level of the others."""
         tiny = 1e-30
@@ -147,6 +185,18 @@ class Pairs:
         self._pairs.append((kept[0], kept[1], torch.where(convex, 1.0 / along.clamp(min=1e-38), 0.0)))
         del self._pairs[: -self._memory]
         return convex
+
+    def state(self) -> dict[str, Tensor]:
+        """Return the pairs, the oldest first."""
+        return {f"{name}{k}": t for k, pair in enumerate(self._pairs) for name, t in zip(_PAIR, pair, strict=True)}
+
+    def load(self, state: Mapping[str, Tensor], like: Tensor) -> None:
+        """Take over the pairs of another one. like: an image of theirs."""
+        half = torch.empty_like(like, dtype=HALF[like.dtype])
+        likes = (half, half, like.new_empty(len(like)))
+        count = sum(f"{_PAIR[0]}{k}" in state for k in range(self._memory))
+        found = [[take(state, f"{name}{k}", one) for name, one in zip(_PAIR, likes, strict=True)] for k in range(count)]
+        self._pairs = [(s, y, rho) for s, y, rho in found]
 
     def solve(self, gradient: Tensor, inverse: Callable[[Tensor], Tensor]) -> Tensor:
         """The estimate of the inverse Hessian times a gradient."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -15,7 +15,9 @@ from ..energy.terms import total
 from ..energy.transforms import View
 from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
+from ..ranges import checked
 from ..registry import Registry
+from .memory import Memory, State
 
 Tick = Callable[[int, Tensor], bool]
 Watch = Callable[[int, Tensor, Tensor], "bool | None"]
@@ -30,8 +32,8 @@ class Stage:
     jitter: bool = True
 
     def __post_init__(self) -> None:
-        if not isinstance(self.iterations, int) or self.iterations < 1:
-            raise InputError(f"iterations is a whole number of at least 1; got {self.iterations!r}")
+        checked("iterations", self.iterations)
+        checked("rate", self.rate)
 
 
 class Solver(Protocol):
@@ -45,6 +47,9 @@ class Solver(Protocol):
 
 
 SOLVERS: Registry[Callable[..., Solver]] = Registry("solver", see="preimage invert --help")
+
+
+_Kept = tuple[int, int, Tensor, Tensor, tuple[Tensor, Tensor, Tensor], int, dict[str, Tensor]]
 
 
 class NothingLeft(Exception):
@@ -63,6 +68,7 @@ class Run:
         every: int,
         batch: int,
         watch: Watch | None = None,
+        keep_state: bool = False,
     ) -> None:
         self.energy, self.generators = problem.energy, generators
         self.transform, self._ball = problem.energy.transform, problem.ball
@@ -77,6 +83,10 @@ class Run:
         self._canvas = x0.shape[-2:]
         self.good_x = x0.detach()
         self.good = self.alive = self.alive_now = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
+        self.done, self._phase, self._finished = 0, 0, 0  # iterations that were done of a continued phase; which phase; those done now
+        self._keeping, self._skip = keep_state, 0
+        self._past: State | None = None
+        self._kept: _Kept | None = None
         height, width = self.cropped(x0[:1]).shape[-2:]
         self.size = (height, width)  # of Φ's input
 
@@ -85,6 +95,76 @@ class Run:
         if self._from_noise:
             return torch.cat([self._written.start(x0[s], self.generators[s]) for s in self.parts])
         return torch.cat([self._written.encode(x0[s]) for s in self.parts])
+
+    def continued(self, z: Tensor, state: State) -> Tensor:
+        """The coordinates from which the run goes on, and all that it had by then. z: those of its start. Raises InputError."""
+        samples = len(z)
+        for name, found, allowed in (
+            ("z", state.z, (z.shape, self.crop(z).shape)),
+            ("best", state.best, (self.good_x.shape, self.cropped(self.good_x).shape)),
+            ("records", state.records, (torch.Size([state.evaluations, len(self.energy.terms) + 1, samples]),)),
+        ):
+            if found.shape not in allowed or found.dtype != z.dtype:
+                raise InputError(f"The state of the run does not fit: {name} is {tuple(found.shape)} of {found.dtype}.")
+        device = z.device
+        self.good_x, self._records = state.best.to(device), list(state.records.to(device))
+        self.good, self.alive, self.alive_now = state.verdicts.to(device)
+        self.evaluations = state.evaluations
+        self._phase = state.phase
+        self.done = self._finished = self._skip = state.done
+        self._past = state
+        z = state.z.to(device)
+        if self._keeping:
+            self._kept = (state.phase, state.done, z, self.good_x, (self.good, self.alive, self.alive_now), self.evaluations, state.memory)
+        return z
+
+    def begin(self, phase: int, stages: Sequence[Stage]) -> bool:
+        """Say which phase comes; whether there is anything left of it to do. Of one that is past its draws are made, as they were."""
+        if phase < self._phase:
+            self._skip = sum(s.iterations for s in stages)
+            for stage in stages:
+                self.draws(stage)
+            self._skip = self.done
+            return False
+        if phase > self._phase:
+            self._phase, self._past, self.done, self._skip, self._finished = phase, None, 0, 0, 0
+        return True
+
+    def restore(self, *memories: Memory) -> None:
+        """For solvers, before the first step of each of their memories: what these held where the run was left."""
+        if self._skip and self._past is not None:
+            for number, memory in enumerate(memories):
+                memory.load(self._past.of_memory(number))
+
+    def keep(self, z: Tensor, *memories: Memory) -> None:
+        """For solvers, after each iteration: the coordinates, and all that they carry along."""
+        self._finished += 1
+        if self._keeping:
+            self.mark(z, memories)
+
+    def mark(self, z: Tensor, memories: Sequence[Memory] = ()) -> None:
+        """Remember that the run can go on from here."""
+        found = {f"{number}.{name}": t for number, memory in enumerate(memories) for name, t in memory.state().items()}
+        verdicts = (self.good, self.alive, self.alive_now)
+        self._kept = (self._phase, self._finished, z, self.good_x, verdicts, self.evaluations, found)  # at once: Ctrl-C comes anywhere
+
+    def state(self, plan: list[dict[str, Any]]) -> State | None:
+        """Where the run can go on from, if that is kept, on the CPU."""
+        if self._kept is None:
+            return None
+        phase, done, z, best, verdicts, evaluations, memory = self._kept
+        recorded = self._records[:evaluations]
+        records = torch.stack(recorded) if recorded else z.new_zeros(0, len(self.energy.terms) + 1, len(z))
+        return State(
+            plan=plan,
+            phase=phase,
+            done=done,
+            z=z.cpu(),
+            best=best.cpu(),
+            verdicts=torch.stack(verdicts).cpu(),
+            records=records.cpu(),
+            memory={name: t.cpu() for name, t in memory.items()},
+        )
 
     def crop(self, z: Tensor) -> Tensor:
         """The coordinates in which a still stage works: of the centre crop where they are pixels, else the same."""
@@ -100,12 +180,13 @@ class Run:
         """The centre of a canvas, which is what Φ sees in the still view; a crop stays as it is."""
         return self.transform.crop(x).contiguous() if x.shape[-2:] == self._canvas else x
 
-    def draws(self, stage: Stage) -> Iterator[Sequence[View]]:
-        """For each iteration of a stage its views: drawn, or the still one."""
-        still = self.transform.still
+    def draws(self, stage: Stage) -> Sequence[Sequence[View]]:
+        """For each iteration of a stage its views: drawn, or the still one. Of a stage that is continued, for those that are left."""
+        done = min(self._skip, stage.iterations)
+        self._skip -= done
         if not stage.jitter or self.transform.fixed:
-            return iter([[[still] * len(self.generators)]] * stage.iterations)
-        return iter(self.transform.draw(self.generators, stage.iterations))
+            return [[[self.transform.still] * len(self.generators)]] * (stage.iterations - done)
+        return self.transform.draw(self.generators, stage.iterations)[done:]
 
     def gradient(self, z: Tensor, views: Sequence[View] | None = None) -> Tensor:
         """The gradient of each sample's energy at z; views=None: the still one. Records, checks, shows."""

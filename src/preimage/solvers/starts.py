@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..ranges import checked
 from ..seeds import generator as generator
 from ..seeds import hash_to_int
 
@@ -18,15 +20,21 @@ START = 80.0 / math.sqrt(3)  # B/√3: the 95 % quantile of the random start (nn
 
 def sample_seeds(seed: int | Sequence[int], keys: Sequence[str], restarts: int) -> tuple[list[int], list[torch.Generator]]:
     """One seed for each sample, made of what the sample is and not of where it stands in the batch; and its generator."""
-    if isinstance(seed, (int, np.integer)):
-        if seed < 0:
-            raise InputError(f"seed is a whole number of at least 0; got {seed}.")
+    if isinstance(seed, (int, float, np.number)):
+        seed = checked("seed", seed)
         seeds = [hash_to_int(f"{seed} {key} {r}") for key in keys for r in range(restarts)]
     else:
-        seeds = [int(s) for s in seed]
+        seeds = [checked("seed", s) for s in _listed(seed)]
         if len(seeds) != len(keys) * restarts:
             raise InputError(f"{len(seeds)} seeds for {len(keys) * restarts} samples: give one number, or one for each sample.")
     return seeds, [generator(s, "start") for s in seeds]
+
+
+def _listed(seed: Any) -> list[Any]:
+    """Seeds that were given one by one."""
+    if isinstance(seed, (str, bytes, bool)) or not isinstance(seed, (Sequence, np.ndarray)):
+        raise InputError(f"seed is a whole number of at least 0, or a list of them; got {seed!r:.80}.")
+    return list(seed)
 
 
 def noise(generators: Sequence[torch.Generator], shape: tuple[int, ...], like: Tensor) -> Tensor:

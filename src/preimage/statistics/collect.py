@@ -15,11 +15,14 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from .. import __version__
-from ..errors import ImageError, InputError, whole
+from ..bars import progress_bar
+from ..errors import ImageError, InputError
 from ..networks.network import Network, weights_hash
 from ..pixels.images import find_pictures
 from ..pixels.pixelspace import Fit, PixelSpace
+from ..ranges import checked
 from ..representations.sessions import evaluating, placed
+from ..solvers.compute import usable_device
 from .checkpoint import Checkpoint, State
 from .layer import LayerStatistics
 from .statistics import Statistics
@@ -61,12 +64,17 @@ def collect_statistics(
     Raises InputError for what it cannot use, and for a file or an unfinished pass of other weights, images or settings.
     """
     module, space = _parts(network, space)
-    for name, value, least in (("top", top, 0), ("batch", batch, 1), ("workers", workers, 0)):
-        whole(name, value, least)
+    for name, value, told in (
+        ("top", top, "top"),
+        ("batch", batch, "batch"),
+        ("readers", workers, "workers"),
+        ("seconds", checkpoint, "checkpoint"),
+    ):
+        checked(name, value, told)
     files = find_pictures(images, deep=True)
     if not files:
         raise InputError("There is no image. Give files or folders.")
-    device = torch.device(device) if device is not None else next((t.device for t in module.parameters()), torch.device("cpu"))
+    device = usable_device(device) if device is not None else next((t.device for t in module.parameters()), torch.device("cpu"))
     with ExitStack() as stack:
         stack.enter_context(evaluating(module))
         stack.enter_context(placed(module, device, None))
@@ -177,12 +185,11 @@ def _batches(
     files: Sequence[Path], space: PixelSpace, fit: Fit | None, batch: int, workers: int, progress: bool, total: int
 ) -> Iterator[list[tuple[str, Tensor | str]]]:
     """The files that are left, read in their order, with a bar that counts all of them."""
-    from tqdm.auto import tqdm
 
     own = torch.Generator()  # a DataLoader draws a seed for its workers; the caller's generator is left alone
     loader = DataLoader(_Pictures(files, space, fit), batch, num_workers=workers, collate_fn=list, generator=own)
     skipped = 0
-    with tqdm(total=total, initial=total - len(files), desc="statistics", unit="image", disable=not progress, dynamic_ncols=True) as bar:
+    with progress_bar(total=total, initial=total - len(files), desc="statistics", unit="image", shown=progress) as bar:
         for read in loader if files else ():
             yield read
             skipped += sum(isinstance(x, str) for _, x in read)

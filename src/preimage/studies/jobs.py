@@ -28,7 +28,9 @@ from ..methods.text import parts_from_text
 from ..networks.network import Network, load_network, weights_hash
 from ..pixels.images import png
 from ..pixels.pixelspace import REVISION as PIXELS_REVISION
+from ..pixels.pixelspace import PixelSpace, parse_size
 from ..plain import name_of
+from ..ranges import RANGES, checked
 from ..registry import Registry
 from ..representations.base import Representation
 from ..representations.masks import parse_mask
@@ -37,8 +39,9 @@ from ..representations.release import parse_release
 from ..representations.shallow import load_shallow
 from ..representations.template import HOGTemplate
 from ..representations.units import unit_key
-from ..solvers.compute import Compute
+from ..solvers.compute import Compute, usable_device
 from ..solvers.plans import REVISION as PLAN_REVISION
+from ..solvers.plans import solver_named
 from ..solvers.run import SOLVERS, Stage
 from ..solvers.starts import sample_seeds
 from ..tasks import BOUND, caricature, invert, maximize
@@ -48,7 +51,7 @@ from .about import describe
 
 Plain = str | int | float | bool | None | list[Any]
 REPRESENTATION_REVISION = 1  # raised when the features of a layer or of a shallow representation change
-_NAMES_ONLY = ("image", "variant", "name", "weights")  # what a person calls it; weights are known by their hash
+_NAMES_ONLY = ("image", "variant", "name", "weights", "trust")  # what a person calls it; weights are known by their hash
 _ONE_BY_ONE = ("original", "image", "unit", "name", "restart", "seed", "variant", "Z")  # what may differ within a batch
 
 
@@ -57,8 +60,9 @@ class Job:
     """One image to be found, by settings alone: two jobs with the same key give the same image.
 
     experiment: which family it belongs to. task: "invert", "maximize" or "caricature". network, weights, layer, leak: of a layer;
-    weights_sha256 is its `weights_hash`. representation: instead of a network, a shallow one ("hog", "hogb", "dsift", "lbp", or
-    "hog-template"). original, template: sha256 of the photograph or template, kept in the store's `inputs`. image, name, variant: what
+    weights_sha256 is its `weights_hash`; space, size: its pixels as on the command line; trust: it may be a program.
+    representation: instead of a network, a shallow one ("hog", "hogb", "dsift", "lbp", or "hog-template"). original, template: sha256 of
+    the photograph or template, kept in the store's `inputs`. image, name, variant: what
     people call the photograph, the unit, the setting; they are not part of the key. unit: a number, a class name, or [channel, row,
     column]; with an original the run begins with that. C, seed, jitter (1 for none), bound, canvas, everywhere, Z, fit, solver, iterations
     as in `tasks`; mask as in `parse_mask`, release as in `parse_release`. restart: which of many starts. beta: of TVβ. regularized=False:
@@ -107,6 +111,9 @@ class Job:
     parameterization: str | None = None
     prior: tuple[str, ...] = ()
     start: str = "noise"
+    space: str | None = None
+    size: str | None = None
+    trust: bool = False
 
     def __post_init__(self) -> None:
         if self.task not in ("invert", "maximize", "caricature"):
@@ -117,6 +124,13 @@ class Job:
             raise InputError("A job has a unit if and only if its task is maximize.")
         if self.start not in ("noise", "image", "inverse") or (self.start != "noise" and self.task != "invert"):
             raise InputError(f"A job starts from noise, or an inversion from its image or an inverse; got {self.start!r} for {self.task}.")
+        for field in fields(self):
+            value = getattr(self, field.name)
+            answer = field.name == "iterations" and value == 0 and self.start == "inverse"  # that of the inverse itself
+            if field.name in RANGES and not answer and (field.default is not None or value is not None):
+                checked(field.name, value)
+        if self.solver != "fast":
+            solver_named(self.solver)
         endless = [f.name for f in fields(self) if isinstance(v := getattr(self, f.name), float) and not math.isfinite(v)]
         if endless:
             raise InputError(f"{endless[0]} is a finite number; got {getattr(self, endless[0])!r}.")
@@ -269,23 +283,33 @@ def _name(text: str) -> str:
 
 
 @lru_cache(maxsize=2)
-def open_network(name: str, weights: str = "default", device: str = "cpu") -> tuple[Network, str]:
-    """A network on its device and the hash of its weights, kept for the next job. weights: as on the command line ("none")."""
-    network = load_network(name, weights=None if weights == "none" else weights, device=device)
+def open_network(
+    name: str, weights: str = "default", device: str = "cpu", space: str | None = None, size: str | None = None, trust: bool = False
+) -> tuple[Network, str]:
+    """A network on its device and the hash of its weights, kept for the next job. weights, space, size, trust: as on the command line."""
+    network = load_network(
+        name,
+        weights=None if weights == "none" else weights,
+        space=None if space is None else PixelSpace.parse(space),
+        size=None if size is None else parse_size(size),
+        device=usable_device(device),
+        trust=trust,
+    )
     return network, weights_hash(network.module)
 
 
 @lru_cache(maxsize=32)
-def _layer(name: str, weights: str, device: str, layer: str, leak: float) -> Representation:
-    return open_network(name, weights, device)[0].layer(layer, leak=leak)
+def _layer(opening: tuple[Any, ...], layer: str, leak: float) -> Representation:
+    return open_network(*opening)[0].layer(layer, leak=leak)
 
 
 def _representation(job: Job, x: Tensor | None) -> Representation:
     if job.network is not None:
-        network, found = open_network(job.network, job.weights, job.device)
+        opening = (job.network, job.weights, job.device, job.space, job.size, job.trust)
+        network, found = open_network(*opening)
         if job.weights_sha256 not in (None, found):
             raise InputError(f"The weights {job.weights!r} of {job.network} have changed since the job was made. Start the run again.")
-        return _layer(job.network, job.weights, job.device, job.layer or network.layers()[-1].name, job.leak)
+        return _layer(opening, job.layer or network.layers()[-1].name, job.leak)
     if job.representation == "hog-template":
         assert x is not None
         return HOGTemplate(x[0])

@@ -16,7 +16,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..errors import InputError, PreimageError
+from ..bars import progress_bar
+from ..errors import PreimageError
+from ..ranges import checked
 from ..registry import Registry
 from .jobs import Job, Outcome, execute
 from .mirror import Copied, Mirror, copying
@@ -87,8 +89,8 @@ def run(
     """
     store.check_version()
     for name, value in (("workers", workers), ("threads", threads), ("batch", batch)):
-        if value is not None and value < 1:
-            raise InputError(f"{name} is a whole number of at least 1; got {value!r}.")
+        if value is not None:
+            checked(name, value)
     compute = known_backends()[backend] if isinstance(backend, str) else backend
     store.tidy()
     began = time.monotonic()
@@ -327,9 +329,8 @@ def _threads(count: int) -> Iterator[None]:
 @contextmanager
 def _bar(length: int, there: int, shown: bool) -> Iterator[Callable[[Run], None]]:
     """A function that shows what has been done: the rate and the time left."""
-    from tqdm.auto import tqdm
 
-    with tqdm(total=length, initial=there, desc="jobs", unit="job", disable=not shown, dynamic_ncols=True, smoothing=0.05) as bar:
+    with progress_bar(total=length, initial=there, desc="jobs", unit="job", shown=shown, smoothing=0.05) as bar:
 
         def tick(run: Run) -> None:
             if run.failed:

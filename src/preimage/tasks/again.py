@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError
+from ..errors import InputError, Interrupted
 from ..methods.recipe import TASKS, Parts, Recipe
 from ..networks.network import Network, load_network, weights_hash
 from ..pixels.pixelspace import PixelSpace
@@ -17,20 +17,35 @@ from ..representations.masks import parse_mask
 from ..representations.release import parse_release
 from ..representations.shallow import load_shallow
 from ..solvers.compute import Compute
+from ..solvers.memory import State
 from .caricature import caricature
+from .common import Monitor
 from .invert import invert
 from .maximize import maximize
-from .result import Result, load_result
+from .result import Result, load_kept, load_result
 
 
-def again(folder: str | os.PathLike[str], phi: Representation | None = None, progress: bool = True) -> Result:
+def again(
+    folder: str | os.PathLike[str],
+    phi: Representation | None = None,
+    progress: bool = True,
+    *,
+    resume: bool = False,
+    iterations: int | None = None,
+    monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
+) -> Result:
     """Make a result again: the same parts, inputs, seeds and weights, and so the same image, to the bit on the same machine.
+
+    With resume=True the run goes on from where it was left, which gives the bits of one that was never interrupted.
 
     Parameters
     ----------
     folder : of a result, as `Result.save` writes it
     phi : the representation, where it is not a network or descriptor that is known by its name
     progress : whether a bar is shown
+    resume : continue the run of the folder, which must have been made with Monitor(keep_state=True)
+    iterations : how many in all, those that are done included; default as many as the run was to have
+    monitor : `Monitor`: frames, watch, keep_state
 
     Returns
     -------
@@ -39,7 +54,9 @@ def again(folder: str | os.PathLike[str], phi: Representation | None = None, pro
     Raises
     ------
     ResultFolderError : for a folder that holds no result
-    InputError : for other weights, and where what decided the image is not in the folder, as a mask or a start of one's own
+    InputError : for other weights, where what decided the image is not in the folder, as a mask or a start of one's own, and for a run
+        that has ended or that does not go on for so many iterations
+    Interrupted : on Ctrl-C, or when the monitor asks for it, with what was found
     """
     old = load_result(folder)
     config = old.config
@@ -63,16 +80,49 @@ def again(folder: str | os.PathLike[str], phi: Representation | None = None, pro
         "regularizers": parts.regularizers,
         "bound": parts.bound,
         "solver": parts.solver,
-        "iterations": parts.iterations,
+        "iterations": parts.iterations if iterations is None else iterations,
         "stages": parts.stages,
         "compute": Compute(precision=config.get("precision", "float32"), compiled=bool(config.get("compiled", False))),
+        "monitor": monitor,
     }
     if parts.closed_slope:  # no argument of its own
         own = {t: parts if t == old.task else None for t in TASKS}
         common["recipe"] = Recipe(config.get("recipe") or "this result", "", "", own["invert"], own["maximize"], own["caricature"])
-    if config.get("start") not in (None, "noise", "image", "inverse"):
+    if config.get("seen"):
+        raise InputError("This result exaggerates the features of another image (seen), which its folder does not hold.")
+    state = _state(folder, old, iterations) if resume else None
+    if state is not None:
+        common["resume"] = state
+    elif config.get("start") not in (None, "noise", "image", "inverse"):
         raise InputError(f"This result began with {config['start']}, which its folder does not hold.")
-    common["start"] = config.get("start")
+    else:
+        common["start"] = config.get("start")
+    try:
+        return _named(_made(phi, old, state, common), old)
+    except Interrupted as stop:
+        if stop.result is not None:
+            _named(stop.result, old)
+        raise
+
+
+def _named(made: Result, old: Result) -> Result:
+    """The result with the names of the old one, the files that it was made of, and where its divisors are from."""
+    made.labels = old.labels
+    made.config |= {k: old.config[k] for k in ("files", "M", "M_source", "inverse") if k in old.config}
+    return made
+
+
+def _state(folder: str | os.PathLike[str], old: Result, iterations: int | None) -> State:
+    """From which the run goes on. Raises InputError for one that has ended."""
+    state = load_kept(folder)
+    if iterations is None and not old.interrupted:
+        raise InputError(f"This run has ended after {state.evaluations} evaluations. Say how many it is to have in all: --iterations N.")
+    return state
+
+
+def _made(phi: Representation, old: Result, state: State | None, common: dict[str, Any]) -> Result:
+    """The task of a result once more, with its own names."""
+    config = old.config
     if old.task == "maximize":
         if any(isinstance(u, str) and u.startswith("direction ") for u in config["unit"]):
             raise InputError("This result is of a direction that was given as a vector, which its folder does not hold.")
@@ -81,6 +131,8 @@ def again(folder: str | os.PathLike[str], phi: Representation | None = None, pro
         return maximize(phi, units, **options, **common)
     assert old.originals is not None
     x0 = old.originals - phi.space.decode(torch.zeros(1, phi.space.count, 1, 1))
+    if state is not None and state.x0 is not None:
+        x0 = state.x0  # exactly
     mask = config.get("mask")
     if mask is not None and str(mask).startswith(("tensor", "function")):
         raise InputError("This result has a mask of its maker's own, which its folder does not hold.")

@@ -23,6 +23,7 @@ from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
 from .common import Choice, Monitor, Start, Task, begins_as, describe_mask, describe_start, load_images, own_recipe, size_of
 from .result import Result
+from .resuming import Resume, check_start, digest
 
 
 def caricature(
@@ -49,6 +50,7 @@ def caricature(
     seen: ImageLike | Sequence[ImageLike] | None = None,
     compute: Compute = Compute(),  # noqa: B008 (frozen)
     monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
+    resume: Resume = None,
 ) -> Result:
     """Exaggerate what a layer sees in an image: minimise −C·⟨Φ(x), Φ₊⟩/‖Φ₊‖² + R_α + R_TVβ from x0, Φ₊ = max(Φ(x0), 0) (IJCV Sect. 6).
 
@@ -64,7 +66,7 @@ def caricature(
     recipe : str, path of a JSON file, or Recipe
         As of `invert`. Default for layers of convolutional networks whose units see at least 40 % of the image's sides, if no part, solver,
         mask, start or `seen` is given: "preimage2026", which keeps the photograph's colours.
-    objective, parameterization, transform, regularizers, bound, stages, fit, compute, monitor : as of `invert`
+    objective, parameterization, transform, regularizers, bound, stages, fit, compute, monitor, resume : as of `invert`
     start : "image" (default; the border that the transform adds is the mean colour), "noise", or an image or a `Result` to begin with
     seen : images, one each, whose features are exaggerated in place of the images' own
 
@@ -89,7 +91,8 @@ def caricature(
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
     if mask is None and seen is None and begins_as(start, "image"):
         choice = own_recipe(phi, choice, share=0.4)
-    task = Task("caricature", computation, choice, monitor, progress)
+    check_start(start, resume)
+    task = Task("caricature", computation, choice, monitor, progress, resume=resume)
     with computation.session():
         x0, labels, keys = load_images(phi, image, fit)
         x0 = x0.to(computation.device, computation.dtype)
@@ -99,8 +102,12 @@ def caricature(
         phi0 = features_of(phi, model).clamp(min=0)
         weights = resolve(mask, phi0.shape[1:])
         seeds, generators = sample_seeds(seed, keys, 1)
+        task.began = describe_start(start, task.parts.start) if task.past is None else task.past.about["start"]
+        task.asked = {"mask": describe_mask(mask), "weights of features": digest(weights), "seen": None if seen is None else digest(model)}
         canvases = task.start_from(start, size_of(x0), len(x0))
-        if canvases is None and (start or task.parts.start) == "noise":
+        if task.past is not None:
+            canvases = task.canvases_of(task.past, size_of(x0), len(x0))
+        elif canvases is None and (start or task.parts.start) == "noise":
             task.from_noise = True
             canvases = noise(generators, (x0.shape[1], *task.transform.canvas(size_of(x0))), computation.like)
         loss = InnerProduct(None, None if weights is None else weights.to(phi0))
@@ -114,5 +121,6 @@ def caricature(
     ]
     if fallen := [s for s in found.status if "the activation fell" in s]:
         warnings.warn(fallen[0], PreimageWarning, stacklevel=2)
-    more = {"start": describe_start(start, task.parts.start), "mask": describe_mask(mask), "fit": fit or phi.space.fit}
+    more = {"start": task.began, "mask": describe_mask(mask), "fit": fit or phi.space.fit}
+    more |= {} if seen is None else {"seen": digest(model)}
     return task.result(found, took, labels=labels, seeds=seeds, originals=x0, activation=activation, more=more)

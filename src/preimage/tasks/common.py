@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
@@ -10,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -29,15 +29,19 @@ from ..methods.recipe import DEFAULTS, Parts, Recipe, recipe_named
 from ..networks.network import Network, weights_hash
 from ..pixels.images import ImageLike
 from ..pixels.pixelspace import Fit
+from ..ranges import checked
 from ..representations.base import Representation, features_of
 from ..representations.masks import Mask, NamedMask
 from ..solvers.compute import Computation, Compute
 from ..solvers.loop import Minimum, minimize
+from ..solvers.memory import State, take
 from ..solvers.plans import Asked, Plan, plan_for
 from ..solvers.run import Solver, Stage, Watch
 from ..solvers.starts import generator
+from ..solvers.state import with_about
 from .restarts import in_their_order, loss_of, of_samples, rounds_of
-from .result import Result, versions
+from .result import Result, load_result, versions
+from .resuming import Resume, check_asked, digest, state_of
 
 REVISION = 2  # of what the tasks do beside the parts: raised when their images change
 
@@ -53,6 +57,8 @@ class Monitor:
     frames : keep the images every so many iterations, 0 for none
     watch : called a few times a second with the evaluations so far, the images (B, C, H, W) as levels 0–255 and their energies (B,);
         if it returns True the run ends as with Ctrl-C
+    keep_state : keep what the solver carries from step to step, in `Result.state` and with `Result.save` in the folder, so that an
+        interrupted or finished run can be continued (`resume=`, `again(…, resume=True)`); it is as large as a few to some forty images
 
     >>> Monitor(frames=5).watch is None
     True
@@ -60,6 +66,7 @@ class Monitor:
 
     frames: int = 0
     watch: Watch | None = None
+    keep_state: bool = False
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,9 @@ class Choice:
 
     def parts(self, task: str) -> tuple[Parts, str | None]:
         """Return the parts of the recipe with what was chosen in their place, and the recipe's name."""
+        for name in ("C", "bound"):
+            if (value := getattr(self, name)) is not None:
+                checked(name, value)
         recipe = None if self.recipe is None else recipe_named(self.recipe)
         if recipe is None and self.solver == "paper":  # one word for all of the paper
             recipe = recipe_named("mahendran2016")
@@ -108,13 +118,21 @@ class Task:
     warm: bool = False  # whether it begins near its end
     restarts: int = 1  # of each request; they stand next to each other
     from_noise: bool = False  # whether this run begins with noise, which is then the parameterization's own
+    resume: Resume = None  # an earlier run of this task, to be continued
+    asked: dict[str, Any] = field(default_factory=dict)  # what the task itself adds to what a run must have in common with that one
+    began: str = ""  # with what, in words
+    opened: list[int] = field(default_factory=list)  # samples whose unit was opened before the run
+    spent: int = 0  # evaluations for that
 
     def __post_init__(self) -> None:
         if not isinstance(self.monitor, Monitor):
             raise InputError(f"monitor is a preimage.Monitor(frames=…, watch=…); got {self.monitor!r}.")
+        checked("frames", self.monitor.frames)
         self.phi = self.computation.phi
         self._layers: dict[str, Representation] = {}  # of its network, that objectives name
         self.parts, self.recipe = self.choice.parts(self.name)
+        self.past = state_of(self.resume)
+        self.warm = self.warm or (self.past is not None and self.past.about.get("warm") is True)
         self.transform = self.parts.transform or Jitter(self.own_jitter)
         asked = Asked(self.name, float(self.phi.stride), self.own_jitter, self.phi.fast_rate, self.warm)
         self.plan: Plan = plan_for(asked, self.parts.solver, self.parts.iterations, self.parts.stages)
@@ -135,11 +153,22 @@ class Task:
         return Jitter.for_stride(float(self.phi.stride)).amount if self.phi.jitter is None else self.phi.jitter
 
     def minimize(
-        self, main: tuple[Loss, Tensor], start: Tensor, seeds: Sequence[int], size: tuple[int, int], x0: Tensor | None = None
+        self,
+        main: tuple[Loss, Tensor],
+        start: Tensor,
+        seeds: Sequence[int],
+        size: tuple[int, int],
+        x0: Tensor | None = None,
+        once_more: bool = False,
     ) -> tuple[Minimum, float]:
-        """Minimise the energy from these canvases; the seconds that it took. main: the task's own loss and target."""
+        """Minimise the energy from these canvases; the seconds that it took, an earlier run's too. main: the task's own loss and target.
+
+        once_more: an attempt with other starts, after the run that can be continued.
+        """
         if not self.sequential or self.restarts == 1:
-            return self._minimize(main, start, seeds, size, x0)
+            return self._minimize(main, start, seeds, size, x0, once_more=once_more)
+        if self.past is not None or self.monitor.keep_state:
+            raise InputError("Restarts that are unlike those before them keep no state, so their run cannot be continued.")
         found: list[Minimum] = []
         rounds, took = rounds_of(len(start), self.restarts), 0.0
         for samples in rounds:
@@ -161,9 +190,16 @@ class Task:
         size: tuple[int, int],
         x0: Tensor | None,
         earlier: Tensor | None = None,
+        once_more: bool = False,
     ) -> tuple[Minimum, float]:
         """The same for samples that run together."""
         slope = self.parts.closed_slope
+        shown = x0
+        past, keep = (None, False) if once_more else (self.past, self.monitor.keep_state)
+        asked = self._asked(seeds, size) if past is not None or keep else {}
+        if past is not None:
+            check_asked(past, asked)
+            take({"start": past.start}, "start", start)
         if x0 is None and not self.from_noise:
             x0 = self.transform.crop(start)
         with ExitStack() as stack:
@@ -177,6 +213,7 @@ class Task:
             if slope and self.phi.can_open:
                 stack.enter_context(self.phi.opened(slope))
             batch = self.computation.prepare(energy, start)
+            batch = batch if past is None else past.about["batch"]
             found = minimize(
                 Problem(energy, self.parts.parameterization, PixelBall(self.parts.bound), self.phi.space, from_noise=self.from_noise),
                 start,
@@ -187,9 +224,57 @@ class Task:
                 frames=self.monitor.frames,
                 batch=batch,
                 watch=self.monitor.watch and self._levels_to_watch,
+                keep_state=keep,
+                resume=past,
             )
-        self._energy = energy
-        return found, time.monotonic() - began
+        took = time.monotonic() - began + (0.0 if past is None else past.about["seconds"])
+        if found.state is not None:
+            found.state = with_about(
+                found.state,
+                shown,
+                start,
+                asked=asked,
+                batch=batch,
+                seconds=took,
+                warm=self.warm,
+                from_noise=self.from_noise,
+                continued=self.continued,
+                start=self.began,
+                opened=self.opened,
+                spent=self.spent,
+            )
+        return found, took
+
+    @property
+    def continued(self) -> list[int]:
+        """After which evaluations the run was taken up again."""
+        return [] if self.past is None else [*self.past.about["continued"], self.past.evaluations]
+
+    def canvases_of(self, past: State, size: tuple[int, int], samples: int) -> Tensor:
+        """Return the canvases with which a run began that is continued."""
+        self.from_noise = past.about["from_noise"]
+        like = self.computation.like.new_empty((samples, self.phi.space.count, *self.transform.canvas(size)))
+        fits = past.start is not None and past.start.shape == like.shape
+        return past.start.to(like) if fits and past.start is not None else torch.zeros_like(like)  # refused when the run begins
+
+    def _asked(self, seeds: Sequence[int], size: tuple[int, int]) -> dict[str, Any]:
+        """What a run and the one that continues it have in common, as plain values; the plan is looked at by itself."""
+        module = self.phi.module
+        parts = {k: v for k, v in self.parts.to_plain().items() if k not in ("iterations", "stages", "start")}
+        facts = {
+            "task": self.name,
+            "representation": self.phi.name,
+            "leak": self.phi.leak,
+            "weights": None if module is None else weights_hash(module),
+            "space": self.phi.space.to_dict(),
+            "parts": parts,
+            "seeds": list(seeds),
+            "size": list(size),
+            "dtype": str(self.computation.dtype),
+            "revision": REVISION,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(facts | self.asked))
+        return plain
 
     def _regularizers(self, start: Tensor) -> dict[str, Regularizer]:
         """Those of the parts; the ones that speak of the start know it."""
@@ -256,6 +341,8 @@ class Task:
             raise InputError(f"An inverse answers to an image's features: it is a start of invert, not of {self.name}.")
         if start is None or (isinstance(start, str) and start in ("noise", "image")):
             return None
+        if isinstance(start, (str, os.PathLike)) and Path(start).is_dir():
+            start = load_result(start)
         if isinstance(start, Result):
             x = torch.cat([self.phi.space.encode(to_uint8(i), size=size) for i in start.images])
             if start.images.shape[-2:] == size:
@@ -304,6 +391,7 @@ class Task:
             originals=None if originals is None else decode(originals).float().cpu(),
             frames=[decode(f).float() for f in found.frames],
             interrupted=found.interrupted,
+            state=found.state,
         )
         if found.interrupted:
             raise Interrupted(result)
@@ -332,7 +420,7 @@ class Task:
             **self.computation.record(),
             "seconds": round(took, 3),
             "versions": versions(),
-        }
+        } | ({"continued": self.continued} if self.past is not None else {})
 
 
 def is_of_classes(phi: Representation) -> bool:
@@ -389,7 +477,7 @@ def load_images(phi: Representation, image: Any, fit: Fit | None) -> tuple[Tenso
         base = stem.rpartition(".")[0] or stem or (f"image-{k}" if len(given) > 1 else "image")
         labels += [base] if len(b) == 1 else [f"{base}-{j}" for j in range(len(b))]
     x0 = torch.cat(batches)
-    return x0, labels, [hashlib.sha256(x.float().cpu().numpy().tobytes()).hexdigest() for x in x0]
+    return x0, labels, [str(digest(x)) for x in x0]
 
 
 def to_uint8(levels: Tensor) -> np.ndarray:
@@ -438,9 +526,8 @@ def describe_start(start: Start, own: str) -> str:
 
 def positive(name: str, value: float | None) -> float:
     """Return the value, if it is a number above 0."""
-    if value is None or not (value > 0 and math.isfinite(value)):
-        raise InputError(f"{name} is a number above 0; got {value!r}.")
-    return float(value)
+    found: float = checked("Z", value, name)
+    return found
 
 
 __all__ = ["Choice", "Compute", "Monitor", "Start", "Task"]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
+from torch import Tensor
 
 from ..energy.losses import Euclidean
 from ..energy.objectives import Objective, Objectives
@@ -19,15 +20,17 @@ from ..inverses.start import start_from_inverse
 from ..methods.recipe import Recipe
 from ..pixels.images import ImageLike
 from ..pixels.pixelspace import Fit
+from ..ranges import checked
 from ..representations.base import Representation, features_of
 from ..representations.masks import Mask, resolve
 from ..representations.release import Release
-from ..solvers.compute import Computation, Compute, at_least_one
+from ..solvers.compute import Computation, Compute
 from ..solvers.plans import FINE
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
 from .common import Choice, Monitor, Start, Task, begins_as, describe_mask, describe_start, load_images, own_recipe, restarted, size_of
 from .result import Result
+from .resuming import Resume, check_start, digest
 
 
 def invert(
@@ -55,6 +58,7 @@ def invert(
     release: Release | None = None,
     compute: Compute = Compute(),  # noqa: B008 (frozen)
     monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
+    resume: Resume = None,
 ) -> Result:
     """Reconstruct an image from its features: minimise C·‖M⊙(Φ(x)−Φ(x0))‖²/‖M⊙Φ(x0)‖² + R_α + R_TVβ (IJCV Sect. 4).
 
@@ -97,7 +101,10 @@ def invert(
     fit : "squash" resizes without keeping the aspect ratio, as the paper did; default the space's own
     release : what is known of Φ(x0), a function of it (`representations.release`); the error is then that from what was released
     compute : `Compute`: batch, precision, memory, compiled
-    monitor : `Monitor`: frames, watch
+    monitor : `Monitor`: frames, watch, keep_state
+    resume : an earlier result of the same call, or its folder, made with Monitor(keep_state=True)
+        To go on from where it was left: what comes is what a run that was never interrupted gives, to the bit on the same machine.
+        iterations may be larger then, where the solver's steps do not depend on the length.
 
     Returns
     -------
@@ -120,16 +127,17 @@ def invert(
     computation = Computation(phi, device, dtype, compute)
     phi = computation.phi
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
+    check_start(start, resume)
     if mask is None and release is None and begins_as(start, "noise"):
         choice = own_recipe(phi, choice)
     if mask is None and release is None and start is None:
-        choice, start = _own_start(phi, choice)
+        choice, start = own_start(phi, choice)
     inverse = _inverse(start, choice.parts("invert")[0].start, phi, progress)
-    task = Task("invert", computation, choice, monitor, progress, warm=inverse is not None)
+    task = Task("invert", computation, choice, monitor, progress, warm=inverse is not None, resume=resume)
     with computation.session():
         x0, labels, keys = load_images(phi, image, fit)
         x0 = x0.to(computation.device, computation.dtype)
-        task.restarts = restarts = at_least_one("restarts", restarts)
+        task.restarts = restarts = checked("restarts", restarts)
         phi0 = features_of(phi, x0)
         if release is not None:
             phi0 = release(phi0)
@@ -137,7 +145,12 @@ def invert(
         seeds, generators = sample_seeds(seed, keys, restarts)
         each = x0.repeat_interleave(restarts, dim=0)
         target = phi0 if len(x0) == 1 else phi0.repeat_interleave(restarts, dim=0)
-        if inverse is None:
+        task.began = describe_start(start, task.parts.start) if task.past is None else task.past.about["start"]
+        task.asked = {"restarts": restarts, "mask": describe_mask(mask), "weights of features": digest(weights), "release": repr(release)}
+        canvases: Tensor | None
+        if task.past is not None:
+            canvases = task.canvases_of(task.past, size_of(x0), len(each))
+        elif inverse is None:
             canvases = task.start_from(start, size_of(x0), len(each))
         else:
             own = generators if task.plan.phases else [None] * len(generators)  # without a search it is the answer itself
@@ -167,7 +180,7 @@ def invert(
         error=error,
         more={
             "restarts": restarts,
-            "start": describe_start(start, task.parts.start),
+            "start": task.began,
             "mask": describe_mask(mask),
             "fit": fit or phi.space.fit,
         }
@@ -176,8 +189,8 @@ def invert(
     )
 
 
-def _own_start(phi: Representation, choice: Choice) -> tuple[Choice, Start]:
-    """The choice and the start of a layer that comes with an inverse, where nothing but the strength and the length was chosen.
+def own_start(phi: Representation, choice: Choice) -> tuple[Choice, Start]:
+    """Return the choice and the start of a layer that comes with an inverse, where nothing but the strength and the length was chosen.
 
     Coarse layers, which leave much of the image open, also stay near the inverse's answer, unless "fast" is said, which minimises the
     energy of the paper, as all do for the others.

@@ -17,15 +17,17 @@ from ..energy.regularizers import Regularizer
 from ..energy.transforms import Transform
 from ..errors import InputError
 from ..methods.recipe import Recipe
+from ..ranges import checked
 from ..representations.base import Representation
 from ..representations.units import Unit, as_indices, is_direction, unit_digest, unit_key, unit_targets
-from ..solvers.compute import Computation, Compute, at_least_one
+from ..solvers.compute import Computation, Compute
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
 from ..statistics.statistics import Statistics, load_statistics
 from .common import Choice, Monitor, Start, Task, begins_as, describe_start, is_of_classes, positive, restarted
 from .reopen import minimize_open
 from .result import Result
+from .resuming import Resume, check_start
 from .units import canvas_size, estimated_largest, open_closed_units, recorded_largest
 
 
@@ -55,6 +57,7 @@ def maximize(
     start: Start = None,
     compute: Compute = Compute(),  # noqa: B008 (frozen)
     monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
+    resume: Resume = None,
 ) -> Result:
     """Find the image that excites a unit most: minimise −C·⟨Φ(x), e_unit⟩/Z + R_α + R_TVβ (IJCV Sect. 5).
 
@@ -87,7 +90,7 @@ def maximize(
         and "M_source", a value for each unit.
     recipe : str, path of a JSON file, or Recipe
         As of `invert`. Default for the classes of a network that says where their scores are, if no part is chosen: "preimage2026".
-    objective, parameterization, transform, regularizers, bound, stages, compute, monitor : as of `invert`
+    objective, parameterization, transform, regularizers, bound, stages, compute, monitor, resume : as of `invert`
     start : "noise" (default), or an image or a `Result` to begin with
 
     Returns
@@ -111,12 +114,13 @@ def maximize(
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
     units: list[Unit] = list(unit) if isinstance(unit, list) else [unit]  # type: ignore[list-item]
     if Z is None and stats is None and not everywhere and canvas in ("auto", "input") and begins_as(start, "noise"):
-        choice = _own_recipe(phi, units, choice)
-    task = Task("maximize", computation, choice, monitor, progress)
+        choice = own_recipe(phi, units, choice)
+    check_start(start, resume)
+    task = Task("maximize", computation, choice, monitor, progress, resume=resume)
     if Z is not None and stats is not None:
         raise InputError("Z and stats both give the divisor: leave one out.")
     with computation.session():
-        task.restarts = restarts = at_least_one("restarts", restarts)
+        task.restarts = restarts = checked("restarts", restarts)
         keys = [unit_key(phi, u) for u in units]
         size = canvas_size(phi, canvas, like)
         phi0, labels = unit_targets(phi, units, size, everywhere, like)
@@ -126,22 +130,25 @@ def maximize(
         divisors = torch.tensor(divisor, dtype=torch.float64).repeat_interleave(restarts)
         seeds, generators = sample_seeds(seed, keys, restarts)
         target = phi0.repeat_interleave(restarts, dim=0)
-        opened: list[int] = []
-        spent = 0
+        task.began = describe_start(start, task.parts.start)
         canvases = task.start_from(start, size, len(target))
-        if canvases is None and (start or task.parts.start) == "image":
+        if task.past is not None:
+            canvases = task.canvases_of(task.past, size, len(target))
+            task.began, task.opened, task.spent = (task.past.about[k] for k in ("start", "opened", "spent"))
+        elif canvases is None and (start or task.parts.start) == "image":
             raise InputError("This changes a given image so that it excites the unit, and no image was given: start=IMAGE, --start IMAGE.")
-        if canvases is None:
+        elif canvases is None:
             task.from_noise = True
             canvases = noise(generators, (phi.space.count, *task.transform.canvas(size)), like)
             if not task.parts.objective and isinstance(task.parts.parameterization, Pixels):
-                canvases, opened, spent = open_closed_units(phi, target, canvases, task.transform, generators)
+                canvases, task.opened, task.spent = open_closed_units(phi, target, canvases, task.transform, generators)
+        task.asked = {"restarts": restarts, "everywhere": everywhere, "unit": [_plain_unit(phi, u) for u in units], "Z": divisor}
         loss = InnerProduct(divisors)
         found, took, again = minimize_open(task, loss, target, canvases, seeds, size)
-        found.evaluations += spent
+        found.evaluations += task.spent
         activation = task.activation(found, loss, target, divisors)
     record = {
-        "start": describe_start(start, task.parts.start),
+        "start": task.began,
         "restarts": restarts,
         "unit": [_plain_unit(phi, u) for u in units],
         "everywhere": everywhere,
@@ -154,12 +161,12 @@ def maximize(
         labels=restarted(labels, restarts),
         seeds=seeds,
         activation=activation,
-        more=record | {"Z": divisor, "M": M, "M_source": source, "opened": opened, "reopened": again},
+        more=record | {"Z": divisor, "M": M, "M_source": source, "opened": task.opened, "reopened": again},
     )
 
 
-def _own_recipe(phi: Representation, units: list[Unit], choice: Choice) -> Choice:
-    """The choice with the recipe for classes, where classes are asked for and nothing was chosen: docs/recognition.md has what it gives."""
+def own_recipe(phi: Representation, units: list[Unit], choice: Choice) -> Choice:
+    """Return the choice with the recipe for classes, where classes are asked for and nothing was chosen: docs/recognition.md."""
     bare = replace(choice, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")
     if bare and is_of_classes(phi) and not any(is_direction(u) or isinstance(u, tuple) for u in units):
         return replace(choice, recipe="preimage2026", solver=None)

@@ -102,7 +102,7 @@ def _attempt(task: Task, loss: InnerProduct, target: Tensor, canvas: Tensor, see
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PreimageWarning)
         try:
-            return task.minimize((InnerProduct(Z, loss.mask), target[b : b + 1]), canvas, [seed], size)[0]
+            return task.minimize((InnerProduct(Z, loss.mask), target[b : b + 1]), canvas, [seed], size, once_more=True)[0]
         except OptimizationError:
             return None
 

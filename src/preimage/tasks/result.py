@@ -20,6 +20,8 @@ from torch import Tensor
 from ..errors import InputError, PreimageWarning, ResultFolderError, first_line, missing_extra
 from ..metrics import Seen, measure_image
 from ..pixels import images as pictures
+from ..solvers.memory import State
+from ..solvers.state import load_state, save_state
 from .folders import RECORD
 from .folders import check_folder as check_folder
 from .folders import new_folder as new_folder
@@ -28,7 +30,7 @@ from .judged import said_of
 if TYPE_CHECKING:
     import PIL.Image
 
-TENSORS = "tensors.safetensors"
+TENSORS, STATE = "tensors.safetensors", "state.safetensors"
 _KINDS = {"task": str, "evaluations": int, "labels": list, "seeds": list, "status": list, "config": dict, "interrupted": bool}
 _NO_FRAMES = "No frames were kept: ask for them with frames=N, one every N iterations."
 
@@ -45,6 +47,7 @@ class Result:
     labels: a short name for each image. seeds: each image's own seed. status: "ok" or what is wrong, for each image.
     originals: the photographs, (B, C, H, W), where the task had one. config: what is needed to make it again.
     frames: the images every so many iterations, if they were asked for. interrupted: Ctrl-C ended it early.
+    state: from which the run can be continued, if it was asked for (`Monitor(keep_state=True)`); `load_result` leaves it in the folder.
     """
 
     task: str
@@ -61,6 +64,7 @@ class Result:
     originals: Tensor | None = None
     frames: list[Tensor] = field(default_factory=list)
     interrupted: bool = False
+    state: State | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         self.labels = [printable(label) for label in self.labels]
@@ -112,7 +116,7 @@ class Result:
         return {name: [one.get(name) for one in found] for name in dict.fromkeys(n for one in found for n in one)}
 
     def save(self, folder: str | os.PathLike[str], *, overwrite: bool = False, video: str | None = None) -> Path:
-        """Write the folder: PNGs (and the originals), energy.png (if there was a search), tensors.safetensors, result.json, frames.
+        """Write the folder: PNGs (and the originals), energy.png (if there was a search), tensors, result.json, frames, the state.
 
         The folder appears complete or not at all. overwrite: replace an earlier result in the folder, and nothing else: files that
         are no part of it stay. video: "mp4" (needs the extra `video`) or "gif", if frames were kept. A drawing or a film that
@@ -130,6 +134,9 @@ class Result:
                 raise InputError(_NO_FRAMES)
             if video:
                 files += _drawn(f"frames.{video}", lambda: write_video(self, part / f"frames.{video}"), part)
+            if self.state is not None:
+                save_state(part / STATE, self.state)
+                files.append(STATE)
             self.write_record(part, files, self.metrics())
         return destination
 
@@ -203,6 +210,11 @@ def load_result(folder: str | os.PathLike[str]) -> Result:
         )
     except (OSError, KeyError, ValueError, TypeError, RecursionError, SafetensorError) as error:
         raise ResultFolderError(f"{str(path)!r} holds no whole result of preimage ({error}).") from error
+
+
+def load_kept(folder: str | os.PathLike[str]) -> State:
+    """Read the state from which the run of a result folder goes on. Raises ResultFolderError where there is none, or a strange one."""
+    return load_state(Path(folder) / STATE)
 
 
 def load_trace(folder: str | os.PathLike[str]) -> tuple[dict[str, Tensor], dict[str, Any]]:

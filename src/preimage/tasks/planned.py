@@ -1,0 +1,33 @@
+"""How long a task will take, before it runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..representations.base import Representation
+from ..solvers.compute import Computation
+from .common import Choice, Task, own_recipe
+from .invert import own_start
+from .maximize import own_recipe as recipe_of_classes
+
+
+def planned_iterations(task: str, phi: Representation, unit: Any = None, *, C: float | None = None, **chosen: Any) -> int:
+    """Return the evaluations of each image that a task plans for these settings; a unit that closes on the way takes more.
+
+    task: "invert", "maximize" or "caricature". unit: what is maximized. chosen: solver, iterations, recipe, as the task takes them.
+
+    >>> import preimage
+    >>> phi = preimage.from_callable(lambda x: x, preimage.PixelSpace(8))
+    >>> planned_iterations("maximize", phi, 0), planned_iterations("invert", phi, solver="paper")
+    (200, 350)
+    """
+    choice = Choice(C=C, **{k: v for k, v in chosen.items() if k in ("solver", "iterations", "recipe")})
+    warm = False
+    if task == "maximize":
+        choice = recipe_of_classes(phi, unit if isinstance(unit, list) else [unit], choice)
+    elif task == "caricature":
+        choice = own_recipe(phi, choice, share=0.4)
+    else:
+        choice, start = own_start(phi, own_recipe(phi, choice))
+        warm = "inverse" in (start, choice.parts("invert")[0].start)
+    return Task(task, Computation(phi), choice, warm=warm).plan.iterations
