@@ -61,8 +61,9 @@ class Comparison:
     """What `compare` found.
 
     task: maximize, invert or caricature. entries: every image. rows: one a subject, method and network, as `COLUMNS` tells, means over the
-    seeds. notes: lines that a reader must know: methods that are not for this, jobs that failed, what the others began with.
-    originals: the photograph of each subject, levels 0–255, where there is one. store: the folder with all of it.
+    seeds. failed: jobs that came to grief, not those that a method refused. notes: lines that a reader must know: methods that are not for
+    this, jobs that failed, what the others began with. originals: the photograph of each subject, levels 0–255, where there is one. store:
+    the folder with all of it.
     """
 
     task: str
@@ -249,23 +250,29 @@ def _found(plan: _Plan, studies: Sequence[Study], jobs: Sequence[Job], done: Run
     notes = [*plan.notes, *_complaints(done.failed, [] if plan.smoke else entries)]
     if not entries:
         raise PreimageError(f"No method gave an image. {' '.join(notes)}")
+    failed = {key: reason for key, reason in done.failed.items() if not _refused(reason)}
     originals = {s: studies[0].net.space.decode(plan.store.input(sha)) for s, sha in plan.sources.items()}
     judged = _Judge(judge, studies, plan.task, originals, notes)
     groups: dict[tuple[str, str, str], list[Entry]] = {}
     for entry in entries:
         groups.setdefault((entry.subject, entry.recipe, entry.network), []).append(entry)
     rows = [_row(subject, group, judged, plan.several) for (subject, _, _), group in groups.items()]
-    return Comparison(plan.task, entries, rows, notes, plan.store.path, dict(done.failed), originals)
+    return Comparison(plan.task, entries, rows, notes, plan.store.path, failed, originals)
 
 
 def _complaints(failed: Mapping[str, str], entries: Sequence[Entry]) -> list[str]:
     """A line for each failure, and one for each reason of images that are not as they should be."""
-    notes = [f"No image: {reason}" for reason in failed.values()]
+    notes = [f"{'Refused' if _refused(reason) else 'No image'}: {reason}" for reason in failed.values()]
     reasons: dict[str, list[str]] = {}
     for entry in entries:
         if entry.status != "ok":
             reasons.setdefault(entry.status, []).append(f"{entry.recipe} ({entry.subject})")
     return notes + [f"{', '.join(dict.fromkeys(who))}: {reason}" for reason, who in reasons.items()]
+
+
+def _refused(reason: str) -> bool:
+    """Whether a method said itself that it is not for this network or unit, which is no failure of the run."""
+    return f": {InputError.__name__}: " in reason
 
 
 class _Judge:
