@@ -178,6 +178,8 @@ def test_a_task_shows_its_own_controls(handlers):
 
 
 def test_what_is_left_empty_is_not_said(handlers):
+    from preimage.app.handlers import BY_LAYER
+
     empty = {"C": None, "iterations": " ", "seed": None, "restarts": None, "solver": None}
     for task in view.TASKS:
         assert handlers.order(**ORDER | {"task": task} | empty).said == {}
@@ -186,7 +188,10 @@ def test_what_is_left_empty_is_not_said(handlers):
             "seed": 0,
             "solver": "paper",
         }
-    assert handlers.choose_solver("fast", "invert")["placeholder"] == "default: by the layer"
+    for solver in ("fast", BY_LAYER):
+        assert handlers.choose_solver(solver, "invert")["placeholder"] == "default: by the layer"
+    assert "solver" not in handlers.order(**ORDER | {"solver": BY_LAYER}).said  # as in Python, where nothing is said
+    assert handlers.order(**ORDER | {"solver": "fast"}).said["solver"] == "fast"
 
 
 def build():

@@ -31,6 +31,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 """Of uploads; pillow reads others, some of them with the help of outside programs."""
 
 OWN = "my own image"
+BY_LAYER = "by the layer"  # no solver is said: the task's own default for the layer
 EXAMPLES = {"cat": "chelsea.jpg", "astronaut": "astronaut.jpg", "coffee": "coffee.jpg"}
 CLASS, CHANNEL = "a class, by its name", "a channel of the layer, by its number"
 LOOKS = 0.2
@@ -158,8 +159,9 @@ class Handlers:
         """
         if task not in view.TASKS:
             raise InputError(f"There is no task {task!r}: choose one of {', '.join(view.TASKS)}.")
-        if solver:
-            plan_for(Asked(task), solver)
+        chosen = None if not solver or solver == BY_LAYER else solver
+        if chosen is not None:
+            plan_for(Asked(task), chosen)
         entry = self.catalogue.entry(network)
         image, unit = None, None
         if task == "maximize":
@@ -173,7 +175,7 @@ class Handlers:
             image=image,
             unit=unit,
             C=None if blank(C) else number("C", typed("C", C), 1e-6, 1e9),
-            solver=solver or None,
+            solver=chosen,
             iterations=None if blank(iterations) else whole("Evaluations", typed("Evaluations", iterations), 1, MOST_ITERATIONS),
             seed=None if seed is None else whole("Seed", seed, 0, MOST_SEED),
             restarts=None if restarts is None else whole("Restarts", restarts, 1, MOST_RESTARTS),
@@ -233,9 +235,9 @@ def unit_of(classes: tuple[str, ...], index: int) -> Unit:
     return classes[index] if classes.count(classes[index]) == 1 else index
 
 
-def own_C(task: str, solver: str = "fast") -> str:
+def own_C(task: str, solver: str = BY_LAYER) -> str:
     """What is written in the field while it is empty, which means the task's own; deep layers have another than early ones."""
-    if task in ("maximize", "caricature") and solver == "fast":
+    if solver == BY_LAYER:
         return "default: by the layer"
     parts = recipe_named("mahendran2016").parts(task) if solver == "paper" else DEFAULTS[task]
     return f"default {parts.C:,.0f}"
@@ -243,7 +245,7 @@ def own_C(task: str, solver: str = "fast") -> str:
 
 def own_iterations(solver: str, task: str) -> str:
     """The same for the evaluations."""
-    if solver == "fast":
+    if solver in (BY_LAYER, "fast"):
         return "default: by the layer"
     return f"default {plan_for(Asked(task), solver).iterations}"
 

@@ -11,7 +11,7 @@ import gradio as gr
 from ..solvers.plans import solver_names
 from . import view
 from .catalogue import Catalogue
-from .handlers import CLASS, EXAMPLES, FORMATS, MAX_PIXELS, MOST_ITERATIONS, MOST_RESTARTS, OWN, Handlers, own_C, own_iterations
+from .handlers import BY_LAYER, CLASS, EXAMPLES, FORMATS, MAX_PIXELS, MOST_ITERATIONS, MOST_RESTARTS, OWN, Handlers, own_C, own_iterations
 from .jobs import Desk
 
 TITLE = "preimage"
@@ -145,10 +145,10 @@ def _settings() -> tuple[Any, Any, Any, Any, Any]:
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         with gr.Row():
             C = gr.Textbox(label="C, the weight of the features", placeholder=own_C("invert"), elem_id="C", **small)
-            solver = gr.Dropdown(solver_names(), value="fast", label="Solver", elem_id="solver", **small)
+            solver = gr.Dropdown([BY_LAYER, *solver_names()], value=BY_LAYER, label="Solver", elem_id="solver", **small)
         gr.HTML('<p class="teach">A higher C comes closer to the features, a lower one is smoother. paper is the published solver.</p>')
         with gr.Row():
-            iterations = gr.Textbox(label="Evaluations", placeholder=own_iterations("fast", "invert"), elem_id="iterations", **small)
+            iterations = gr.Textbox(label="Evaluations", placeholder=own_iterations(BY_LAYER, "invert"), elem_id="iterations", **small)
             seed = gr.Number(0, label="Seed", precision=0, placeholder="default 0", elem_id="seed", **small)
         gr.HTML(
             f'<p class="teach">The gradient is taken so often, at most {MOST_ITERATIONS:,} times: more comes closer. '
