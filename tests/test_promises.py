@@ -36,7 +36,7 @@ def test_fire9_too_is_lower_with_the_default(net, photographs):
     assert default < energy
 
 
-@pytest.mark.parametrize("solver", ["fast", "paper"])
+@pytest.mark.parametrize("solver", ["fourier-adam", "paper"])
 def test_each_class_is_seen_as_itself_at_full_length(net, solver, tmp_path):
     names = ["black swan", "goose", "tree frog", "cheeseburger"]
     preimage.maximize(net.layer("pool10"), names, solver=solver, progress=False).save(tmp_path / "out")

@@ -162,13 +162,13 @@ def test_the_central_neighbourhood_is_where_the_original_has_it(size, start, sto
 
 def test_each_class_is_seen_as_itself_after_a_trip_through_png(net, tmp_path):
     names = ["black swan", "goose", "tree frog", "cheeseburger"]
-    r = preimage.maximize(net.layer("pool10"), names, iterations=100, progress=False)
+    r = preimage.maximize(net.layer("pool10"), names, progress=False)
     r.save(tmp_path / "out")
     for name in names:
         ((best, probability),) = net.top(tmp_path / "out" / f"{name.replace(' ', '-')}.png", 1)[0]
         assert best == name
-        assert probability > 0.95
-    assert r.activation.min() > 50
+        assert probability > 0.5  # the recipe for classes is made for other networks' eyes, and is less sure in its own's
+    assert r.activation.min() > 20
 
 
 def test_units_by_channel_position_and_average_get_what_they_ask_for(net):
