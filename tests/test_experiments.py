@@ -27,7 +27,7 @@ from preimage.experiments.spread import Spread
 from preimage.experiments.study import choose_quirks, run_study
 from preimage.pixels.images import reference_images
 from preimage.representations.masks import central
-from preimage.studies import runner
+from preimage.studies import jobs, runner
 from preimage.studies.jobs import execute
 from preimage.studies.store import Store
 
@@ -369,7 +369,11 @@ def test_layers_must_be_chosen_where_a_network_has_no_names(study, monkeypatch):
         _ = study.chosen
 
 
-def test_no_results_at_all_is_a_failure_and_no_crash(study):
-    found, lines = run_study(study, {"inversion": known_experiments()["inversion"](C=(0.0,))}, progress=False)  # type: ignore[call-arg]
-    assert "C is the weight" in next(iter(found.failed.values()))
+def test_no_results_at_all_is_a_failure_and_no_crash(study, monkeypatch):
+    def fails(*given, **more):
+        raise InputError("Nothing can be inverted here.")
+
+    monkeypatch.setattr(jobs, "invert", fails)
+    found, lines = run_study(study, {"inversion": known_experiments()["inversion"](C=(1.0,))}, workers=1, progress=False)  # type: ignore[call-arg]
+    assert "Nothing can be inverted here." in next(iter(found.failed.values()))
     assert len(Found(study.store, []).pairs) == 0 and len(lines) <= 1

@@ -321,9 +321,9 @@ def test_a_link_in_a_mirror_is_not_followed(tmp_path, name):
 
 
 def test_a_setting_that_is_no_number_is_refused_before_a_job_exists_and_leaves_no_store(tmp_path):
-    with pytest.raises(InputError, match="C is a finite number; got nan"):
+    with pytest.raises(InputError, match="C is the weight of the loss, a number above 0; got nan"):
         small_jobs(1, C=float("nan"))
-    with pytest.raises(InputError, match="Z is a finite number; got inf"):
+    with pytest.raises(InputError, match=r"Z is at most .*; got inf"):
         small_jobs(1, Z=float("inf"))
     (tmp_path / "mine").mkdir()
     for out in ("new", "mine"):

@@ -597,7 +597,7 @@ def test_no_evaluations_give_the_inverse_s_answer_at_once_and_it_is_kept_and_mad
     torch.testing.assert_close(found.images, phi.space.decode(answer), atol=1e-3, rtol=0)
     found.save(tmp_path / "out")
     assert torch.equal(preimage.again(tmp_path / "out", progress=False).images, found.images)
-    with pytest.raises(InputError, match="0, the answer of a learned inverse"):
+    with pytest.raises(InputError, match="0, the answer of a learned inverse itself"):
         preimage.invert(phi, CAT, iterations=0, start="noise", progress=False)
 
 

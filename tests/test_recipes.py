@@ -267,6 +267,10 @@ def test_a_method_for_photographs_runs_on_grey_colours_and_many_channels(task, n
     for channels, count in (("grey", 1), ("rgb", 3), (5, 5)):
         space = preimage.PixelSpace(16, channels, mean=tuple(100.0 + k for k in range(count)))
         phi = preimage.from_callable(maps, space)
+        if name == "inverse2026" and count == 5:
+            with pytest.raises(preimage.InputError, match="have 1 or 3: fit one on images of your own"):
+                preimage.invert(phi, photograph(channels=5, side=16).float(), recipe=name, progress=False)
+            continue
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", preimage.PreimageWarning)
             found = getattr(preimage, task)(phi, photograph(channels=count, side=16).float(), recipe=name, iterations=2, progress=False)

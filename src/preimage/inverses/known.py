@@ -71,7 +71,7 @@ def inverse_of(phi: RepresentationLike, progress: bool = True) -> LinearInverse:
     Raises
     ------
     InputError
-        For features without a grid.
+        For features without a grid, and images that are neither grey nor in colour.
     MissingExtra
         Without the packages that carry the free photographs.
 
@@ -83,6 +83,11 @@ def inverse_of(phi: RepresentationLike, progress: bool = True) -> LinearInverse:
     found = shipped_inverse(phi)
     if found is not None:
         return found
+    if phi.space.count not in (1, 3):
+        raise InputError(
+            f"{phi.name} takes {phi.space.count} channels, and the photographs that an inverse is fitted on by itself have 1 or 3: "
+            "fit one on images of your own with preimage.fit_inverse, and give it as start=."
+        )
     if phi.module is None:  # nothing tells one function from another: not kept
         return fit_inverse(phi, progress=progress)
     path = _kept(phi)

@@ -102,7 +102,7 @@ def plan_for(asked: Asked, solver: str | Solver = "fast", iterations: int | None
         raise InputError(f"stages is a list of at least one preimage.Stage, as [Stage(300)]; got {stages!r}.")
     if iterations == 0 and asked.warm:
         return Plan(())
-    if iterations is not None:
+    if iterations is not None and iterations != 0:  # of 0 `scaled` says what it needs
         iterations = checked("iterations", iterations)
     if solver != "fast":
         return plan_of(solver, stages or _own_stages(solver, asked.task), iterations)
