@@ -23,18 +23,18 @@ from preimage.tasks.result import Result, load_result
 from .test_hostile_stores import tiny_store
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
-HANDLERS = {s: signal.getsignal(s) for s in SIGNALS}
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """Ctrl-C is heard also where the tests run in the background; no drawing is made; the handlers are as before."""
+    handlers = {s: signal.getsignal(s) for s in SIGNALS}
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(result_module, "plot_energy", lambda result, path: path.write_bytes(b"a drawing"))
     yield
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     signal.signal(signal.SIGINT, before)
-    assert {s: signal.getsignal(s) for s in SIGNALS} == HANDLERS
+    assert {s: signal.getsignal(s) for s in SIGNALS} == handlers
 
 
 @pytest.fixture
