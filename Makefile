@@ -13,7 +13,7 @@ demo: $(READY)  ## invert, maximize and caricature with the embedded network; pi
 test: $(READY) check  ## format, lint, types, and all tests but the slow ones
 	OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m pytest -n auto --dist loadfile
 
-test-slow: $(READY)  ## the figures that the project promises, on 20 photographs (about 15 minutes on 2 cores)
+test-slow: $(READY)  ## the longest checks, and the figures that the project promises, on 20 photographs (about 20 minutes on 2 cores)
 	$(BIN)/python -m pytest -m slow -s
 
 check: $(READY)

@@ -229,6 +229,7 @@ def test_a_closed_tab_stops_its_run(browser, site):
     assert job.state == "stopped" and job.frame.evaluations < 1000
 
 
+@pytest.mark.slow
 def test_four_visitors_at_once_get_each_their_own(browser, site, net, tmp_path):
     from preimage.app.handlers import example
 

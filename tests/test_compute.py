@@ -110,6 +110,7 @@ def test_a_trial_measures_both_and_leaves_the_energy_as_it_was(phi):
     assert energy.data.quick is None
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU")
 def test_a_compiled_network_gives_the_same_image_and_says_that_it_was_compiled(phi, photo):
     options = {"progress": False, "iterations": 12, "solver": "adam"}

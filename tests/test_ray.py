@@ -129,6 +129,7 @@ def test_failures_and_photographs_travel(cluster, store, tmp_path):
     assert contents(other) == contents(store)
 
 
+@pytest.mark.slow
 def test_batches_are_taken_only_as_there_is_room(cluster):
     taken, most, given = [], 0, 0
 

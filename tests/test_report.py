@@ -284,6 +284,7 @@ def test_figures_are_written_in_every_format_and_open(store, tmp_path):
         xml.etree.ElementTree.parse(path.with_suffix(".svg"))
 
 
+@pytest.mark.slow
 def test_names_with_mathematics_and_paths_in_them_make_figures_too(tmp_path):
     store = build_store(tmp_path / "store", names=("../$x_{$", "a$b"))
     write_summary(store, "inversion", title="$x_{$", y_label="$x_{$")

@@ -229,6 +229,7 @@ def _kill_and_resume(path: Path, rounds: int, undisturbed, workers: int = 1) -> 
     return hits
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_random_moments_ends_as_if_undisturbed(tmp_path, undisturbed):
     assert _kill_and_resume(tmp_path / "store", 3, undisturbed) >= 1
 

@@ -161,7 +161,7 @@ def test_the_central_neighbourhood_is_where_the_original_has_it(size, start, sto
 
 
 def test_each_class_is_seen_as_itself_after_a_trip_through_png(net, tmp_path):
-    names = ["black swan", "goose", "tree frog", "cheeseburger"]
+    names = ["goose", "tree frog"]
     r = preimage.maximize(net.layer("pool10"), names, progress=False)
     r.save(tmp_path / "out")
     for name in names:

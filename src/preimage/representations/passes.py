@@ -27,6 +27,7 @@ def features_together(phis: Sequence[Phi], x: Tensor) -> list[Tensor]:
     -------
     list of Tensor : the features of each, in their order, as each gives them alone
 
+    >>> import torch
     >>> a, b = lambda x: 2 * x, lambda x: x + 1
     >>> [f.item() for f in features_together([a, b, a], torch.ones(1))]
     [2.0, 2.0, 2.0]
