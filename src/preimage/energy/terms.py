@@ -120,7 +120,8 @@ class FeatureTerm(DataTerm):
         if self.loss.same_shape and features.shape[1:] != self.phi0.shape[1:]:
             raise InputError(
                 f"Φ(x) has shape {tuple(features.shape[1:])} and the target {tuple(self.phi0.shape[1:])}: "
-                "the canvas and the target do not belong together."
+                "the canvas and the target do not belong together. A transform that shows another size (resolution=…) needs a question "
+                "without places, as the objective distinguish."
             )
         if features.dim() == self.phi0.dim() == 4 and features.stride()[1] == 1 and self.phi0.stride()[1] != 1:
             self.phi0 = self.phi0.contiguous(memory_format=torch.channels_last)
