@@ -29,7 +29,10 @@ _PROCESSES = {
     "multiprocessing.resource_tracker": "Python's own, one for the whole process",
     "torch/_inductor/compile_worker": "torch.compile's, one set for the whole process; it ends when its parent does",
 }
-_FILES = {"torchinductor_": "what torch.compile keeps for the user's next program"}
+_FILES = {
+    "torchinductor_": "what torch.compile keeps for the user's next program",
+    ".org.chromium.Chromium.": "Chromium's own, of which it leaves one now and then when it is closed",
+}
 _RC = {"backend", "backend_fallback"}  # Gradio chooses matplotlib's backend when it is imported
 _VARIABLES = {  # by how their names begin; libraries set them for the whole process when they are first imported or used
     "HF_HUB_DISABLE_TELEMETRY": "Gradio's, when it is imported",

@@ -355,6 +355,7 @@ def test_no_upload_is_taken_while_the_folder_is_full_and_no_body_that_is_too_lon
     assert post(site, "/gradio_api/queue/join", b"0\r\n\r\n", {"Transfer-Encoding": "chunked"}) == 411
 
 
+@pytest.mark.slow
 def test_the_command_serves_until_it_is_interrupted():
     command = [sys.executable, "-m", "preimage", "app", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

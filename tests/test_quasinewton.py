@@ -122,6 +122,7 @@ def test_a_trial_that_does_not_lower_the_energy_is_not_kept() -> None:
     assert torch.equal(search.x[1], x[1])
 
 
+@pytest.mark.slow
 def test_it_gives_the_best_image_that_it_saw() -> None:
     """An energy with kinks and many minima: some trials must fail, and none of them may be kept."""
     energy = Energy(FeatureTerm(Euclidean(), lambda x: (x / 3).sin() + (x.abs() / 40), torch.full((2, 1, 6, 6), 1.5), C=100.0))

@@ -559,6 +559,7 @@ def test_a_page_with_copied_pictures_works_from_a_web_host(browser, tmp_path):
     assert sum(name.endswith(".webp") for name, _ in answers) >= 1 and sum(name.endswith(".png") for name, _ in answers) == 1
 
 
+@pytest.mark.slow
 def test_the_benchmark_measures_what_it_says(browser, page):
     found = measure(browser.browser_type, page, 1, "tree frog")
     assert found["status"] == "1 of 300" and len(found["frames"]) == 240 and len(found["found"]) == len("tree frog")

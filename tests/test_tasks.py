@@ -364,6 +364,7 @@ def test_on_a_cpu_no_bit_of_a_sample_depends_on_the_others(net, solver):
             assert bool((together.energy[name][count : 2 * count] == alone.energy[name]).all())
 
 
+@pytest.mark.slow
 def test_samples_evaluated_together_end_at_the_same_energy(net):
     paths = preimage.images.reference_images()
     apart = preimage.invert(net.layer("fire3"), paths, progress=False, iterations=30)
