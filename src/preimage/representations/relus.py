@@ -6,7 +6,7 @@ slope is zero at zero.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -37,9 +37,7 @@ class Leaky(TorchFunctionMode):
         how = _BOUNDS.get(func) or (_SLOPES.get(func) if self.opened else None)
         if how is None or "out" in kwargs:
             return func(*args, **kwargs)
-        given: Given = dict(zip(how[0], args, strict=False)) | {_ALIASES.get(k, k): v for k, v in kwargs.items()}
-        name = func.__name__
-        in_place = (name.endswith("_") and not name.endswith("__")) or bool(given.get("inplace", False))
+        given, in_place = _read(func, how[0], args, kwargs)
         if not self.opened:
             x, low, high, _ = how[1](given)
             relu = _is_feature(x) and _from_zero(x, low) and given.get("value", 0) == 0
@@ -89,13 +87,12 @@ class Backward(TorchFunctionMode):
         how = _BOUNDS.get(func)
         if how is None or "out" in kwargs:
             return func(*args, **kwargs)
-        given: Given = dict(zip(how[0], args, strict=False)) | {_ALIASES.get(k, k): v for k, v in kwargs.items()}
+        given, in_place = _read(func, how[0], args, kwargs)
         found: Found = how[1](given)
         x, low, high, _ = found
         if x is None or not _is_feature(x) or not _from_zero(x, low) or not (torch.is_grad_enabled() and x.requires_grad):
             return func(*args, **kwargs)
         within = x > 0 if high is None else (x > 0) & (x < high)
-        in_place = (func.__name__.endswith("_") and not func.__name__.endswith("__")) or bool(given.get("inplace", False))
         return _Rectified.apply(x, within if self.gated else None, lambda: func(*args, **kwargs), in_place)
 
 
@@ -113,6 +110,13 @@ class _Rectified(torch.autograd.Function):
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
         passed = grad.clamp(min=0)
         return passed if ctx.within is None else passed * ctx.within, None, None, None
+
+
+def _read(func: Any, names: Sequence[str], args: Any, kwargs: Any) -> tuple[Given, bool]:
+    """The arguments of a call by their names, and whether it works in place."""
+    given: Given = dict(zip(names, args, strict=False)) | {_ALIASES.get(k, k): v for k, v in kwargs.items()}
+    name = func.__name__
+    return given, (name.endswith("_") and not name.endswith("__")) or bool(given.get("inplace", False))
 
 
 def _leaky(x: Tensor, high: Bound, slope: float, in_place: bool) -> Tensor:
