@@ -130,9 +130,11 @@ def invert(
     check_start(start, resume)
     if mask is None and release is None and begins_as(start, "noise"):
         choice = own_recipe(phi, choice)
+    inverse = None
     if mask is None and release is None and start is None:
-        choice, start = own_start(phi, choice)
-    inverse = _inverse(start, choice.parts("invert")[0].start, phi, progress)
+        choice, start, inverse = own_start(phi, choice)
+    if inverse is None:
+        inverse = _inverse(start, choice.parts("invert")[0].start, phi, progress)
     task = Task("invert", computation, choice, monitor, progress, warm=inverse is not None, resume=resume)
     with computation.session():
         x0, labels, keys = load_images(phi, image, fit)
@@ -189,18 +191,19 @@ def invert(
     )
 
 
-def own_start(phi: Representation, choice: Choice) -> tuple[Choice, Start]:
-    """Return the choice and the start of a layer that comes with an inverse, where nothing but the strength and the length was chosen.
+def own_start(phi: Representation, choice: Choice) -> tuple[Choice, Start, LinearInverse | None]:
+    """Return the choice and the start of a layer that comes with an inverse, and that, where only the strength and the length were chosen.
 
     Coarse layers, which leave much of the image open, also stay near the inverse's answer, unless "fast" is said, which minimises the
     energy of the paper, as all do for the others.
     """
     bare = replace(choice, C=None, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")
-    if not bare or shipped_inverse(phi) is None:
-        return choice, None
+    found = shipped_inverse(phi) if bare else None
+    if found is None:
+        return choice, None, None
     if float(phi.stride) <= FINE or choice.solver == "fast":
-        return choice, "inverse"
-    return replace(choice, recipe="inverse2026"), None
+        return choice, "inverse", found
+    return replace(choice, recipe="inverse2026"), None, found
 
 
 def _inverse(start: Start | LinearInverse, own: str, phi: Representation, progress: bool) -> LinearInverse | None:

@@ -28,6 +28,6 @@ def planned_iterations(task: str, phi: Representation, unit: Any = None, *, C: f
     elif task == "caricature":
         choice = own_recipe(phi, choice, share=0.4)
     else:
-        choice, start = own_start(phi, own_recipe(phi, choice))
-        warm = "inverse" in (start, choice.parts("invert")[0].start)
+        choice, _, inverse = own_start(phi, own_recipe(phi, choice))
+        warm = inverse is not None or choice.parts("invert")[0].start == "inverse"
     return Task(task, Computation(phi), choice, warm=warm).plan.iterations
