@@ -639,3 +639,9 @@ def test_an_inverse_that_is_not_carried_is_fitted_once_and_kept_in_the_cache(phi
 def test_an_inverse_is_no_start_of_a_unit_s_image(squeezenet):
     with pytest.raises(InputError, match="a start of invert, not of maximize"):
         preimage.maximize(squeezenet.layer("fire9"), 3, start="inverse", progress=False)
+
+
+def test_features_without_places_have_no_inverse_of_their_own_and_it_is_said():
+    phi = preimage.Layer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5)), "1", space=SPACE)
+    with pytest.raises(InputError, match=r"needs a map of features .* gives \(1, 5\)"):
+        preimage.invert(phi, smooth(0, 32), start="inverse", progress=False)

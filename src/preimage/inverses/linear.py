@@ -231,7 +231,10 @@ def probe(phi: Representation, size: Pair) -> Tensor:
         coarse = torch.randn(1, phi.space.count, *(max(2, s // scale) for s in size), generator=generator) * 30
         x = x + F.interpolate(coarse, size, mode="bilinear", align_corners=False)
     with torch.no_grad(), phi.session():
-        return phi(x.to(like_of(phi))).flatten(2).mean(dim=(0, 2)).float().cpu()
+        features = phi(x.to(like_of(phi)))
+    if features.ndim != 4:
+        raise InputError(f"An inverse needs a map of features (B, C, h, w); {phi.name} gives {tuple(features.shape)}.")
+    return features.flatten(2).mean(dim=(0, 2)).float().cpu()
 
 
 def half_is_exact(weights: Tensor) -> bool:
