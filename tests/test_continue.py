@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -367,3 +368,34 @@ def test_a_result_made_again_keeps_its_names(phi, tmp_path):
     one = preimage.maximize(phi, [1], iterations=2, progress=False)
     more = again(one.save(tmp_path / "unit"), phi, progress=False)
     assert (more.config["M"], more.config["M_source"]) == (one.config["M"], one.config["M_source"])
+
+
+def test_code_that_a_folder_names_as_its_network_runs_only_on_trust(photo, tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(
+        "import pathlib, preimage, torch\npathlib.Path('ran').touch()\n"
+        "def net():\n    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), preimage.PixelSpace(16, 'rgb', scale=1.0, mean=0.5, std=0.25)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    net = preimage.load_network("mine:net")
+    first = preimage.invert(net.layer("0"), photo, iterations=2, progress=False)
+    folder = first.save(tmp_path / "out")
+    sys.modules.pop("mine")
+    Path("ran").unlink()
+    with pytest.raises(InputError, match="mine:net.*trust=True.*--trust"):
+        again(folder, progress=False)
+    done = CliRunner().invoke(app, ["again", "out", "-o", "more", "-q"])
+    assert done.exit_code == 2 and "--trust" in done.stderr and not Path("ran").exists()
+    done = CliRunner().invoke(app, ["again", "out", "-o", "more", "-q", "--trust"])
+    assert done.exit_code == 0, done.stderr
+    assert Path("ran").exists() and torch.equal(load_result(tmp_path / "more").images, first.images)
+    sys.modules.pop("mine")
+
+
+@pytest.mark.parametrize("name", ["model.pt2", "os:abort", "antigravity:x"])
+def test_a_program_that_a_folder_names_is_refused_before_it_is_looked_for(name, phi, photo, tmp_path):
+    folder = preimage.invert(phi, photo, iterations=2, progress=False).save(tmp_path / "out")
+    record = json.loads((folder / "result.json").read_text())
+    record["config"]["network"] = name
+    (folder / "result.json").write_text(json.dumps(record))
+    with pytest.raises(InputError, match="--trust"):
+        again(folder, progress=False)

@@ -56,6 +56,9 @@ def again(
         int | None,
         typer.Option(metavar="N", help="With --continue: how many in all, those done included.", show_default="as many as it was to have"),
     ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run a program or Python function that the folder names as its network: it can do whatever you can.")
+    ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
@@ -80,6 +83,7 @@ def again(
             tell_state(result, target)
 
         with saved_if_interrupted(save):
-            save(result := repeat(folder, progress=not quiet, resume=resume, iterations=iterations, monitor=Monitor(keep_state=resume)))
+            options = {"resume": resume, "iterations": iterations, "trust": trust, "monitor": Monitor(keep_state=resume)}
+            save(result := repeat(folder, progress=not quiet, **options))
         if any(s != "ok" for s in result.status):
             raise typer.Exit(FAILED)

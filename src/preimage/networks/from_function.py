@@ -85,5 +85,6 @@ SOURCES.register("function")(
         matches=lambda name: re.fullmatch(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*", name) is not None,
         open=open_card,
         about="a function on the Python path or in this folder; it returns an nn.Module, or (nn.Module, PixelSpace)",
+        imports=True,
     )
 )

@@ -64,7 +64,8 @@ class Source:
     form: what such a name looks like, for help and errors. matches: whether a name is of this form (nothing is opened for it).
     open: the name -> a card; raises InputError for what it cannot read and MissingExtra for a library that is not installed.
     about: one line for the list of sources. program: whether what is so named can run code of whoever made it; it is opened on
-    trust only.
+    trust only. imports: whether opening the name runs Python code that it leads to; whoever types the name has chosen it, but a file
+    or a folder that names it has not, so `named_by_file` asks for trust.
     """
 
     form: str
@@ -72,6 +73,7 @@ class Source:
     open: Callable[[str], NetworkCard] = field(repr=False)
     about: str = ""
     program: Callable[[str], bool] = field(default=lambda name: False, repr=False)
+    imports: bool = False
 
 
 NETWORKS: Registry[NetworkCard] = Registry("network", see="preimage networks")
@@ -173,6 +175,27 @@ def find_card(name: str, trust: bool = False) -> NetworkCard:
             return source.open(name)
     forms = ", ".join(source.form for source in known_sources())
     raise UnknownName(f"{unknown('network', name, list(registry), 'preimage networks')}. Other networks are named {forms}.")
+
+
+def named_by_file(name: str, trust: bool) -> str:
+    """Return the name of a network that stands in a file or folder, not on a command line. Raises InputError if it would run code unasked.
+
+    >>> named_by_file("squeezenet1_1", trust=False)
+    'squeezenet1_1'
+    >>> named_by_file("os:abort", trust=False)
+    Traceback (most recent call last):
+    preimage.errors.InputError: The network is named 'os:abort', which is Python code ...
+    """
+    if trust or name in _registered():
+        return name
+    source = next((s for s in known_sources() if s.matches(name)), None)
+    if source is not None and (source.imports or source.program(name)):
+        what = "Python code of your own or somebody else's" if source.imports else "a program"
+        raise InputError(
+            f"The network is named {name!r}, which is {what}: it can do on this computer whatever you can, and a folder may name any. "
+            "Where you trust whoever made the folder, say so: trust=True, or --trust on the command line."
+        )
+    return name
 
 
 def _space(card: NetworkCard, space: PixelSpace | None, size: int | tuple[int, int] | None) -> PixelSpace:

@@ -10,7 +10,7 @@ import torch
 
 from ..errors import InputError, Interrupted
 from ..methods.recipe import TASKS, Parts, Recipe
-from ..networks.network import Network, load_network, weights_hash
+from ..networks.network import Network, load_network, named_by_file, weights_hash
 from ..pixels.pixelspace import PixelSpace
 from ..representations.base import Representation
 from ..representations.masks import parse_mask
@@ -32,6 +32,7 @@ def again(
     *,
     resume: bool = False,
     iterations: int | None = None,
+    trust: bool = False,
     monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
 ) -> Result:
     """Make a result again: the same parts, inputs, seeds and weights, and so the same image, to the bit on the same machine.
@@ -45,6 +46,7 @@ def again(
     progress : whether a bar is shown
     resume : continue the run of the folder, which must have been made with Monitor(keep_state=True)
     iterations : how many in all, those that are done included; default as many as the run was to have
+    trust : open a network that the folder names as package.module:function or as a program: this runs code, which can do whatever you can
     monitor : `Monitor`: frames, watch, keep_state
 
     Returns
@@ -54,7 +56,7 @@ def again(
     Raises
     ------
     ResultFolderError : for a folder that holds no result
-    InputError : for other weights, where what decided the image is not in the folder, as a mask or a start of one's own, and for a run
+    InputError : for a network that is code, without trust, for other weights, where what decided the image is not in the folder, as a mask or a start of one's own, and for a run
         that has ended or that does not go on for so many iterations
     Interrupted : on Ctrl-C, or when the monitor asks for it, with what was found
     """
@@ -64,7 +66,7 @@ def again(
         raise InputError("This result was made by an earlier version, which did not record all that decided it.")
     if len(old.seeds) < int(config.get("restarts", 1)):
         raise InputError("This result is one of several restarts that were pushed apart, and its folder does not hold those before it.")
-    phi = _representation(config) if phi is None else phi
+    phi = _representation(config, trust) if phi is None else phi
     module = phi.module
     if config.get("weights_sha256") and (module is None or weights_hash(module) != config["weights_sha256"]):
         raise InputError(f"The weights are others than those of the result, {str(config['weights_sha256'])[:12]}…")
@@ -145,14 +147,16 @@ def _made(phi: Representation, old: Result, state: State | None, common: dict[st
     return invert(phi, x0[::restarts], restarts=restarts, **common)
 
 
-def _representation(config: dict[str, Any]) -> Representation:
+def _representation(config: dict[str, Any], trust: bool) -> Representation:
     if config.get("network") is None:
         try:
             return load_shallow(str(config["representation"]))
         except (InputError, KeyError):
             raise InputError(f"{config['representation']} is no network or descriptor that is known by its name: give it as phi.") from None
-    size = PixelSpace.from_dict(config["space"]).size
+    space = PixelSpace.from_dict(config["space"])
+    name = named_by_file(str(config["network"]), trust)
     weights = str(config.get("weights"))
     seeded = re.fullmatch(r"random \(seed (\d+)\)", weights)
-    network: Network = load_network(config["network"], weights=None if seeded else weights, size=size, seed=int(seeded[1]) if seeded else 0)
+    seed = int(seeded[1]) if seeded else 0
+    network: Network = load_network(name, weights=None if seeded else weights, space=space, seed=seed, trust=trust)
     return network.layer(config["representation"], leak=config.get("leak", 0.0))
