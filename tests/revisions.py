@@ -36,7 +36,7 @@ from preimage.solvers.loop import minimize
 from preimage.solvers.run import SOLVERS, Stage
 from preimage.solvers.starts import generator, noise, sample_seeds
 from preimage.studies import jobs
-from preimage.tasks import common
+from preimage.tasks import task as tasks_task
 
 GOLDEN = Path(__file__).with_name("revisions.json")
 COMMAND = "python -m tests.revisions"
@@ -77,9 +77,9 @@ def parts() -> Iterator[tuple[str, int, Callable[[], dict[str, list[float]]]]]:
             yield f"{registry.kind} {name}", registry.revision(name), _cases(registry, name, values)
     yield "pixels", pixelspace.REVISION, _pixels
     yield "plan", plans.REVISION, _plans
-    yield "start noise", common.REVISION, lambda: {"canvases": digest(noise(sample_seeds(3, ["a", "b"], 2)[1], (3, 7, 9), _LIKE))}
+    yield "start noise", tasks_task.REVISION, lambda: {"canvases": digest(noise(sample_seeds(3, ["a", "b"], 2)[1], (3, 7, 9), _LIKE))}
     for task in ("invert", "maximize", "caricature"):
-        yield f"task {task}", common.REVISION, lambda task=task: {"image": _task(task)}
+        yield f"task {task}", tasks_task.REVISION, lambda task=task: {"image": _task(task)}
     yield "representation layer", jobs.REPRESENTATION_REVISION, lambda: {"features": _layer()}
     for name in SHALLOW:
         if name not in ("bow", "vlad", "fisher"):  # of a vocabulary that the user gives
@@ -91,8 +91,8 @@ def where(part: str) -> str:
     return {
         "pixels": "REVISION of pixels/pixelspace.py",
         "plan": "REVISION of solvers/plans.py",
-        "start": "REVISION of tasks/common.py",
-        "task": "REVISION of tasks/common.py",
+        "start": "REVISION of tasks/task.py",
+        "task": "REVISION of tasks/task.py",
         "representation": "REPRESENTATION_REVISION of studies/jobs.py",
     }.get(part.partition(" ")[0], f"`revision` of the class that is registered as {part}")
 

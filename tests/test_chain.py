@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import preimage
 from preimage.networks.chain import AveragePool, Chain, Conv, CrossChannelNorm, MaxPool, Norm, Pool, ReLU, Step, initialise, map_size
-from preimage.representations.cnn import layers
+from preimage.representations.listing import layers
 
 from . import matfiles
 

@@ -373,7 +373,8 @@ def test_a_result_made_again_keeps_its_names(phi, tmp_path):
 def test_code_that_a_folder_names_as_its_network_runs_only_on_trust(photo, tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text(
         "import pathlib, preimage, torch\npathlib.Path('ran').touch()\n"
-        "def net():\n    return torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3)), preimage.PixelSpace(16, 'rgb', scale=1.0, mean=0.5, std=0.25)\n"
+        "def net():\n    module = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))\n"
+        "    return module, preimage.PixelSpace(16, 'rgb', scale=1.0, mean=0.5, std=0.25)\n"
     )
     monkeypatch.chdir(tmp_path)
     net = preimage.load_network("mine:net")
@@ -381,7 +382,7 @@ def test_code_that_a_folder_names_as_its_network_runs_only_on_trust(photo, tmp_p
     folder = first.save(tmp_path / "out")
     sys.modules.pop("mine")
     Path("ran").unlink()
-    with pytest.raises(InputError, match="mine:net.*trust=True.*--trust"):
+    with pytest.raises(InputError, match=r"mine:net.*trust=True.*--trust"):
         again(folder, progress=False)
     done = CliRunner().invoke(app, ["again", "out", "-o", "more", "-q"])
     assert done.exit_code == 2 and "--trust" in done.stderr and not Path("ran").exists()

@@ -26,7 +26,7 @@ from preimage.experiments import atlas, audit
 from preimage.methods.recipe import DEFAULTS
 from preimage.studies import jobs
 from preimage.studies.jobs import Job, execute
-from preimage.tasks.common import Task
+from preimage.tasks.task import Task
 
 TASKS = ("invert", "caricature", "maximize")
 

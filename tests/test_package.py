@@ -16,7 +16,7 @@ import preimage
 from preimage.energy.regularizers import REGULARIZERS
 from preimage.errors import how_to_install, missing_extra
 from preimage.solvers.run import SOLVERS
-from preimage.tasks import common
+from preimage.tasks import task as tasks_task
 
 ROOT = Path(__file__).parents[1]
 
@@ -65,9 +65,9 @@ def test_the_readme_s_python_runs(tmp_path, monkeypatch, cat):
     """As it stands, at fewer iterations."""
     (tmp_path / "photo.jpg").write_bytes(Path(cat).read_bytes())
     monkeypatch.chdir(tmp_path)
-    plan, real = common.plan_for, common.minimize
-    monkeypatch.setattr(common, "plan_for", lambda asked, solver, iterations, stages: plan(asked, solver, 12, stages))
-    monkeypatch.setattr(common, "minimize", lambda *a, **k: real(*a, **{**k, "progress": False}))
+    plan, real = tasks_task.plan_for, tasks_task.minimize
+    monkeypatch.setattr(tasks_task, "plan_for", lambda asked, solver, iterations, stages: plan(asked, solver, 12, stages))
+    monkeypatch.setattr(tasks_task, "minimize", lambda *a, **k: real(*a, **{**k, "progress": False}))
     blocks = readme_blocks("python")
     assert len(blocks) >= 2
     for block in blocks:

@@ -15,7 +15,7 @@ import preimage
 from preimage.errors import InputError, PreimageWarning
 from preimage.methods.recipe import Parts, Recipe
 from preimage.networks.network import weights_hash
-from preimage.tasks.common import Choice, is_deep, own_recipe
+from preimage.tasks.choice import Choice, is_deep, recipe_for_layer
 from preimage.tasks.judged import judge_result
 from preimage.tasks.result import Result
 
@@ -67,9 +67,9 @@ def test_layers_are_deep_whose_units_see_half_of_the_image(net: preimage.Network
 
 def test_the_recipe_is_the_default_of_deep_layers_and_one_chosen_part_is_enough_to_go_without(net: preimage.Network) -> None:
     deep, shallow = net.layer("fire9"), net.layer("fire2")
-    assert own_recipe(deep, Choice()).recipe == own_recipe(deep, Choice(iterations=9)).recipe == "preimage2026"
+    assert recipe_for_layer(deep, Choice()).recipe == recipe_for_layer(deep, Choice(iterations=9)).recipe == "preimage2026"
     for phi, choice in ((shallow, Choice()), (deep, Choice(C=10.0)), (deep, Choice(solver="paper")), (deep, Choice(solver="fast"))):
-        assert own_recipe(phi, choice) == choice
+        assert recipe_for_layer(phi, choice) == choice
 
 
 def test_a_deep_caricature_exaggerates_and_keeps_the_photograph_s_colours(net: preimage.Network, cat) -> None:

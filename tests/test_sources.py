@@ -23,7 +23,7 @@ from preimage.errors import FetchError, InputError, MissingExtra, PreimageWarnin
 from preimage.networks import checkpoints, efficientnet_lite0, from_programs, from_transformers
 from preimage.networks.checkpoints import fill, no_pickled_code, read_state
 from preimage.networks.network import find_card, known_sources, weights_hash
-from preimage.tasks import common
+from preimage.tasks import task as tasks_task
 
 SPACE = PixelSpace(32, "rgb", 1.0, (0.4, 0.5, 0.6), 0.25)
 
@@ -595,9 +595,9 @@ def test_the_page_about_networks_runs(tmp_path, monkeypatch, cat):
     assert len(blocks) == 4
     monkeypatch.chdir(tmp_path)
     Path("photo.jpg").write_bytes(Path(cat).read_bytes())
-    plan, real = common.plan_for, common.minimize
-    monkeypatch.setattr(common, "plan_for", lambda asked, solver, iterations, stages: plan(asked, solver, 2, stages))
-    monkeypatch.setattr(common, "minimize", lambda *a, **k: real(*a, **{**k, "progress": False}))
+    plan, real = tasks_task.plan_for, tasks_task.minimize
+    monkeypatch.setattr(tasks_task, "plan_for", lambda asked, solver, iterations, stages: plan(asked, solver, 2, stages))
+    monkeypatch.setattr(tasks_task, "minimize", lambda *a, **k: real(*a, **{**k, "progress": False}))
     for block in blocks:
         if block.startswith("# my_models.py"):
             Path("my_models.py").write_text(block)

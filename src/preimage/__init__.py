@@ -73,14 +73,14 @@ if TYPE_CHECKING:
     from .representations.base import as_representation as as_representation
     from .representations.base import from_callable as from_callable
     from .representations.cnn import Layer as Layer
-    from .representations.cnn import LayerInfo as LayerInfo
-    from .representations.cnn import layers as layers
     from .representations.dsift import DenseSIFT as DenseSIFT
     from .representations.encodings import VLAD as VLAD
     from .representations.encodings import BagOfWords as BagOfWords
     from .representations.encodings import FisherVector as FisherVector
     from .representations.hog import HOG as HOG
     from .representations.lbp import LBP as LBP
+    from .representations.listing import LayerInfo as LayerInfo
+    from .representations.listing import layers as layers
     from .representations.vocabulary import Vocabulary as Vocabulary
     from .representations.vocabulary import learn_vocabulary as learn_vocabulary
     from .representations.vocabulary import load_vocabulary as load_vocabulary
@@ -92,9 +92,9 @@ if TYPE_CHECKING:
     from .statistics import load_statistics as load_statistics
     from .tasks.again import again as again
     from .tasks.caricature import caricature as caricature
-    from .tasks.common import Monitor as Monitor
     from .tasks.invert import invert as invert
     from .tasks.maximize import maximize as maximize
+    from .tasks.monitor import Monitor as Monitor
     from .tasks.result import Result as Result
     from .tasks.result import load_result as load_result
     from .tasks.saliency import Saliency as Saliency
@@ -128,7 +128,8 @@ _HOMES = {
     "pixels.pixelspace": ["PixelSpace"],
     "energy.regularizers": ["AlphaNorm", "PixelBall", "TVBeta"],
     "representations.base": ["Representation", "Wrapped", "as_representation", "from_callable"],
-    "representations.cnn": ["Layer", "LayerInfo", "layers"],
+    "representations.cnn": ["Layer"],
+    "representations.listing": ["LayerInfo", "layers"],
     "representations.dsift": ["DenseSIFT"],
     "representations.encodings": ["BagOfWords", "FisherVector", "VLAD"],
     "representations.hog": ["HOG"],
@@ -138,7 +139,7 @@ _HOMES = {
     "statistics": ["Statistics", "collect_statistics", "load_statistics"],
     "tasks.again": ["again"],
     "tasks.caricature": ["caricature"],
-    "tasks.common": ["Monitor"],
+    "tasks.monitor": ["Monitor"],
     "tasks.invert": ["invert"],
     "tasks.maximize": ["maximize"],
     "tasks.saliency": ["Saliency", "saliency"],

@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import InputError
 from ..networks.network import Network, load_network
 from ..registry import unknown
-from ..representations.cnn import LayerInfo
+from ..representations.listing import LayerInfo
 
 
 @dataclass(frozen=True)

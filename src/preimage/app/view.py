@@ -6,7 +6,7 @@ import html
 import math
 from collections.abc import Sequence
 
-from ..representations.cnn import LayerInfo
+from ..representations.listing import LayerInfo
 from .catalogue import Entry, map_of
 from .jobs import DONE, FAILED, RUNNING, STOPPED, WAITING, Job
 

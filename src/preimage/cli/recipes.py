@@ -57,7 +57,8 @@ def again(
         typer.Option(metavar="N", help="With --continue: how many in all, those done included.", show_default="as many as it was to have"),
     ] = None,
     trust: Annotated[
-        bool, typer.Option("--trust", help="Run a program or Python function that the folder names as its network: it can do whatever you can.")
+        bool,
+        typer.Option("--trust", help="Run the program or function that the folder names as its network; it can do all that you can."),
     ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
@@ -83,7 +84,8 @@ def again(
             tell_state(result, target)
 
         with saved_if_interrupted(save):
-            options = {"resume": resume, "iterations": iterations, "trust": trust, "monitor": Monitor(keep_state=resume)}
-            save(result := repeat(folder, progress=not quiet, **options))
+            monitor = Monitor(keep_state=resume)
+            result = repeat(folder, progress=not quiet, resume=resume, iterations=iterations, trust=trust, monitor=monitor)
+            save(result)
         if any(s != "ok" for s in result.status):
             raise typer.Exit(FAILED)

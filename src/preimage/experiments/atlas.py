@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ..errors import InputError
 from ..methods.recipe import recipe_named
 from ..ranges import checked
-from ..tasks.common import is_of_classes
+from ..tasks.choice import is_of_classes
 from .base import ChosenParts, Experiment, Found, Study, Summary, row
 from .neurons import STRENGTH, divisors
 
 if TYPE_CHECKING:
-    from ..representations.cnn import LayerInfo
+    from ..representations.listing import LayerInfo
     from ..studies.jobs import Job
 
 EVALUATIONS = 100  # of a unit, half of what `maximize` takes: an atlas is looked at in small

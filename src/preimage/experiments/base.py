@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..networks.network import Network
-    from ..representations.cnn import Layer, LayerInfo
+    from ..representations.cnn import Layer
+    from ..representations.listing import LayerInfo
     from ..studies.jobs import Job
     from ..studies.store import Record, Store
 

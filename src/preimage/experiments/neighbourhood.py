@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 from .base import EXPERIMENTS, SQUASH, STRENGTHS, Found, Study, Summary, flag, row
 
 if TYPE_CHECKING:
-    from ..representations.cnn import LayerInfo
+    from ..representations.listing import LayerInfo
     from ..representations.receptive_field import Span
     from ..studies.jobs import Job
 

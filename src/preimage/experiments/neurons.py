@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from .base import EXPERIMENTS, Found, Study, Summary, flag, row
 
 if TYPE_CHECKING:
-    from ..representations.cnn import Layer, LayerInfo
+    from ..representations.cnn import Layer
+    from ..representations.listing import LayerInfo
     from ..studies.jobs import Job
 
 _MANY = 512  # layers of more channels show the first two units alone, large

@@ -16,7 +16,8 @@ from ..errors import InputError, UnknownName
 from ..pixels.images import ImageLike
 from ..pixels.pixelspace import PixelSpace
 from ..registry import Registry, unknown
-from ..representations.cnn import Layer, LayerInfo, layers, with_title
+from ..representations.cnn import Layer
+from ..representations.listing import LayerInfo, layers, with_title
 from ..representations.outputs import only_tensor, parse_name
 from ..representations.sessions import evaluating
 from .checkpoints import fill, foreign_format, read_state

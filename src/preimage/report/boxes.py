@@ -10,7 +10,7 @@ import torch
 
 from ..errors import InputError, first_line
 from ..networks.network import known_networks
-from ..representations.cnn import LayerInfo, layers, with_title
+from ..representations.listing import LayerInfo, layers, with_title
 from ..representations.receptive_field import Span
 from ..studies.about import About
 

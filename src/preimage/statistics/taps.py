@@ -14,7 +14,7 @@ from ..errors import InputError
 from ..networks.network import Network
 from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
-from ..representations.cnn import LayerInfo, layers
+from ..representations.listing import LayerInfo, layers
 from ..representations.outputs import find_key, parse_name, tensors_in
 from ..representations.sessions import Reached, ReachedInHooks, signal_for
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..errors import InputError, first_line
 from ..representations.base import Representation
-from ..representations.cnn import Layer, LayerInfo
+from ..representations.cnn import Layer
+from ..representations.listing import LayerInfo
 from ..representations.receptive_field import Field, Number, Span
 from ..representations.units import Unit, as_indices
 

@@ -45,8 +45,8 @@ from ..solvers.plans import solver_named
 from ..solvers.run import SOLVERS, Stage
 from ..solvers.starts import sample_seeds
 from ..tasks import BOUND, caricature, invert, maximize
-from ..tasks.common import REVISION as TASK_REVISION
 from ..tasks.result import Result
+from ..tasks.task import REVISION as TASK_REVISION
 from .about import describe
 
 Plain = str | int | float | bool | None | list[Any]

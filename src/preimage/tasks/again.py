@@ -19,9 +19,9 @@ from ..representations.shallow import load_shallow
 from ..solvers.compute import Compute
 from ..solvers.memory import State
 from .caricature import caricature
-from .common import Monitor
 from .invert import invert
 from .maximize import maximize
+from .monitor import Monitor
 from .result import Result, load_kept, load_result
 
 
@@ -56,8 +56,8 @@ def again(
     Raises
     ------
     ResultFolderError : for a folder that holds no result
-    InputError : for a network that is code, without trust, for other weights, where what decided the image is not in the folder, as a mask or a start of one's own, and for a run
-        that has ended or that does not go on for so many iterations
+    InputError : for a network that is code, without trust; for other weights; where what decided the image is not in the folder, as a mask
+        or a start of one's own; and for a run that has ended or that does not go on for so many iterations
     Interrupted : on Ctrl-C, or when the monitor asks for it, with what was found
     """
     old = load_result(folder)

@@ -21,9 +21,12 @@ from ..representations.masks import Mask, resolve
 from ..solvers.compute import Computation, Compute
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
-from .common import Choice, Monitor, Start, Task, begins_as, describe_mask, describe_start, load_images, own_recipe, size_of
+from .choice import Choice, recipe_for_layer
+from .inputs import Start, begins_as, describe_mask, describe_start, load_images, size_of
+from .monitor import Monitor
 from .result import Result
 from .resuming import Resume, check_start, digest
+from .task import Task
 
 
 def caricature(
@@ -90,7 +93,7 @@ def caricature(
     phi = computation.phi
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
     if mask is None and seen is None and begins_as(start, "image"):
-        choice = own_recipe(phi, choice, share=0.4)
+        choice = recipe_for_layer(phi, choice, share=0.4)
     check_start(start, resume)
     task = Task("caricature", computation, choice, monitor, progress, resume=resume)
     with computation.session():

@@ -28,9 +28,12 @@ from ..solvers.compute import Computation, Compute
 from ..solvers.plans import FINE
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
-from .common import Choice, Monitor, Start, Task, begins_as, describe_mask, describe_start, load_images, own_recipe, restarted, size_of
+from .choice import Choice, recipe_for_layer
+from .inputs import Start, begins_as, describe_mask, describe_start, load_images, restarted, size_of
+from .monitor import Monitor
 from .result import Result
 from .resuming import Resume, check_start, digest
+from .task import Task
 
 
 def invert(
@@ -129,7 +132,7 @@ def invert(
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
     check_start(start, resume)
     if mask is None and release is None and begins_as(start, "noise"):
-        choice = own_recipe(phi, choice)
+        choice = recipe_for_layer(phi, choice)
     inverse = None
     if mask is None and release is None and start is None:
         choice, start, inverse = own_start(phi, choice)

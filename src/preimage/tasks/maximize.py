@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -24,10 +23,13 @@ from ..solvers.compute import Computation, Compute
 from ..solvers.run import Solver, Stage
 from ..solvers.starts import noise, sample_seeds
 from ..statistics.statistics import Statistics, load_statistics
-from .common import Choice, Monitor, Start, Task, begins_as, describe_start, is_of_classes, positive, restarted
+from .choice import Choice, is_of_classes, recipe_for_classes
+from .inputs import Start, begins_as, describe_start, positive, restarted
+from .monitor import Monitor
 from .reopen import minimize_open
 from .result import Result
 from .resuming import Resume, check_start
+from .task import Task
 from .units import canvas_size, estimated_largest, open_closed_units, recorded_largest
 
 
@@ -114,7 +116,7 @@ def maximize(
     choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
     units: list[Unit] = list(unit) if isinstance(unit, list) else [unit]  # type: ignore[list-item]
     if Z is None and stats is None and not everywhere and canvas in ("auto", "input") and begins_as(start, "noise"):
-        choice = own_recipe(phi, units, choice)
+        choice = recipe_for_classes(phi, units, choice)
     check_start(start, resume)
     task = Task("maximize", computation, choice, monitor, progress, resume=resume)
     if Z is not None and stats is not None:
@@ -163,14 +165,6 @@ def maximize(
         activation=activation,
         more=record | {"Z": divisor, "M": M, "M_source": source, "opened": task.opened, "reopened": again},
     )
-
-
-def own_recipe(phi: Representation, units: list[Unit], choice: Choice) -> Choice:
-    """Return the choice with the recipe for classes, where classes are asked for and nothing was chosen: docs/recognition.md."""
-    bare = replace(choice, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")
-    if bare and is_of_classes(phi) and not any(is_direction(u) or isinstance(u, tuple) for u in units):
-        return replace(choice, recipe="preimage2026", solver=None)
-    return choice
 
 
 def _largest(

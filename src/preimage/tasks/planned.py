@@ -6,9 +6,9 @@ from typing import Any
 
 from ..representations.base import Representation
 from ..solvers.compute import Computation
-from .common import Choice, Task, own_recipe
+from .choice import Choice, recipe_for_classes, recipe_for_layer
 from .invert import own_start
-from .maximize import own_recipe as recipe_of_classes
+from .task import Task
 
 
 def planned_iterations(task: str, phi: Representation, unit: Any = None, *, C: float | None = None, **chosen: Any) -> int:
@@ -24,10 +24,10 @@ def planned_iterations(task: str, phi: Representation, unit: Any = None, *, C: f
     choice = Choice(C=C, **{k: v for k, v in chosen.items() if k in ("solver", "iterations", "recipe")})
     warm = False
     if task == "maximize":
-        choice = recipe_of_classes(phi, unit if isinstance(unit, list) else [unit], choice)
+        choice = recipe_for_classes(phi, unit if isinstance(unit, list) else [unit], choice)
     elif task == "caricature":
-        choice = own_recipe(phi, choice, share=0.4)
+        choice = recipe_for_layer(phi, choice, share=0.4)
     else:
-        choice, _, inverse = own_start(phi, own_recipe(phi, choice))
+        choice, _, inverse = own_start(phi, recipe_for_layer(phi, choice))
         warm = inverse is not None or choice.parts("invert")[0].start == "inverse"
     return Task(task, Computation(phi), choice, warm=warm).plan.iterations

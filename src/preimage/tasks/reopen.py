@@ -15,8 +15,8 @@ from ..pixels.images import reference_images
 from ..representations.base import features_of
 from ..solvers.loop import Minimum
 from ..solvers.starts import generator, noise
-from .common import Task
 from .restarts import longer
+from .task import Task
 from .units import open_closed_units
 
 NOISES = 4  # other random starts that are tried

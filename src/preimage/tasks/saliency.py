@@ -20,7 +20,7 @@ from ..representations.cnn import Layer
 from ..representations.relus import Backward
 from ..representations.units import as_indices
 from ..solvers.compute import Computation, Compute
-from .common import load_images, size_of
+from .inputs import load_images, size_of
 
 if TYPE_CHECKING:
     import PIL.Image

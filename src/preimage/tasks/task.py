@@ -1,4 +1,4 @@
-"""What the three tasks share: what was asked, resolved into parts; the run; the record."""
+"""One call of a task: what was asked, resolved into parts; the run; the record."""
 
 from __future__ import annotations
 
@@ -8,102 +8,37 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..energy.energy import Energy, Problem
 from ..energy.losses import InnerProduct, Loss
-from ..energy.objectives import Given, Objective, Objectives, data_term, parts_of
-from ..energy.parameterizations import Parameterization
+from ..energy.objectives import Given, data_term
 from ..energy.regularizers import OfStart, PixelBall, Regularizer
 from ..energy.terms import DataTerm, FeatureTerm
-from ..energy.transforms import Jitter, Transform
+from ..energy.transforms import Jitter
 from ..errors import InputError, Interrupted
-from ..methods.recipe import DEFAULTS, Parts, Recipe, recipe_named
 from ..networks.network import Network, weights_hash
-from ..pixels.images import ImageLike
-from ..pixels.pixelspace import Fit
 from ..ranges import checked
 from ..representations.base import Representation, features_of
-from ..representations.masks import Mask, NamedMask
-from ..solvers.compute import Computation, Compute
+from ..solvers.compute import Computation
 from ..solvers.loop import Minimum, minimize
 from ..solvers.memory import State, take
 from ..solvers.plans import Asked, Plan, plan_for
-from ..solvers.run import Solver, Stage, Watch
 from ..solvers.starts import generator
 from ..solvers.state import with_about
+from .choice import Choice, is_of_classes
+from .inputs import Start, covering, size_of, to_uint8
+from .monitor import Monitor
 from .restarts import in_their_order, loss_of, of_samples, rounds_of
 from .result import Result, load_result, versions
-from .resuming import Resume, check_asked, digest, state_of
+from .resuming import Resume, check_asked, state_of
 
 REVISION = 2  # of what the tasks do beside the parts: raised when their images change
-
-Start = str | os.PathLike[str] | ImageLike | Result | None
-
-
-@dataclass(frozen=True)
-class Monitor:
-    """What is watched of a run.
-
-    Parameters
-    ----------
-    frames : keep the images every so many iterations, 0 for none
-    watch : called a few times a second with the evaluations so far, the images (B, C, H, W) as levels 0–255 and their energies (B,);
-        if it returns True the run ends as with Ctrl-C
-    keep_state : keep what the solver carries from step to step, in `Result.state` and with `Result.save` in the folder, so that an
-        interrupted or finished run can be continued (`resume=`, `again(…, resume=True)`); it is as large as a few to some forty images
-
-    >>> Monitor(frames=5).watch is None
-    True
-    """
-
-    frames: int = 0
-    watch: Watch | None = None
-    keep_state: bool = False
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a caller chose of the parts; None is not given."""
-
-    recipe: str | Recipe | None = None
-    C: float | None = None
-    objective: Objective | Objectives | Sequence[Objective] | None = None
-    parameterization: Parameterization | None = None
-    transform: Transform | None = None
-    regularizers: Mapping[str, Regularizer] | None = None
-    bound: float | None = None
-    solver: str | Solver | None = None
-    iterations: int | None = None
-    stages: Sequence[Stage] | None = None
-
-    def parts(self, task: str) -> tuple[Parts, str | None]:
-        """Return the parts of the recipe with what was chosen in their place, and the recipe's name."""
-        for name in ("C", "bound"):
-            if (value := getattr(self, name)) is not None:
-                checked(name, value)
-        recipe = None if self.recipe is None else recipe_named(self.recipe)
-        if recipe is None and self.solver == "paper":  # one word for all of the paper
-            recipe = recipe_named("mahendran2016")
-        parts = DEFAULTS[task] if recipe is None else recipe.parts(task)
-        if recipe is not None and self.solver not in (None, parts.solver) and self.stages is None:
-            parts = parts.with_given(solver=self.solver)
-            parts = Parts(**{**vars(parts), "stages": None})  # another solver has its own
-        given = {name: getattr(self, name) for name in ("C", "parameterization", "transform", "regularizers", "solver", "iterations")}
-        if self.bound is not None:
-            given["bound"] = PixelBall(self.bound).radius
-        if self.objective is not None:
-            given["objective"] = parts_of(self.objective)
-        if self.stages is not None:
-            given["stages"] = self.stages if not isinstance(self.stages, list) else tuple(self.stages)
-        return parts.with_given(**given), None if recipe is None else recipe.name
 
 
 @dataclass
@@ -349,7 +284,7 @@ class Task:
                 x = start.images - self.phi.space.decode(torch.zeros(1, self.phi.space.count, 1, 1))
         else:
             given = start if isinstance(start, (list, tuple)) else [start]
-            x = torch.cat([_covering(self.phi.space.encode(i, size=size), size) for i in given])
+            x = torch.cat([covering(self.phi.space.encode(i, size=size), size) for i in given])
         if len(x) not in (1, samples):
             raise InputError(f"start is one image, or one for each of the {samples} samples; got {len(x)}.")
         return self.canvas_of(x.to(self.computation.like)).expand(samples, -1, -1, -1).contiguous()
@@ -421,113 +356,3 @@ class Task:
             "seconds": round(took, 3),
             "versions": versions(),
         } | ({"continued": self.continued} if self.past is not None else {})
-
-
-def is_of_classes(phi: Representation) -> bool:
-    """Return whether the units of Φ are the classes of a network that says which layer has their scores."""
-    network = phi.network
-    return isinstance(network, Network) and network.card.scores is not None and phi.name == network.layers()[-1].name
-
-
-def begins_as(start: Start, word: str) -> bool:
-    """Return whether a run begins as it would by itself, with "noise" or the "image", said or not; an array of pixels is neither.
-
-    >>> begins_as(None, "noise"), begins_as("image", "noise"), begins_as(np.zeros((8, 8, 3), np.uint8), "noise")
-    (True, False, False)
-    """
-    return start is None or (isinstance(start, str) and start == word)
-
-
-def own_recipe(phi: Representation, choice: Choice, share: float = 0.5) -> Choice:
-    """The choice with the recipe for deep layers, where Φ is one and nothing was chosen: docs/recognition.md has what it gives.
-
-    A solver, "fast" too, is a choice: it minimises the energy of the paper. share: as of `is_deep`.
-    """
-    bare = replace(choice, iterations=None) == Choice()
-    return replace(choice, recipe="preimage2026") if bare and is_deep(phi, share) else choice
-
-
-def is_deep(phi: Representation, share: float = 0.5) -> bool:
-    """Return whether a unit of Φ, a layer of a convolutional network, sees at least this share of the sides of the network's images."""
-    network = phi.network
-    if not isinstance(network, Network) or network.space.size is None:
-        return False
-    known = [float(layer.receptive_field) for layer in network.layers() if layer.receptive_field is not None]
-    reach = float(phi.receptive_field or max(known, default=0.0))  # one without a field of its own joins all places, of what it can see
-    return reach >= share * max(network.space.size)
-
-
-def load_images(phi: Representation, image: Any, fit: Fit | None) -> tuple[Tensor, list[str], list[str]]:
-    """Return images of one size as one canonical batch, a label and a key for each."""
-    given = list(image) if isinstance(image, (list, tuple)) else [image]
-    if not given:
-        raise InputError("There is no image: the list is empty.")
-    batches = [phi.space.encode(i, fit=fit) for i in given]
-    for i, b in zip(given, batches, strict=True):
-        if isinstance(i, Tensor):
-            phi.space.doubt(b)
-    if len({b.shape[1:] for b in batches}) > 1:
-        raise InputError(f"The images have different sizes, {[size_of(b) for b in batches]}: invert them one by one.")
-    labels: list[str] = []
-    for k, (i, b) in enumerate(zip(given, batches, strict=True)):
-        path = getattr(i, "filename", i)
-        stem = (
-            np.char.rpartition(str(path).replace("\\", "/"), "/")[2].item() if isinstance(path, str) or hasattr(path, "__fspath__") else ""
-        )
-        base = stem.rpartition(".")[0] or stem or (f"image-{k}" if len(given) > 1 else "image")
-        labels += [base] if len(b) == 1 else [f"{base}-{j}" for j in range(len(b))]
-    x0 = torch.cat(batches)
-    return x0, labels, [str(digest(x)) for x in x0]
-
-
-def to_uint8(levels: Tensor) -> np.ndarray:
-    """Return levels (C, H, W) as a picture (H, W, C)."""
-    return np.asarray(levels.round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0))
-
-
-def _covering(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """An image (1, C, H, W) of this size: brought to it by its shorter side and cut, as a picture is, where it has another."""
-    if size_of(x) == size:
-        return x
-    share = max(size[0] / x.shape[-2], size[1] / x.shape[-1])
-    whole = [max(size[k], round(share * x.shape[k - 2])) for k in (0, 1)]
-    x = F.interpolate(x, whole, mode="bilinear", antialias=True, align_corners=False)
-    top, left = (whole[0] - size[0]) // 2, (whole[1] - size[1]) // 2
-    return x[..., top : top + size[0], left : left + size[1]]
-
-
-def size_of(x: Tensor) -> tuple[int, int]:
-    """Return (height, width)."""
-    return int(x.shape[-2]), int(x.shape[-1])
-
-
-def restarted(labels: list[str], restarts: int) -> list[str]:
-    """Return a label for each restart."""
-    return labels if restarts == 1 else [f"{label} restart {r}" for label in labels for r in range(restarts)]
-
-
-def describe_mask(mask: Mask | None) -> str | None:
-    """Return a mask in words, for the record."""
-    if mask is None:
-        return None
-    if isinstance(mask, NamedMask):
-        return mask.text
-    return f"tensor of shape {tuple(mask.shape)}" if isinstance(mask, Tensor) else f"function {mask!r}"
-
-
-def describe_start(start: Start, own: str) -> str:
-    """Return what a run began with, for the record."""
-    if start is None:
-        return own
-    if isinstance(start, str) and start in ("noise", "image", "inverse"):
-        return start
-    return str(start) if isinstance(start, (str, os.PathLike)) else f"a {type(start).__name__}"
-
-
-def positive(name: str, value: float | None) -> float:
-    """Return the value, if it is a number above 0."""
-    found: float = checked("Z", value, name)
-    return found
-
-
-__all__ = ["Choice", "Compute", "Monitor", "Start", "Task"]

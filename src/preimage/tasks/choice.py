@@ -1,0 +1,87 @@
+"""What a caller chose of the parts, and what is taken where nothing was chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from ..energy.objectives import Objective, Objectives, parts_of
+from ..energy.parameterizations import Parameterization
+from ..energy.regularizers import PixelBall, Regularizer
+from ..energy.transforms import Transform
+from ..methods.recipe import DEFAULTS, Parts, Recipe, recipe_named
+from ..networks.network import Network
+from ..ranges import checked
+from ..representations.base import Representation
+from ..representations.units import Unit, is_direction
+from ..solvers.run import Solver, Stage
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What a caller chose of the parts; None is not given."""
+
+    recipe: str | Recipe | None = None
+    C: float | None = None
+    objective: Objective | Objectives | Sequence[Objective] | None = None
+    parameterization: Parameterization | None = None
+    transform: Transform | None = None
+    regularizers: Mapping[str, Regularizer] | None = None
+    bound: float | None = None
+    solver: str | Solver | None = None
+    iterations: int | None = None
+    stages: Sequence[Stage] | None = None
+
+    def parts(self, task: str) -> tuple[Parts, str | None]:
+        """Return the parts of the recipe with what was chosen in their place, and the recipe's name."""
+        for name in ("C", "bound"):
+            if (value := getattr(self, name)) is not None:
+                checked(name, value)
+        recipe = None if self.recipe is None else recipe_named(self.recipe)
+        if recipe is None and self.solver == "paper":  # one word for all of the paper
+            recipe = recipe_named("mahendran2016")
+        parts = DEFAULTS[task] if recipe is None else recipe.parts(task)
+        if recipe is not None and self.solver not in (None, parts.solver) and self.stages is None:
+            parts = parts.with_given(solver=self.solver)
+            parts = Parts(**{**vars(parts), "stages": None})  # another solver has its own
+        given = {name: getattr(self, name) for name in ("C", "parameterization", "transform", "regularizers", "solver", "iterations")}
+        if self.bound is not None:
+            given["bound"] = PixelBall(self.bound).radius
+        if self.objective is not None:
+            given["objective"] = parts_of(self.objective)
+        if self.stages is not None:
+            given["stages"] = self.stages if not isinstance(self.stages, list) else tuple(self.stages)
+        return parts.with_given(**given), None if recipe is None else recipe.name
+
+
+def recipe_for_layer(phi: Representation, choice: Choice, share: float = 0.5) -> Choice:
+    """Return the choice with the recipe for deep layers, where Φ is one and nothing was chosen: docs/recognition.md has what it gives.
+
+    A solver, "fast" too, is a choice: it minimises the energy of the paper. share: as of `is_deep`.
+    """
+    bare = replace(choice, iterations=None) == Choice()
+    return replace(choice, recipe="preimage2026") if bare and is_deep(phi, share) else choice
+
+
+def recipe_for_classes(phi: Representation, units: list[Unit], choice: Choice) -> Choice:
+    """Return the choice with the recipe for classes, where classes are asked for and nothing was chosen: docs/recognition.md."""
+    bare = replace(choice, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")
+    if bare and is_of_classes(phi) and not any(is_direction(u) or isinstance(u, tuple) for u in units):
+        return replace(choice, recipe="preimage2026", solver=None)
+    return choice
+
+
+def is_deep(phi: Representation, share: float = 0.5) -> bool:
+    """Return whether a unit of Φ, a layer of a convolutional network, sees at least this share of the sides of the network's images."""
+    network = phi.network
+    if not isinstance(network, Network) or network.space.size is None:
+        return False
+    known = [float(layer.receptive_field) for layer in network.layers() if layer.receptive_field is not None]
+    reach = float(phi.receptive_field or max(known, default=0.0))  # one without a field of its own joins all places, of what it can see
+    return reach >= share * max(network.space.size)
+
+
+def is_of_classes(phi: Representation) -> bool:
+    """Return whether the units of Φ are the classes of a network that says which layer has their scores."""
+    network = phi.network
+    return isinstance(network, Network) and network.card.scores is not None and phi.name == network.layers()[-1].name
