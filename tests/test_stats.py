@@ -359,7 +359,8 @@ def test_a_killed_pass_goes_on_where_it_stopped_and_ends_the_same(module, folder
     module.register_forward_pre_hook(count)
     resumed = collect_statistics(module, folder, path, space=SPACE, batch=1, progress=False)
     assert passes < 2 + 7  # two more look at the layers before the pass
-    undisturbed = collect_statistics(module, folder, space=SPACE, batch=1, progress=False)
+    undisturbed = collect_statistics(module, folder, tmp_path / "whole.safetensors", space=SPACE, batch=1, progress=False)
+    assert path.read_bytes() == (tmp_path / "whole.safetensors").read_bytes()
     same(resumed, undisturbed, exact=True)
     assert resumed.images == undisturbed.images
     assert not part.exists()

@@ -57,6 +57,8 @@ RANGES: Mapping[str, Range] = {
     "threads": Range(1, 1024),  # OpenMP ends the process at some ten thousand
     # of statistics, inverses and vocabularies
     "top": Range(0, 10**6),
+    "crop": Range(0, 512),
+    "sample": Range(0, 10**7),
     "readers": Range(0, 1024),
     "seconds": Range(0, 1e9, whole=False),
     "crops": _COUNT,

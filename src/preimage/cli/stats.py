@@ -17,14 +17,27 @@ if TYPE_CHECKING:
     from ..statistics import Statistics
 
 
-@app.command(
-    epilog="Examples:\n\n  preimage stats squeezenet1_1 photos/ -o squeezenet.safetensors\n\n"
+_EPILOG = (
+    "Examples:\n\n  preimage statistics squeezenet1_1 photos/ -o squeezenet.safetensors\n\n"
+    "  preimage statistics squeezenet1_1 shard-0.tar more.txt --sample 2000 -o squeezenet.safetensors\n\n"
     "  preimage maximize --layer fire9 --unit 12 --stats squeezenet.safetensors -o out/"
 )
+
+
+@app.command("statistics", epilog=_EPILOG)
+@app.command("stats", epilog=_EPILOG, hidden=True)
 def stats(
     net: Annotated[str, typer.Argument(metavar="NET", help="A network: see `preimage networks`.")],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Images, or folders of them.", show_default=False)],
+    images: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="IMAGE...", help="Images, folders of them, .txt lists of paths, .tar files.", show_default=False),
+    ] = None,
+    *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The statistics, a .safetensors file.")],
+    dataset: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[:SPLIT]", help="Instead of images: a Hugging Face data set, by name or folder.", show_default=False),
+    ] = None,
     layers: Annotated[
         list[str] | None, typer.Option("--layers", metavar="NAME,…", help="Only these; repeat or use commas.", show_default="all")
     ] = None,
@@ -33,6 +46,10 @@ def stats(
     size: InputSize = None,
     trust: Trust = False,
     top: Annotated[int, typer.Option(metavar="K", help="Keep for each channel the K images that excite it most.")] = 9,
+    crops: Annotated[int, typer.Option(metavar="PIXELS", help="Keep what each unit saw of these images, this large; 0: none.")] = 64,
+    sample: Annotated[int, typer.Option(metavar="N", help="Keep N activations of each layer, all channels at random places.")] = 0,
+    places: Annotated[int, typer.Option(metavar="N", help="Of the sample: places in each image.")] = 4,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the sample.")] = 0,
     batch: Annotated[int, typer.Option(metavar="N", help="Images in one pass.")] = 16,
     workers: Annotated[int, typer.Option(metavar="N", help="Processes that read images ahead.")] = 0,
     checkpoint: Annotated[float, typer.Option(metavar="SECONDS", help="Keep what was done, this often.")] = 60.0,
@@ -48,16 +65,25 @@ def stats(
     """
     with guard():
         from ..statistics import collect_statistics
+        from ..statistics.sources import hugging_face
+
+        if (images is None) == (dataset is None):
+            raise typer.BadParameter("Give images, or --dataset NAME.", param_hint="IMAGE...")
+        rows = None if dataset is None else hugging_face(*dataset.rsplit(":", 1))
 
         network = load(net, weights, space, size, trust)
         names = names_in(",".join(layers)) if layers else None
         try:
             found = collect_statistics(
                 network,
-                images,
+                images if rows is None else rows,
                 out,
                 layers=names,
                 top=top,
+                crops=crops,
+                sample=sample,
+                places=places,
+                seed=seed,
                 fit="squash" if squash else None,
                 batch=batch,
                 workers=workers,

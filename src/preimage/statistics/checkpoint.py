@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, ResultFolderError
 from ..pixels.images import check_file
+from .examples import Examples
 from .layer import LayerStatistics
+from .sample import Sample
 from .statistics import Statistics, load_record, load_statistics, save_record
 
 _DIFFERS = {
@@ -21,6 +23,10 @@ _DIFFERS = {
     "space": "other pixels",
     "fit": "another fit",
     "top": "another number of top images",
+    "crops": "another size of crops",
+    "sample": "another size of the sample",
+    "places": "another number of places",
+    "seed": "another seed",
 }
 
 
@@ -32,6 +38,15 @@ class State:
     images: list[str]
     skipped: list[tuple[str, str]]
     done: int
+    digests: list[str] = field(default_factory=list)
+    examples: Examples | None = None
+    sample: Sample | None = None
+
+    def statistics(self, about: Mapping[str, Any]) -> Statistics:
+        """What was found so far."""
+        if self.examples is not None:
+            self.examples.forget({name: s.strongest() for name, s in self.layers.items()}, now=True)
+        return Statistics(self.layers, self.images, self.skipped, about, self.digests, self.examples, self.sample)
 
 
 class Checkpoint:
@@ -55,12 +70,13 @@ class Checkpoint:
             return None
         found, progress = load_record(self.part)
         self._compare(found.about, self.part)
-        return State(dict(found.layers), list(found.images), list(found.skipped), int(progress["done"]))
+        lists = list(found.images), list(found.skipped), int(progress["done"]), list(found.digests)
+        return State(dict(found.layers), *lists, found.examples, found.sample)
 
     def keep(self, state: State) -> None:
         """Write the state, if it is time."""
         if time.monotonic() - self.last >= self.every:
-            self._write(self.part, Statistics(state.layers, state.images, state.skipped, self.about), {"done": state.done})
+            self._write(self.part, state.statistics(self.about), {"done": state.done})
             self.last = time.monotonic()
 
     def finish(self, result: Statistics) -> None:

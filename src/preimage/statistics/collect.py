@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,15 @@ from .. import __version__
 from ..bars import progress_bar
 from ..errors import ImageError, InputError
 from ..networks.network import Network, weights_hash
-from ..pixels.images import find_pictures
 from ..pixels.pixelspace import Fit, PixelSpace
 from ..ranges import checked
 from ..representations.sessions import evaluating, placed
 from ..solvers.compute import usable_device
 from .checkpoint import Checkpoint, State
+from .examples import SIDE, Examples, Grid
 from .layer import LayerStatistics
+from .sample import Sample
+from .sources import Picture, find
 from .statistics import Statistics
 from .taps import Tap, choose_taps, run_tapped
 
@@ -36,12 +39,16 @@ PathLike = str | os.PathLike[str]
 
 def collect_statistics(
     network: Network | nn.Module,
-    images: PathLike | Sequence[PathLike],
+    images: Any,
     path: PathLike | None = None,
     *,
     layers: Sequence[str] | None = None,
     space: PixelSpace | None = None,
     top: int = TOP,
+    crops: int = SIDE,
+    sample: int = 0,
+    places: int = 4,
+    seed: int = 0,
     fit: Fit | None = None,
     batch: int = BATCH,
     workers: int = 0,
@@ -53,9 +60,13 @@ def collect_statistics(
     """Per channel of every layer: largest, least, mean, std, quantiles, and the `top` images that excite it most (get_neuron_stats.m).
 
     network: a `Network`, or any module together with its `space`. images: files and folders (searched to any depth, in the order of
-    their names). layers: some of the network's layers, by name; None is all of them. Every batch is run once, whatever their number.
+    their names), `.txt` lists of paths, `.tar` files as WebDataset writes them, or a data set whose rows are pictures. layers: some of the
+    network's layers, by name; None is all of them. Every batch is run once, whatever their number.
     path: a file for the result. The pass then writes its state beside it every `checkpoint` seconds, and the same call goes on from
     there after it was ended; the finished file is returned at once. overwrite: begin anew instead, and replace the file.
+    crops: the longer side in pixels to which the part of each strongest image that its unit sees is kept in the file (`Statistics.top`
+    has it, with the path and the sha256 of the original); 0 keeps none. Memory and file have at most `top` crops a channel, whatever the
+    number of images. sample: keep so many activations, vectors over all channels at `places` random places of each image, drawn by `seed`.
     fit="squash" resizes without keeping the aspect ratio, as the paper did. workers: processes that read images ahead.
 
     An image that cannot be read is left out and listed in `Statistics.skipped`. The batch size changes the result by rounding only.
@@ -66,12 +77,16 @@ def collect_statistics(
     module, space = _parts(network, space)
     for name, value, told in (
         ("top", top, "top"),
+        ("crop", crops, "crops"),
+        ("sample", sample, "sample"),
+        ("batch", places, "places"),
+        ("seed", seed, "seed"),
         ("batch", batch, "batch"),
         ("readers", workers, "workers"),
         ("seconds", checkpoint, "checkpoint"),
     ):
         checked(name, value, told)
-    files = find_pictures(images, deep=True)
+    files = find(images)
     if not files:
         raise InputError("There is no image. Give files or folders.")
     device = usable_device(device) if device is not None else next((t.device for t in module.parameters()), torch.device("cpu"))
@@ -81,19 +96,22 @@ def collect_statistics(
         stack.enter_context(torch.no_grad())
         like = _like(module, device)
         taps = choose_taps(network, module, space, like, layers, min(batch, 2))
-        about = _about(network, module, space, fit, top, taps, files)
+        crops = crops if top and space.count in (1, 3) else 0
+        keeping = {"top": top, "crops": crops, "sample": sample, "places": places if sample else 0, "seed": seed if sample else 0}
+        about = _about(network, module, space, fit, taps, files) | keeping
         kept = None if path is None else Checkpoint(Path(path), about, checkpoint)
         if kept is not None and not overwrite and (finished := kept.finished()) is not None:
             return finished
         state = None if kept is None or overwrite else kept.unfinished()
-        state = state or State({t.name: LayerStatistics.none(t.name, t.dotted, t.shape, top) for t in taps}, [], [], 0)
+        state = state or _empty(taps, space, about)
         home = torch.device("cpu") if device.type == "mps" else device  # which has no float64
         state.layers = {name: s.to(home) for name, s in state.layers.items()}
         for read in _batches(files[state.done :], space, fit, batch, workers, progress, len(files)):
             _count(module, space, taps, state, read, like)
             if kept is not None:
                 kept.keep(state)
-    result = Statistics({n: s.to("cpu") for n, s in state.layers.items()}, state.images, state.skipped, about)
+    state.layers = {n: s.to("cpu") for n, s in state.layers.items()}
+    result = state.statistics(about)
     if not state.images:
         raise InputError(f"None of the {len(files)} images could be read; the first: {state.skipped[0][1]}")
     if kept is not None:
@@ -106,22 +124,47 @@ def _count(
     space: PixelSpace,
     taps: Sequence[Tap],
     state: State,
-    read: Sequence[tuple[str, Tensor | str]],
+    read: Sequence[_Read],
     like: Tensor,
 ) -> None:
-    """One batch: (path, canonical image or why there is none)."""
-    good = [(path, x) for path, x in read if isinstance(x, Tensor)]
+    """One batch."""
+    good = [(r, r.found) for r in read if isinstance(r.found, Tensor)]
     if good:
-        numbers = torch.arange(len(state.images), len(state.images) + len(good))
-        x = torch.cat([x for _, x in good]).to(like)
+        first = len(state.images)
+        numbers = torch.arange(first, first + len(good))
+        x = torch.cat([x for _, x in good])
+        shown = space.decode(x) if state.examples is not None else x
+        if state.sample is not None:
+            state.sample.draw([r.digest for r, _ in good], first)
 
         def take(tap: Tap, features: Tensor) -> None:
-            state.layers[tap.name].add(features.cpu() if features.device.type == "mps" else features, numbers)
+            here = features.cpu() if features.device.type == "mps" else features
+            state.layers[tap.name].add(here, numbers)
+            if state.sample is not None:
+                state.sample.take(tap.name, here)
 
-        run_tapped(module, space, x, taps, take)
-    state.images += [path for path, _ in good]
-    state.skipped += [(path, x) for path, x in read if isinstance(x, str)]
+        run_tapped(module, space, x.to(like), taps, take)
+        if state.sample is not None:
+            state.sample.keep()
+        if state.examples is not None:
+            strongest = {t.name: state.layers[t.name].to("cpu").strongest() for t in taps}
+            for name, best in strongest.items():
+                state.examples.take(name, best, first, shown)
+            state.examples.forget(strongest)
+    state.images += [r.name for r, _ in good]
+    state.digests += [r.digest for r, _ in good]
+    state.skipped += [(r.name, r.found) for r in read if isinstance(r.found, str)]
     state.done += len(read)
+
+
+def _empty(taps: Sequence[Tap], space: PixelSpace, about: Mapping[str, Any]) -> State:
+    """Before the first image."""
+    assert space.size is not None
+    layers = {t.name: LayerStatistics.none(t.name, t.dotted, t.shape, about["top"]) for t in taps}
+    grids = {t.name: Grid.of(t.shape, t.field, space.size) for t in taps}
+    examples = Examples(about["crops"], space.size, grids) if about["crops"] else None
+    sample = Sample(about["sample"], about["places"], about["seed"]) if about["sample"] else None
+    return State(layers, [], [], 0, [], examples, sample)
 
 
 def _like(module: nn.Module, device: torch.device) -> Tensor:
@@ -145,19 +188,17 @@ def _about(
     module: nn.Module,
     space: PixelSpace,
     fit: Fit | None,
-    top: int,
     taps: Sequence[Tap],
-    files: Sequence[Path],
+    files: Sequence[Picture],
 ) -> dict[str, Any]:
     """What the statistics are of. Files are told apart by their names and sizes: to read them all would take as long as the pass."""
-    named = [[str(f), f.stat().st_size] for f in files]
+    named = [[f.name, f.size] for f in files]
     return {
         "network": network.card.name if isinstance(network, Network) else type(module).__name__,
         "weights": network.weights if isinstance(network, Network) else None,
         "weights_sha256": weights_hash(module),
         "space": space.to_dict(),
         "fit": fit or space.fit,
-        "top": top,
         "files": len(files),
         "files_sha256": hashlib.sha256(json.dumps(named).encode()).hexdigest(),
         "layers": [t.name for t in taps],
@@ -165,25 +206,36 @@ def _about(
     }
 
 
-class _Pictures(Dataset[tuple[str, "Tensor | str"]]):
-    """(path, canonical image (1, C, H, W), or why there is none)."""
+@dataclass(frozen=True)
+class _Read:
+    """A picture that was read: its name, the sha256 of its file, and the canonical image (1, C, H, W) or why there is none."""
 
-    def __init__(self, files: Sequence[Path], space: PixelSpace, fit: Fit | None) -> None:
+    name: str
+    digest: str
+    found: Tensor | str
+
+
+class _Pictures(Dataset[_Read]):
+    """All pictures of a pass, read one by one."""
+
+    def __init__(self, files: Sequence[Picture], space: PixelSpace, fit: Fit | None) -> None:
         self.files, self.space, self.fit = files, space, fit
 
     def __len__(self) -> int:
         return len(self.files)
 
-    def __getitem__(self, k: int) -> tuple[str, Tensor | str]:
+    def __getitem__(self, k: int) -> _Read:
+        picture = self.files[k]
         try:
-            return str(self.files[k]), self.space.encode(self.files[k], fit=self.fit)
+            content, digest = picture.open()
+            return _Read(picture.name, digest, self.space.encode(content, fit=self.fit))
         except (ImageError, OSError) as error:
-            return str(self.files[k]), str(error)
+            return _Read(picture.name, "", str(error))
 
 
 def _batches(
-    files: Sequence[Path], space: PixelSpace, fit: Fit | None, batch: int, workers: int, progress: bool, total: int
-) -> Iterator[list[tuple[str, Tensor | str]]]:
+    files: Sequence[Picture], space: PixelSpace, fit: Fit | None, batch: int, workers: int, progress: bool, total: int
+) -> Iterator[list[_Read]]:
     """The files that are left, read in their order, with a bar that counts all of them."""
 
     own = torch.Generator()  # a DataLoader draws a seed for its workers; the caller's generator is left alone
@@ -192,7 +244,7 @@ def _batches(
     with progress_bar(total=total, initial=total - len(files), desc="statistics", unit="image", shown=progress) as bar:
         for read in loader if files else ():
             yield read
-            skipped += sum(isinstance(x, str) for _, x in read)
+            skipped += sum(isinstance(r.found, str) for r in read)
             if skipped:
                 bar.set_postfix_str(f"{skipped} skipped", refresh=False)
             bar.update(len(read))

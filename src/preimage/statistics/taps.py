@@ -16,12 +16,13 @@ from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
 from ..representations.listing import LayerInfo, layers
 from ..representations.outputs import find_key, parse_name, tensors_in
+from ..representations.receptive_field import Field
 from ..representations.sessions import Reached, ReachedInHooks, signal_for
 
 
 @dataclass(frozen=True)
 class Tap:
-    """Which output of which run of which module; the shape of one image's."""
+    """Which output of which run of which module; the shape of one image's, and what its places see."""
 
     name: str
     dotted: str
@@ -29,6 +30,7 @@ class Tap:
     key: int | str | None
     call: int
     shape: tuple[int, ...]
+    field: Field | None = None
 
 
 def choose_taps(
@@ -44,7 +46,7 @@ def choose_taps(
     taps = []
     for info in wanted:
         dotted, key, call, *_ = parse_name(info.name, known)
-        taps.append(Tap(own.get(info.name, info.name), info.name, dotted, key, call or 0, info.shape))
+        taps.append(Tap(own.get(info.name, info.name), info.name, dotted, key, call or 0, info.shape, info.field))
     usable: dict[str, tuple[int, ...]] = {}
 
     def look(tap: Tap, features: Tensor) -> None:
