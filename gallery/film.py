@@ -1,8 +1,8 @@
 # %% [markdown]
 """A film of an inversion: the image while it is found.
 
-One sees: `result/frames.gif`, noise that becomes a cat, and `result/energy.png`, the terms of the energy meanwhile. `frames=2` keeps
-every second image.
+One sees: `result/frames.gif`, noise that becomes a cat, and `result/energy.png`, the terms of the energy meanwhile.
+`Monitor(frames=2)` keeps every second image.
 For an .mp4 say `video="mp4"`, with pip install '.[video]'.
 """
 

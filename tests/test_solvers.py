@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from preimage import Monitor
 from preimage.energy.energy import Energy
 from preimage.energy.losses import Euclidean, InnerProduct
 from preimage.energy.regularizers import PixelBall
@@ -72,7 +73,11 @@ def test_paper_s_step_starts_at_one_grey_level_and_tends_to_3_16():
     for scale in (1.0, 1e3, 1e6):  # above 1/lr = 0.005 of this small image
         energy = Energy(FeatureTerm(InnerProduct(1.0), lambda x: x, torch.ones(1, 1, 2, 2), C=scale), {})
         found = minimize(
-            problem(energy, ball=PixelBall(math.inf)), torch.full((1, 1, 2, 2), -1e4), solver="paper", stages=[Stage(80)], frames=1
+            problem(energy, ball=PixelBall(math.inf)),
+            torch.full((1, 1, 2, 2), -1e4),
+            solver="paper",
+            stages=[Stage(80)],
+            monitor=Monitor(frames=1),
         )
         positions = [f.mean().item() for f in found.frames]
         moves = np.diff(positions)
@@ -235,7 +240,7 @@ def test_wrong_words_are_refused():
 
 def test_frames_are_kept_every_so_often_and_at_the_end():
     energy = Energy(FeatureTerm(Euclidean(), lambda x: x, torch.full((2, 1, 4, 4), 50.0)))
-    found = minimize(problem(energy, jitter=Jitter(3)), torch.ones(2, 1, 6, 6), iterations=10, frames=4)
+    found = minimize(problem(energy, jitter=Jitter(3)), torch.ones(2, 1, 6, 6), iterations=10, monitor=Monitor(frames=4))
     assert [tuple(f.shape) for f in found.frames] == [(2, 1, 4, 4)] * 4  # 0, 4, 8 and the last
     torch.testing.assert_close(found.frames[-1], found.x)
 

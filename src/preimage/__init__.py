@@ -86,6 +86,7 @@ if TYPE_CHECKING:
     from .representations.vocabulary import load_vocabulary as load_vocabulary
     from .solvers.compute import Compute as Compute
     from .solvers.loop import minimize as minimize
+    from .solvers.monitor import Monitor as Monitor
     from .solvers.run import Stage as Stage
     from .statistics import Statistics as Statistics
     from .statistics import collect_statistics as collect_statistics
@@ -94,7 +95,6 @@ if TYPE_CHECKING:
     from .tasks.caricature import caricature as caricature
     from .tasks.invert import invert as invert
     from .tasks.maximize import maximize as maximize
-    from .tasks.monitor import Monitor as Monitor
     from .tasks.result import Result as Result
     from .tasks.result import load_result as load_result
     from .tasks.saliency import Saliency as Saliency
@@ -139,7 +139,7 @@ _HOMES = {
     "statistics": ["Statistics", "collect_statistics", "load_statistics"],
     "tasks.again": ["again"],
     "tasks.caricature": ["caricature"],
-    "tasks.monitor": ["Monitor"],
+    "solvers.monitor": ["Monitor"],
     "tasks.invert": ["invert"],
     "tasks.maximize": ["maximize"],
     "tasks.saliency": ["Saliency", "saliency"],

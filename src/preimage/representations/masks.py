@@ -115,6 +115,8 @@ def resolve(mask: Mask | None, shape: Sequence[int]) -> Tensor | None:
     """The mask for features of this shape, checked. Raises InputError if it does not broadcast to it or selects nothing."""
     if mask is None:
         return None
+    if not isinstance(mask, Tensor) and not callable(mask):
+        raise InputError(f"A mask is a tensor or a function that makes one, as preimage.masks.central(5); got {mask!r:.80}.")
     tensor = mask if isinstance(mask, Tensor) else mask(shape)
     if not isinstance(tensor, Tensor):
         raise InputError(f"A mask is a tensor or a function that makes one; got {type(tensor).__name__}.")

@@ -304,9 +304,15 @@ def usable_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
-        raise InputError(f"The device {str(name)!r:.80} cannot be used here: {first_line(error)}") from None
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError):  # whose words are advice for who builds PyTorch
+        raise InputError(f"The device {str(name)!r:.80} cannot be used here. There is: {', '.join(_devices())}.") from None
     return device
+
+
+def _devices() -> list[str]:
+    """Where something can be computed on this machine."""
+    gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
+    return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def _wait(device: torch.device) -> None:

@@ -19,8 +19,9 @@ from ..energy.transforms import Jitter
 from ..errors import InputError, OptimizationError, PreimageWarning
 from .memory import State
 from .methods import BY_LENGTH, GO_ON
+from .monitor import Monitor
 from .plans import Plan, plan_of
-from .run import NothingLeft, Run, Solver, Stage, Tick, Watch
+from .run import NothingLeft, Run, Solver, Stage, Tick
 from .state import check_plan
 
 
@@ -56,10 +57,8 @@ def minimize(
     generators: Sequence[torch.Generator] | None = None,
     progress: bool = False,
     title: str = "minimize",
-    frames: int = 0,
     batch: int | None = None,
-    watch: Watch | None = None,
-    keep_state: bool = False,
+    monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
     resume: State | None = None,
 ) -> Minimum:
     """Minimise an energy over images, from the canvases x0.
@@ -74,11 +73,9 @@ def minimize(
     plan : instead of these three, solvers one after the other
     generators : one for each sample, for what its views draw; default seeded 0 for each
     progress, title : whether a bar is shown, and what it is called
-    frames : keep the crop every so many iterations, 0 for none
     batch : samples evaluated together; default 1 on a CPU, so that no bit of a sample depends on the others, all on an accelerator
-    watch : called at most five times a second, and after the last iteration, with the evaluations so far, the crops (B, C, H, W) and their
-        energies (B,), both still on the device; if it returns True the loop ends as with Ctrl-C
-    keep_state : whether the minimum holds the state from which the run goes on; it costs a few copies of the images
+    monitor : `Monitor`: frames of the crop; watch, called at most five times a second and after the last iteration, with the crops
+        (B, C, H, W) as they are and their energies (B,), both still on the device; keep_state, at a few copies of the images
     resume : the state of an earlier run of the same problem, from which this one goes on with the same bits; its plan may be longer
 
     Returns
@@ -103,19 +100,19 @@ def minimize(
     plan = plan_of(solver, stages, iterations) if plan is None else plan
     if generators is None:
         generators = [torch.Generator().manual_seed(0) for _ in x0]
-    if keep_state:
+    if monitor.keep_state:
         _check_kept(plan)
     if resume is not None:
         check_plan(resume, plan, problem.energy.transform, BY_LENGTH)
     run: Run | None = None
     try:
         with _bar(plan.iterations, title, progress, 0 if resume is None else resume.evaluations) as tick:
-            run = Run(problem, x0, generators, tick, frames, batch or (1 if x0.device.type == "cpu" else len(x0)), watch, keep_state)
+            run = Run(problem, x0, generators, tick, batch or (1 if x0.device.type == "cpu" else len(x0)), monitor)
             with suppress(NothingLeft):
                 z = run.start(x0.detach())
                 if resume is not None:
                     z = run.continued(z, resume)
-                elif keep_state:
+                elif monitor.keep_state:
                     run.mark(z)
                 for number, phase in enumerate(plan.phases):
                     if run.begin(number, phase.stages):

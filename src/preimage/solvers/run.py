@@ -18,9 +18,9 @@ from ..pixels.pixelspace import PixelSpace
 from ..ranges import checked
 from ..registry import Registry
 from .memory import Memory, State
+from .monitor import Monitor
 
 Tick = Callable[[int, Tensor], bool]
-Watch = Callable[[int, Tensor, Tensor], "bool | None"]
 
 
 @dataclass(frozen=True)
@@ -65,10 +65,8 @@ class Run:
         x0: Tensor,
         generators: Sequence[torch.Generator],
         tick: Tick,
-        every: int,
         batch: int,
-        watch: Watch | None = None,
-        keep_state: bool = False,
+        monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
     ) -> None:
         self.energy, self.generators = problem.energy, generators
         self.transform, self._ball = problem.energy.transform, problem.ball
@@ -76,7 +74,7 @@ class Run:
         self._from_noise = problem.from_noise
         self.evaluations = 0
         self.frames: list[Tensor] = []
-        self._tick, self._every, self._watch = tick, every, watch
+        self._tick, self._every, self._watch = tick, monitor.frames, monitor.watch
         self._records: list[Tensor] = []
         self.parts = [slice(k, k + batch) for k in range(0, len(x0), batch)]  # samples evaluated together
         self._parts = [(s, problem.energy.part(s)) for s in self.parts]
@@ -84,7 +82,7 @@ class Run:
         self.good_x = x0.detach()
         self.good = self.alive = self.alive_now = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
         self.done, self._phase, self._finished = 0, 0, 0  # iterations that were done of a continued phase; which phase; those done now
-        self._keeping, self._skip = keep_state, 0
+        self._keeping, self._skip = monitor.keep_state, 0
         self._past: State | None = None
         self._kept: _Kept | None = None
         height, width = self.cropped(x0[:1]).shape[-2:]

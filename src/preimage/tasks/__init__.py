@@ -1,9 +1,9 @@
 """The three tasks of the paper, and the result that they give."""
 
+from ..solvers.monitor import Monitor
 from .caricature import caricature
 from .invert import invert
 from .maximize import maximize
-from .monitor import Monitor
 
 BOUND = 160.0  # B₊ = 2B
 

@@ -18,10 +18,10 @@ from ..representations.release import parse_release
 from ..representations.shallow import load_shallow
 from ..solvers.compute import Compute
 from ..solvers.memory import State
+from ..solvers.monitor import Monitor
 from .caricature import caricature
 from .invert import invert
 from .maximize import maximize
-from .monitor import Monitor
 from .result import Result, load_kept, load_result
 
 

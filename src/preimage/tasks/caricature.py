@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 
 from ..energy.losses import InnerProduct
-from ..energy.objectives import Objective, Objectives
-from ..energy.parameterizations import Parameterization
-from ..energy.regularizers import Regularizer
-from ..energy.transforms import Transform
 from ..errors import InputError, PreimageWarning
 from ..methods.recipe import Recipe
 from ..pixels.images import ImageLike
@@ -19,14 +16,17 @@ from ..pixels.pixelspace import Fit
 from ..representations.base import Representation, features_of
 from ..representations.masks import Mask, resolve
 from ..solvers.compute import Computation, Compute
-from ..solvers.run import Solver, Stage
+from ..solvers.monitor import Monitor
+from ..solvers.run import Solver
 from ..solvers.starts import noise, sample_seeds
-from .choice import Choice, recipe_for_layer
-from .inputs import Start, begins_as, describe_mask, describe_start, load_images, size_of
-from .monitor import Monitor
+from .choice import Choice, PartArguments, recipe_for_layer
+from .inputs import begins_as, describe_mask, describe_start, load_images, size_of
 from .result import Result
 from .resuming import Resume, check_start, digest
 from .task import Task
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def caricature(
@@ -42,18 +42,12 @@ def caricature(
     progress: bool = True,
     *,
     recipe: str | Recipe | None = None,
-    objective: Objective | Objectives | Sequence[Objective] | None = None,
-    parameterization: Parameterization | None = None,
-    transform: Transform | None = None,
-    regularizers: Mapping[str, Regularizer] | None = None,
-    bound: float | None = None,
-    stages: Sequence[Stage] | None = None,
-    start: Start = None,
     fit: Fit | None = None,
     seen: ImageLike | Sequence[ImageLike] | None = None,
     compute: Compute = Compute(),  # noqa: B008 (frozen)
     monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
     resume: Resume = None,
+    **parts: Unpack[PartArguments],
 ) -> Result:
     """Exaggerate what a layer sees in an image: minimise −C·⟨Φ(x), Φ₊⟩/‖Φ₊‖² + R_α + R_TVβ from x0, Φ₊ = max(Φ(x0), 0) (IJCV Sect. 6).
 
@@ -69,9 +63,13 @@ def caricature(
     recipe : str, path of a JSON file, or Recipe
         As of `invert`. Default for layers of convolutional networks whose units see at least 40 % of the image's sides, if no part, solver,
         mask, start or `seen` is given: "preimage2026", which keeps the photograph's colours.
-    objective, parameterization, transform, regularizers, bound, stages, fit, compute, monitor, resume : as of `invert`
-    start : "image" (default; the border that the transform adds is the mean colour), "noise", or an image or a `Result` to begin with
+    fit, compute, monitor, resume : as of `invert`
     seen : images, one each, whose features are exaggerated in place of the images' own
+
+    Other Parameters
+    ----------------
+    objective, parameterization, transform, regularizers, bound, stages : as of `invert`
+    start : "image" (default; the border that the transform adds is the mean colour), "noise", or an image or a `Result` to begin with
 
     Returns
     -------
@@ -91,7 +89,7 @@ def caricature(
     """
     computation = Computation(phi, device, dtype, compute)
     phi = computation.phi
-    choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
+    choice, start = Choice.of(recipe, C, solver, iterations, parts), parts.get("start")
     if mask is None and seen is None and begins_as(start, "image"):
         choice = recipe_for_layer(phi, choice, share=0.4)
     check_start(start, resume)

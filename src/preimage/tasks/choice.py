@@ -4,17 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from ..energy.objectives import Objective, Objectives, parts_of
 from ..energy.parameterizations import Parameterization
 from ..energy.regularizers import PixelBall, Regularizer
 from ..energy.transforms import Transform
+from ..errors import InputError
 from ..methods.recipe import DEFAULTS, Parts, Recipe, recipe_named
 from ..networks.network import Network
 from ..ranges import checked
 from ..representations.base import Representation
 from ..representations.units import Unit, is_direction
 from ..solvers.run import Solver, Stage
+
+if TYPE_CHECKING:
+    from ..inverses.linear import LinearInverse
+    from .inputs import Start
+
+_MOVED = {  # arguments of earlier versions, and where they are now
+    "jitter": "transform=Jitter(N)",
+    "batch": "compute=Compute(batch=N)",
+    "precision": "compute=Compute(precision=…)",
+    "max_memory": "compute=Compute(max_memory=…)",
+    "compiled": "compute=Compute(compiled=True)",
+    "frames": "monitor=Monitor(frames=N)",
+    "watch": "monitor=Monitor(watch=…)",
+    "keep_state": "monitor=Monitor(keep_state=True)",
+    "prior": "regularizers={name: …}",
+    "prior_weights": "regularizers={name: …}",
+    "loss": "objective=Match(loss=…)",
+}
+
+
+class PartArguments(TypedDict, total=False):
+    """The parts of a recipe that a task takes by name, each in the place of the recipe's own; see `preimage.invert`."""
+
+    objective: Objective | Objectives | Sequence[Objective] | None
+    parameterization: Parameterization | None
+    transform: Transform | None
+    regularizers: Mapping[str, Regularizer] | None
+    bound: float | None
+    stages: Sequence[Stage] | None
+    start: Start | LinearInverse
 
 
 @dataclass(frozen=True)
@@ -31,6 +64,15 @@ class Choice:
     solver: str | Solver | None = None
     iterations: int | None = None
     stages: Sequence[Stage] | None = None
+
+    @staticmethod
+    def of(
+        recipe: str | Recipe | None, C: float | None, solver: str | Solver | None, iterations: int | None, parts: PartArguments
+    ) -> Choice:
+        """Return what the arguments of a task choose; its start is the task's own matter. Raises InputError for what is no such part."""
+        given = {name: value for name, value in parts.items() if value is not None and name != "start"}
+        _check(parts, given)
+        return Choice(recipe=recipe, C=C, solver=solver, iterations=iterations, **given)  # type: ignore[arg-type]
 
     def parts(self, task: str) -> tuple[Parts, str | None]:
         """Return the parts of the recipe with what was chosen in their place, and the recipe's name."""
@@ -85,3 +127,25 @@ def is_of_classes(phi: Representation) -> bool:
     """Return whether the units of Φ are the classes of a network that says which layer has their scores."""
     network = phi.network
     return isinstance(network, Network) and network.card.scores is not None and phi.name == network.layers()[-1].name
+
+
+def _check(named: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+    """Raise InputError, with what to say instead, for a part that is none."""
+    known = list(PartArguments.__annotations__)
+    for name in named:
+        if name not in known:
+            nearest = get_close_matches(name, known, 1)
+            guess = f"Did you mean {nearest[0]!r}?" if nearest else "help(preimage.invert) lists them."
+            raise InputError(f"There is no argument {name!r}. {f'Say {_MOVED[name]}.' if name in _MOVED else guess}")
+    wanted: dict[str, tuple[Any, str]] = {
+        "parameterization": (Parameterization, "one of preimage's parameterizations, as Fourier() of preimage.energy.fourier"),
+        "transform": (Transform, "one of preimage's transforms, as Jitter(4) or Crops()"),
+        "regularizers": (Mapping, "regularizers by name, as {'tv-beta': TVBeta()}, or {} for none"),
+        "stages": (Sequence, "a list of at least one preimage.Stage, as [Stage(300)]"),
+    }
+    for name, (kind, words) in wanted.items():
+        if name in given and (isinstance(given[name], str) or not isinstance(given[name], kind)):
+            raise InputError(f"{name} is {words}; got {given[name]!r:.80}.")
+    for name, regularizer in given.get("regularizers", {}).items():
+        if not isinstance(name, str) or not callable(regularizer):
+            raise InputError(f"A regularizer is a function from images (B, C, H, W) to (B,); {name!r} is {regularizer!r:.80}.")

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from ..energy.losses import Euclidean
-from ..energy.objectives import Objective, Objectives
-from ..energy.parameterizations import Parameterization
-from ..energy.regularizers import Regularizer
-from ..energy.transforms import Transform
+from ..errors import InputError
 from ..inverses.known import inverse_of, shipped_inverse
 from ..inverses.linear import LinearInverse, load_inverse
 from ..inverses.start import start_from_inverse
@@ -25,15 +23,18 @@ from ..representations.base import Representation, features_of
 from ..representations.masks import Mask, resolve
 from ..representations.release import Release
 from ..solvers.compute import Computation, Compute
+from ..solvers.monitor import Monitor
 from ..solvers.plans import FINE
-from ..solvers.run import Solver, Stage
+from ..solvers.run import Solver
 from ..solvers.starts import noise, sample_seeds
-from .choice import Choice, recipe_for_layer
+from .choice import Choice, PartArguments, recipe_for_layer
 from .inputs import Start, begins_as, describe_mask, describe_start, load_images, restarted, size_of
-from .monitor import Monitor
 from .result import Result
 from .resuming import Resume, check_start, digest
 from .task import Task
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def invert(
@@ -50,20 +51,16 @@ def invert(
     progress: bool = True,
     *,
     recipe: str | Recipe | None = None,
-    objective: Objective | Objectives | Sequence[Objective] | None = None,
-    parameterization: Parameterization | None = None,
-    transform: Transform | None = None,
-    regularizers: Mapping[str, Regularizer] | None = None,
-    bound: float | None = None,
-    stages: Sequence[Stage] | None = None,
-    start: Start | LinearInverse = None,
     fit: Fit | None = None,
     release: Release | None = None,
     compute: Compute = Compute(),  # noqa: B008 (frozen)
     monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
     resume: Resume = None,
+    **parts: Unpack[PartArguments],
 ) -> Result:
     """Reconstruct an image from its features: minimise C·‖M⊙(Φ(x)−Φ(x0))‖²/‖M⊙Φ(x0)‖² + R_α + R_TVβ (IJCV Sect. 4).
+
+    Any part of the energy can be given by its name, in the place of the recipe's own: these are listed as other parameters.
 
     Parameters
     ----------
@@ -90,6 +87,16 @@ def invert(
         is given: for layers of convolutional networks whose units see at least half of the image's sides "preimage2026", whose images
         are nearer to the photograph for other networks, and further from it in the features of this one; for layers of a stride above
         4 of which the package carries an inverse "inverse2026".
+    fit : "squash" resizes without keeping the aspect ratio, as the paper did; default the space's own
+    release : what is known of Φ(x0), a function of it (`representations.release`); the error is then that from what was released
+    compute : `Compute`: batch, precision, memory, compiled
+    monitor : `Monitor`: frames, watch, keep_state
+    resume : an earlier result of the same call, or its folder, made with Monitor(keep_state=True)
+        To go on from where it was left: what comes is what a run that was never interrupted gives, to the bit on the same machine.
+        iterations may be larger then, where the solver's steps do not depend on the length.
+
+    Other Parameters
+    ----------------
     objective : what is asked of the features, instead of `Match()`; as `Match() + 0.5 * Match("fire9")`
     parameterization : how the image is written; default pixels
     transform : what Φ is shown at each step; default jitter by the paper's rule, max(round(stride/4), 1) pixels
@@ -101,13 +108,6 @@ def invert(
         chosen. "inverse" is the layer's own: the package's, or one that is fitted now and kept in the cache. From an inverse "fast"
         descends at once, 50 evaluations long, from the answer and noise of ±2 levels, each sample its own; iterations=0 gives the
         answer itself. With a mask it is shown the mean in the place of what does not count.
-    fit : "squash" resizes without keeping the aspect ratio, as the paper did; default the space's own
-    release : what is known of Φ(x0), a function of it (`representations.release`); the error is then that from what was released
-    compute : `Compute`: batch, precision, memory, compiled
-    monitor : `Monitor`: frames, watch, keep_state
-    resume : an earlier result of the same call, or its folder, made with Monitor(keep_state=True)
-        To go on from where it was left: what comes is what a run that was never interrupted gives, to the bit on the same machine.
-        iterations may be larger then, where the solver's steps do not depend on the length.
 
     Returns
     -------
@@ -129,8 +129,10 @@ def invert(
     """
     computation = Computation(phi, device, dtype, compute)
     phi = computation.phi
-    choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
+    choice, start = Choice.of(recipe, C, solver, iterations, parts), parts.get("start")
     check_start(start, resume)
+    if release is not None and not callable(release):
+        raise InputError(f"release is a function of the features, as preimage.parse_release('bits:4'); got {release!r:.80}.")
     if mask is None and release is None and begins_as(start, "noise"):
         choice = recipe_for_layer(phi, choice)
     inverse = None

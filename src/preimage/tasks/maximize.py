@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from ..energy.losses import InnerProduct
-from ..energy.objectives import Objective, Objectives
-from ..energy.parameterizations import Parameterization, Pixels
-from ..energy.regularizers import Regularizer
-from ..energy.transforms import Transform
+from ..energy.parameterizations import Pixels
 from ..errors import InputError
 from ..methods.recipe import Recipe
 from ..ranges import checked
 from ..representations.base import Representation
 from ..representations.units import Unit, as_indices, is_direction, unit_digest, unit_key, unit_targets
 from ..solvers.compute import Computation, Compute
-from ..solvers.run import Solver, Stage
+from ..solvers.monitor import Monitor
+from ..solvers.run import Solver
 from ..solvers.starts import noise, sample_seeds
 from ..statistics.statistics import Statistics, load_statistics
-from .choice import Choice, is_of_classes, recipe_for_classes
-from .inputs import Start, begins_as, describe_start, positive, restarted
-from .monitor import Monitor
+from .choice import Choice, PartArguments, is_of_classes, recipe_for_classes
+from .inputs import begins_as, describe_start, positive, restarted
 from .reopen import minimize_open
 from .result import Result
 from .resuming import Resume, check_start
 from .task import Task
 from .units import canvas_size, estimated_largest, open_closed_units, recorded_largest
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def maximize(
@@ -50,16 +50,10 @@ def maximize(
     Z: float | Sequence[float] | None = None,
     stats: Statistics | str | os.PathLike[str] | None = None,
     recipe: str | Recipe | None = None,
-    objective: Objective | Objectives | Sequence[Objective] | None = None,
-    parameterization: Parameterization | None = None,
-    transform: Transform | None = None,
-    regularizers: Mapping[str, Regularizer] | None = None,
-    bound: float | None = None,
-    stages: Sequence[Stage] | None = None,
-    start: Start = None,
     compute: Compute = Compute(),  # noqa: B008 (frozen)
     monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
     resume: Resume = None,
+    **parts: Unpack[PartArguments],
 ) -> Result:
     """Find the image that excites a unit most: minimise −C·⟨Φ(x), e_unit⟩/Z + R_α + R_TVβ (IJCV Sect. 5).
 
@@ -92,7 +86,11 @@ def maximize(
         and "M_source", a value for each unit.
     recipe : str, path of a JSON file, or Recipe
         As of `invert`. Default for the classes of a network that says where their scores are, if no part is chosen: "preimage2026".
-    objective, parameterization, transform, regularizers, bound, stages, compute, monitor, resume : as of `invert`
+    compute, monitor, resume : as of `invert`
+
+    Other Parameters
+    ----------------
+    objective, parameterization, transform, regularizers, bound, stages : as of `invert`
     start : "noise" (default), or an image or a `Result` to begin with
 
     Returns
@@ -113,7 +111,7 @@ def maximize(
     """
     computation = Computation(phi, device, dtype, compute)
     phi, like = computation.phi, computation.like
-    choice = Choice(recipe, C, objective, parameterization, transform, regularizers, bound, solver, iterations, stages)
+    choice, start = Choice.of(recipe, C, solver, iterations, parts), parts.get("start")
     units: list[Unit] = list(unit) if isinstance(unit, list) else [unit]  # type: ignore[list-item]
     if Z is None and stats is None and not everywhere and canvas in ("auto", "input") and begins_as(start, "noise"):
         choice = recipe_for_classes(phi, units, choice)

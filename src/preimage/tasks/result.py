@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 TENSORS, STATE = "tensors.safetensors", "state.safetensors"
 _KINDS = {"task": str, "evaluations": int, "labels": list, "seeds": list, "status": list, "config": dict, "interrupted": bool}
-_NO_FRAMES = "No frames were kept: ask for them with frames=N, one every N iterations."
+_NO_FRAMES = "No frames were kept: ask for them with monitor=Monitor(frames=N), one every N iterations."
 
 
 @dataclass

@@ -28,12 +28,12 @@ from ..representations.base import Representation, features_of
 from ..solvers.compute import Computation
 from ..solvers.loop import Minimum, minimize
 from ..solvers.memory import State, take
+from ..solvers.monitor import Monitor
 from ..solvers.plans import Asked, Plan, plan_for
 from ..solvers.starts import generator
 from ..solvers.state import with_about
 from .choice import Choice, is_of_classes
 from .inputs import Start, covering, size_of, to_uint8
-from .monitor import Monitor
 from .restarts import in_their_order, loss_of, of_samples, rounds_of
 from .result import Result, load_result, versions
 from .resuming import Resume, check_asked, state_of
@@ -156,10 +156,8 @@ class Task:
                 generators=[generator(s, "jitter") for s in seeds],
                 progress=self.progress,
                 title=f"{self.name} {self.phi.name}",
-                frames=self.monitor.frames,
                 batch=batch,
-                watch=self.monitor.watch and self._levels_to_watch,
-                keep_state=keep,
+                monitor=Monitor(self.monitor.frames, self.monitor.watch and self._levels_to_watch, keep),
                 resume=past,
             )
         took = time.monotonic() - began + (0.0 if past is None else past.about["seconds"])

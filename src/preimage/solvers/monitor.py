@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..solvers.run import Watch
+from torch import Tensor
+
+Watch = Callable[[int, Tensor, Tensor], "bool | None"]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,109 @@
+"""What public functions take: few arguments, groups with names, and one line where something else is given."""
+
+from __future__ import annotations
+
+import inspect
+import pydoc
+import re
+
+import numpy as np
+import pytest
+from torch import nn
+
+import preimage
+from preimage import Jitter, Stage
+from preimage.energy.fourier import Fourier
+from preimage.errors import InputError
+from preimage.tasks.choice import PartArguments
+
+SPACE = preimage.PixelSpace(16, "rgb", scale=1.0, mean=0.5, std=0.25)
+GROUPS = {"recipe", "compute", "monitor", "parts"}
+TASKS = ("invert", "maximize", "caricature")
+# What the plan of the package protects, by name; beside it a function has its groups and little else.
+PROTECTED = {
+    "invert": "phi image C restarts mask solver iterations seed device dtype progress recipe",
+    "maximize": "phi unit C restarts canvas solver iterations seed device dtype progress recipe",
+    "caricature": "phi image C mask solver iterations seed device dtype progress recipe",
+}
+OWN = {  # what only this task can be asked, and the run to go on from
+    "invert": "fit release resume",
+    "maximize": "everywhere Z stats resume",
+    "caricature": "fit seen resume",
+}
+
+
+def arguments(function) -> list[str]:
+    return list(inspect.signature(function).parameters)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_task_takes_what_is_protected_its_own_question_and_groups(name):
+    assert set(arguments(getattr(preimage, name))) == {*PROTECTED[name].split(), *OWN[name].split(), *GROUPS}
+
+
+def functions() -> list[str]:
+    return [n for n in preimage.__all__ if inspect.isfunction(getattr(preimage, n))]
+
+
+@pytest.mark.parametrize("name", functions())
+def test_no_public_function_takes_more_than_about_a_dozen_arguments_beside_its_groups(name):
+    many = {"invert": 14, "maximize": 15, "caricature": 13, "audit": 19, "compare": 18, "fit_inverse": 14, "collect_statistics": 13}
+    assert len([a for a in arguments(getattr(preimage, name)) if a not in GROUPS]) <= many.get(name, 12)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_help_lists_every_argument_and_every_part_in_lines_that_fit(name):
+    text = pydoc.plain(pydoc.render_doc(getattr(preimage, name)))
+    described = re.findall(r"^    ([\w, ]+) : ", text, re.M)
+    listed = {word for line in described for word in line.split(", ")}
+    assert listed >= {a for a in arguments(getattr(preimage, name)) if a != "parts"} | set(PartArguments.__annotations__)
+    assert max(len(line) for line in text.splitlines()[6:]) <= 148
+
+
+@pytest.fixture(scope="module")
+def phi() -> preimage.Layer:
+    return preimage.Layer(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), "1", space=SPACE)
+
+
+PICTURE = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"jitter": 3}, r"There is no argument 'jitter'. Say transform=Jitter\(N\)"),
+        ({"frames": 3}, r"Say monitor=Monitor\(frames=N\)"),
+        ({"max_memory": "1GB"}, r"Say compute=Compute\(max_memory=…\)"),
+        ({"regularisers": None}, "Did you mean 'regularizers'"),
+        ({"nonsense": 1}, r"help\(preimage.invert\)"),
+        ({"transform": "jitter"}, r"as Jitter\(4\).*got 'jitter'"),
+        ({"parameterization": 3}, r"as Fourier\(\).*got 3"),
+        ({"regularizers": [1]}, r"by name.*got \[1\]"),
+        ({"regularizers": {"a": 3}}, "'a' is 3"),
+        ({"stages": 3}, "Stage.*got 3"),
+        ({"stages": [1]}, "Stage"),
+        ({"objective": 4}, "An objective is"),
+        ({"bound": "x"}, "bound is a number"),
+        ({"mask": 3}, "A mask is"),
+        ({"release": 3}, "release is a function"),
+        ({"start": 3}, "An image is"),
+    ],
+)
+def test_what_is_no_argument_or_of_another_kind_is_refused_with_what_to_say(given, said, phi):
+    with pytest.raises(InputError, match=said):
+        preimage.invert(phi, PICTURE, iterations=2, progress=False, **given)
+
+
+def test_every_part_is_taken_by_its_name(phi):
+    found = preimage.invert(
+        phi, PICTURE, transform=Jitter(2), parameterization=Fourier(), regularizers={}, bound=90.0, stages=[Stage(3)], progress=False
+    )
+    parts = found.config["parts"]
+    assert (parts["transform"]["name"], parts["parameterization"]["name"]) == ("jitter", "fourier")
+    assert (parts["regularizers"], parts["bound"], len(parts["stages"])) == ({}, 90.0, 1)
+
+
+@pytest.mark.parametrize("device", ["cuda:77", "nowhere", 3])
+def test_a_device_that_is_not_here_is_refused_with_those_that_are(device, phi):
+    with pytest.raises(InputError, match=r"cannot be used here\. There is: cpu"):
+        preimage.invert(phi, PICTURE, device=device, progress=False)
