@@ -15,7 +15,22 @@ ROOT = Path(preimage.__file__).parent
 ROWS = (
     *("errors", "registry", "plain", "files", "untrusted", "seeds", "bars", "ranges"),
     *("pixels", "representations", "networks", "metrics", "energy"),
-    *("solvers", "inverses", "methods", "statistics", "tasks", "studies", "experiments", "report", "demo", "app", "cli", "__main__", ""),
+    *(
+        "solvers",
+        "inverses",
+        "methods",
+        "statistics",
+        "directions",
+        "tasks",
+        "studies",
+        "experiments",
+        "report",
+        "demo",
+        "app",
+        "cli",
+        "__main__",
+        "",
+    ),
 )
 # (file, what it imports): why it may, although that stands in a later row.
 ALLOWED = {

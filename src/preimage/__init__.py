@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from . import metrics as metrics
     from . import solvers as solvers
     from . import tasks as tasks
+    from .directions import Latents as Latents
+    from .directions import factor_channels as factor_channels
+    from .directions import image_text as image_text
+    from .directions import learn_concept as learn_concept
+    from .directions import load_autoencoder as load_autoencoder
     from .energy.diversity import Diversity as Diversity
     from .energy.energy import Energy as Energy
     from .energy.energy import Problem as Problem
@@ -81,6 +86,7 @@ if TYPE_CHECKING:
     from .representations.lbp import LBP as LBP
     from .representations.listing import LayerInfo as LayerInfo
     from .representations.listing import layers as layers
+    from .representations.vectors import load_direction as load_direction
     from .representations.vocabulary import Vocabulary as Vocabulary
     from .representations.vocabulary import learn_vocabulary as learn_vocabulary
     from .representations.vocabulary import load_vocabulary as load_vocabulary
@@ -95,6 +101,9 @@ if TYPE_CHECKING:
     from .tasks.caricature import caricature as caricature
     from .tasks.invert import invert as invert
     from .tasks.maximize import maximize as maximize
+    from .tasks.natural import PathCheck as PathCheck
+    from .tasks.natural import natural_check as natural_check
+    from .tasks.natural import path_check as path_check
     from .tasks.result import Result as Result
     from .tasks.result import load_result as load_result
     from .tasks.saliency import Saliency as Saliency
@@ -136,6 +145,9 @@ _HOMES = {
     "representations.lbp": ["LBP"],
     "representations.vocabulary": ["Vocabulary", "learn_vocabulary", "load_vocabulary"],
     "tasks.result": ["Result", "load_result"],
+    "directions": ["Latents", "factor_channels", "image_text", "learn_concept", "load_autoencoder"],
+    "representations.vectors": ["load_direction"],
+    "tasks.natural": ["PathCheck", "natural_check", "path_check"],
     "statistics": ["Statistics", "collect_statistics", "load_statistics"],
     "tasks.again": ["again"],
     "tasks.caricature": ["caricature"],

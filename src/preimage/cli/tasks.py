@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,14 +113,26 @@ def invert(
 @app.command(
     epilog='Examples:\n\n  preimage maximize --unit "tree frog" -o out/\n\n'
     "  preimage maximize --layer fire5 --unit 12 --unit 40 --unit 99 -o out/\n\n"
-    "  preimage maximize --layer fire5 --unit 12,7,7 --canvas input -o out/"
+    "  preimage maximize --layer fire5 --unit 12,7,7 --canvas input -o out/\n\n"
+    "  preimage maximize --layer fire5 --unit 3:0.5,7:-1 --direction concept.safetensors -o out/"
 )
 def maximize(
     unit: Annotated[
-        list[str],
-        typer.Option("--unit", "-u", metavar="UNIT", help="A class name, a channel, or channel,row,column. Repeat for several images."),
-    ],
+        list[str] | None,
+        typer.Option(
+            "--unit",
+            "-u",
+            metavar="UNIT",
+            help="A class, a channel, channel,row,column, or a sum as 3:0.5,7:-1. Repeat for several images.",
+            show_default=False,
+        ),
+    ] = None,
+    *,
     out: Out,
+    direction: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE[:NAME|ROW]", help="A vector over channels, .npy or .safetensors; repeat.", show_default=False),
+    ] = None,
     layer: Annotated[str | None, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.", show_default="the last")] = None,
     net: Net = "squeezenet1_1",
     weights: Weights = "default",
@@ -160,12 +173,16 @@ def maximize(
     """Find the image that excites a unit or a class most."""
     options: dict[str, Any] = _given(C=C) | {"restarts": restarts, "everywhere": everywhere, "stats": stats}
     options["canvas"] = int(canvas) if canvas.isdecimal() else canvas
+    if not unit and not direction:
+        raise typer.BadParameter("Say what to excite: --unit UNIT, or --direction FILE.", param_hint="--unit")
+    with guard():
+        wanted = [*(parse_sum(u) for u in unit or ()), *_directions(direction or ())]
     _run(
-        lambda phi, common: _tasks().maximize(phi, [parse_unit(u) for u in unit], **options, **common),
+        lambda phi, common: _tasks().maximize(phi, wanted, **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
         _common(solver, iterations, seed, precision, max_memory, compiled, video, every, keep_state, as_json or quiet)
         | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
-        _Destination(out, overwrite, video, as_json, judge=judge),
+        _Destination(out, overwrite, video, as_json, judge=judge, stats=stats if unit and not everywhere else None),
     )
 
 
@@ -244,6 +261,24 @@ def parse_unit(text: str) -> int | str | tuple[int, ...]:
     return text
 
 
+def parse_sum(text: str) -> int | str | tuple[int, ...] | dict[int | str, float]:
+    """Return a unit, or a sum of weighted units.
+
+    >>> parse_sum("3:0.5,7:-1"), parse_sum("12,7,7"), parse_sum("tree frog")
+    ({3: 0.5, 7: -1.0}, (12, 7, 7), 'tree frog')
+    """
+    weighted = [re.fullmatch(r"\s*(.+?)\s*:\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*", p) for p in text.split(",")]
+    if all(weighted):
+        return {int(m[1]) if m[1].isdecimal() else m[1]: float(m[2]) for m in weighted if m}
+    return parse_unit(text)
+
+
+def _directions(files: Sequence[str]) -> list[Any]:
+    from ..representations.vectors import parse_direction
+
+    return [parse_direction(f) for f in files]
+
+
 @dataclass(frozen=True)
 class _Target:
     """Which representation, before it is loaded."""
@@ -267,11 +302,19 @@ class _Destination:
     """Where the result goes."""
 
     def __init__(
-        self, out: Path, overwrite: bool, video: str | None, as_json: bool, images: Sequence[Path] = (), judge: str | None = None
+        self,
+        out: Path,
+        overwrite: bool,
+        video: str | None,
+        as_json: bool,
+        images: Sequence[Path] = (),
+        judge: str | None = None,
+        stats: Path | None = None,
     ) -> None:
         if video not in (None, "mp4", "gif"):
             raise typer.BadParameter("mp4 or gif", param_hint="--video")
-        self.images, self._judge = images, judge
+        self.images, self._judge, self.stats = images, judge, stats
+        self.phi: Layer | None = None
         self.judge: Network | None = None
         self.out, self.overwrite, self.video, self.as_json = out, overwrite, video, as_json
 
@@ -294,6 +337,14 @@ class _Destination:
             try:
                 judge_result(result, self.judge)
             except InputError:  # what was computed is not lost for it
+                keep(result, self.out, self.overwrite, None)
+                raise
+        if self.stats is not None and self.phi is not None:
+            from ..tasks.natural import natural_check
+
+            try:
+                natural_check(result, self.phi, self.stats)
+            except InputError:
                 keep(result, self.out, self.overwrite, None)
                 raise
         if self.images:
@@ -333,7 +384,7 @@ def _run(task: Callable[[Layer, dict[str, Any]], Result], target: _Target, commo
     """Load, run, save; what was found before Ctrl-C is saved too."""
     with guard():
         destination.check()
-        phi = target.load()
+        destination.phi = phi = target.load()
         with saved_if_interrupted(destination.save):
             result = task(phi, common | {"device": target.device})
             destination.save(result)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from ..representations.base import Representation, as_representation, features_o
 from ..representations.natural import Centred, centred
 from ..representations.through import Through
 from ..representations.units import unit_targets
+from ..representations.vectors import load_direction
 from .losses import LOSSES, InnerProduct, Loss, SquaredNorm
 from .styles import GramMatrix
 from .terms import DataTerm, FeatureTerm, Sum
@@ -184,8 +186,8 @@ class Activate(Objective):
     """Excite a unit, channel, class or direction (activation maximization): −⟨Φ(x), e⟩/Z, IJCV Eq. (5).
 
     unit : number, class name, (channel, row, column) or None
-        Which; default what the task was asked for. A negative weight is not taken: for what a unit does not like use a direction.
-    direction : vector over channels (or features), or None
+        Which; default what the task was asked for. {unit: weight} is a sum; a negative weight asks for what a unit does not like.
+    direction : vector over channels (or features), its file (.npy, .safetensors), or None
         Instead of a unit: the inner product with it, at the centre of a map.
     everywhere : bool
         The mean over the map instead of its central unit.
@@ -209,6 +211,8 @@ class Activate(Objective):
                 raise InputError("Activate needs a unit=… or a direction=…, as its representation is not the task's own.")
             return given.main[0], phi, given.main[1]
         wanted: Any = self.unit if self.direction is None else self.direction
+        if self.direction is not None and isinstance(wanted, (str, os.PathLike)):
+            wanted = load_direction(wanted)
         return InnerProduct(self.Z), phi, unit_targets(phi, [wanted], given.size, self.everywhere, given.like)[0]
 
 

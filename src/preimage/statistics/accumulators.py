@@ -140,6 +140,19 @@ class Histogram:
         middle = ((bins << _SHIFT) + (1 << (_SHIFT - 1))).view(torch.float32).double()
         return step.sign() * middle
 
+    def below(self, channel: int, value: float) -> float:
+        """The part of a channel's values in bins below the one of `value`.
+
+        >>> counted = Histogram.none(1)
+        >>> counted.add(torch.arange(1.0, 1001.0)[None])
+        >>> counted.below(0, 500.0)
+        0.495
+        """
+        bins = int(torch.tensor(abs(value), dtype=torch.float32).view(torch.int32)) >> _SHIFT
+        step = min(max(bins - int(self.top[channel]) + BINS, 0), BINS)
+        row = self.counts[channel]
+        return float(row[: BINS + (step if value >= 0 else -step)].sum()) / max(int(row.sum()), 1)
+
     def _raise(self, top: Tensor) -> None:
         """Move every channel's bins to a higher top; what falls below the smallest bin is counted with 0."""
         higher = top - self.top

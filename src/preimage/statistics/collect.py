@@ -24,7 +24,7 @@ from ..ranges import checked
 from ..representations.sessions import evaluating, placed
 from ..solvers.compute import usable_device
 from .checkpoint import Checkpoint, State
-from .examples import SIDE, Examples, Grid
+from .examples import SIDE, Examples, Grid, as_pictures
 from .layer import LayerStatistics
 from .sample import Sample
 from .sources import Picture, find
@@ -133,7 +133,6 @@ def _count(
         first = len(state.images)
         numbers = torch.arange(first, first + len(good))
         x = torch.cat([x for _, x in good])
-        shown = space.decode(x) if state.examples is not None else x
         if state.sample is not None:
             state.sample.draw([r.digest for r, _ in good], first)
 
@@ -147,6 +146,7 @@ def _count(
         if state.sample is not None:
             state.sample.keep()
         if state.examples is not None:
+            shown = as_pictures(space.decode(x))
             strongest = {t.name: state.layers[t.name].to("cpu").strongest() for t in taps}
             for name, best in strongest.items():
                 state.examples.take(name, best, first, shown)

@@ -70,8 +70,8 @@ class Examples:
     kept: dict[tuple[int, Box], bytes] = field(default_factory=dict)
     _most: int = 1024
 
-    def take(self, name: str, best: Strongest, first: int, shown: Tensor) -> None:
-        """Keep the crops that a batch has added to a layer's strongest. first: the number of its first image. shown: its levels."""
+    def take(self, name: str, best: Strongest, first: int, shown: np.ndarray) -> None:
+        """Keep the crops that a batch has added to a layer's strongest. first: the number of its first image. shown: its pictures."""
         new = best.images >= first
         if not bool(new.any()):
             return
@@ -153,19 +153,23 @@ def open_crop(data: bytes) -> PIL.Image.Image:
         raise InputError(f"A crop cannot be read ({error}).") from error
 
 
-def _jpeg(levels: Tensor, box: Box, side: int) -> bytes:
+def as_pictures(levels: Tensor) -> np.ndarray:
+    """Levels (B, 1 or 3, H, W) as uint8 (B, H, W) or (B, H, W, 3)."""
+    found: np.ndarray = levels.detach().cpu().clamp(0, 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return found[..., 0] if found.shape[3] == 1 else found
+
+
+def _jpeg(picture: np.ndarray, box: Box, side: int) -> bytes:
     import PIL.Image
 
-    from ..pixels.images import to_pil
-
     top, left, bottom, right = box
-    picture = to_pil(levels[:, top:bottom, left:right])
-    if max(picture.size) > side:
-        scale = side / max(picture.size)
-        smaller = (max(round(picture.width * scale), 1), max(round(picture.height * scale), 1))
-        picture = picture.resize(smaller, PIL.Image.Resampling.BOX)
+    crop = PIL.Image.fromarray(np.ascontiguousarray(picture[top:bottom, left:right]))
+    if max(crop.size) > side:
+        scale = side / max(crop.size)
+        smaller = (max(round(crop.width * scale), 1), max(round(crop.height * scale), 1))
+        crop = crop.resize(smaller, PIL.Image.Resampling.BOX)
     buffer = io.BytesIO()
-    picture.save(buffer, format="JPEG", quality=_QUALITY, subsampling=0)
+    crop.save(buffer, format="JPEG", quality=_QUALITY, subsampling=0)
     return buffer.getvalue()
 
 

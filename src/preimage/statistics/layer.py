@@ -77,6 +77,15 @@ class LayerStatistics:
         """
         return self._histogram.quantile(q).clamp(self.min, self.max) if 0 < q < 1 else self._ends(q)
 
+    def share_below(self, channel: int, value: float) -> float:
+        """The part of a channel's values that are smaller than `value`, exact to the bin of a histogram: within 3.2 % of the value.
+
+        0 for a value at or below the least, 1 for one above the largest.
+        """
+        if not value > self.min[channel].item():
+            return 0.0
+        return 1.0 if value > self.max[channel].item() else self._histogram.below(channel, value)
+
     def channel_of(self, indices: Sequence[int]) -> int:
         """The channel of a unit that is given as (channel,) or by all its indices in the layer's shape."""
         return indices[0] if len(indices) == 1 else indices[channel_axis(self.shape)]

@@ -26,6 +26,7 @@ from .folders import RECORD
 from .folders import check_folder as check_folder
 from .folders import new_folder as new_folder
 from .judged import said_of
+from .natural import examples_of, said_of_nature, strip_of
 
 if TYPE_CHECKING:
     import PIL.Image
@@ -88,7 +89,10 @@ class Result:
             reached = f"error {self.error[b].item():.1%}" if self.error is not None else ""
             if self.activation is not None:
                 reached = f"activation {self.activation[b].item():.4g}" + (" of the photograph's" if self.task == "caricature" else "")
-            lines.append(f"{label}: {reached}{said_of(self.config, b)}" + ("" if self.status[b] == "ok" else " (not ok)"))
+            lines.append(
+                f"{label}: {reached}{said_of(self.config, b)}{said_of_nature(self.config, b)}"
+                + ("" if self.status[b] == "ok" else " (not ok)")
+            )
         return lines
 
     def summary(self) -> dict[str, Any]:
@@ -153,11 +157,20 @@ class Result:
         for name, image in zip(names, self.images, strict=True):
             pictures.write_png(folder / f"{name}.png", image)
         written = [f"{n}.png" for n in names]
+        for unit, name in enumerate(names[:: max(len(names) // self._units(), 1)]):
+            if (strip := strip_of(self.config, unit)) is not None:
+                strip.save(folder / f"{name}-natural.png")
+                written.append(f"{name}-natural.png")
         if self.originals is not None:
             for name, image in zip(names, self.originals, strict=True):
                 pictures.write_png(folder / f"{name}-original.png", image)
                 written.append(f"{name}-original.png")
         return written
+
+    def _units(self) -> int:
+        """How many units the images are of; restarts of one stand together."""
+        units = self.config.get("unit")
+        return len(units) if isinstance(units, list) and units else 1
 
     def _write_tensors(self, path: Path) -> None:
         from safetensors.torch import save
@@ -178,6 +191,11 @@ class Result:
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
             for picture, caption in zip(self.pil(), self.captions(), strict=True)
         ]
+        for unit in range(self._units()):
+            shown = "".join(
+                f'<img src="data:image/jpeg;base64,{base64.b64encode(e).decode()}" alt="">' for e in examples_of(self.config, unit)
+            )
+            tiles += [f'<figure style="margin:4px">{shown}<figcaption>natural examples</figcaption></figure>'] if shown else []
         return f'<div style="display:flex;flex-wrap:wrap">{"".join(tiles)}</div>'
 
 

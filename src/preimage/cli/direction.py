@@ -1,0 +1,48 @@
+"""preimage direction."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import app
+from .common import guard, table
+from .networks import load
+from .options import InputSize, Json, Seed, Space, Trust, Weights
+
+
+@app.command(
+    epilog="Example:\n\n  preimage direction squeezenet1_1 --layer fire8 striped/ others/ -o striped.safetensors\n\n"
+    "  preimage maximize --layer fire8 --direction striped.safetensors -o out/"
+)
+def direction(
+    net: Annotated[str, typer.Argument(metavar="NET", help="A network: see `preimage networks`.")],
+    positives: Annotated[Path, typer.Argument(metavar="POSITIVES", help="A folder of pictures with the concept.", show_default=False)],
+    negatives: Annotated[Path, typer.Argument(metavar="NEGATIVES", help="A folder of pictures without it.", show_default=False)],
+    *,
+    layer: Annotated[str, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.")],
+    out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The direction, a .safetensors file.")],
+    use: Annotated[str, typer.Option(metavar="logistic|mean", help="Which vector is the direction: both are kept.")] = "logistic",
+    held_out: Annotated[float, typer.Option(metavar="PART", help="Of the pictures, for the accuracy alone.")] = 0.25,
+    seed: Seed = 0,
+    weights: Weights = "default",
+    space: Space = None,
+    size: InputSize = None,
+    trust: Trust = False,
+    as_json: Json = False,
+) -> None:
+    """Learn the direction in a layer that tells some pictures from others, and how well it does on pictures it has not seen."""
+    with guard():
+        from ..directions import learn_concept
+        from ..files import check_file
+
+        check_file(out)
+        phi = load(net, weights, space, size, trust).layer(layer)
+        found = learn_concept(phi, positives, negatives, use=use, held_out=held_out, seed=seed)
+        found.save(out)
+        rows = [[name, f"{found.accuracy[name]:.3f}", "yes" if name == found.use else ""] for name in found.vectors]
+        table(["vector", "accuracy", "used"], rows, as_json)
+        if not as_json:
+            typer.echo(f"On {found.held_out} pictures that were held out; 0.5 is chance. Saved in {out}")
