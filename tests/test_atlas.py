@@ -107,6 +107,18 @@ def test_the_same_command_goes_on_and_more_units_cost_only_themselves(folder, tm
     assert more.exit_code == 0 and "1 jobs done" in more.output and "3 were there already" in more.output
 
 
+def test_the_numbers_list_every_unit_that_the_page_shows(folder, tmp_path, net):
+    folder = shutil.copytree(folder, tmp_path / "store")
+    statistics = tmp_path / "s.safetensors"
+    preimage.collect_statistics(net, preimage.images.reference_images(), statistics, layers=["conv1"], progress=False)
+    more = command("atlas", "squeezenet1_1", "--layers", "conv1", "--units", "top:2", "--stats", statistics, *OPTIONS[4:], "-o", folder)
+    assert more.exit_code == 0, more.output
+    rows = json.loads((folder / "summary" / "atlas-conv1" / "table.json").read_text())
+    shown = Store.open(folder, create=False).records(experiment="atlas-conv1", status="done")
+    assert len(rows) == len(shown) == 3 * 2 + 2
+    assert sorted(r["unit"] for r in rows) == sorted(r.config["unit"] for r in shown)
+
+
 def test_classes_are_called_by_name_and_other_units_by_number(folder):
     store = Store.open(folder, create=False)
     assert store.records(experiment="atlas-pool10", unit=1)[0].config["name"] == "goldfish (1)"

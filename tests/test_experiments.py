@@ -377,3 +377,36 @@ def test_no_results_at_all_is_a_failure_and_no_crash(study, monkeypatch):
     found, lines = run_study(study, {"inversion": known_experiments()["inversion"](C=(1.0,))}, workers=1, progress=False)  # type: ignore[call-arg]
     assert "Nothing can be inverted here." in next(iter(found.failed.values()))
     assert len(Found(study.store, []).pairs) == 0 and len(lines) <= 1
+
+
+@pytest.mark.parametrize("flags", [{"groups": 0}, {"C": (0.0,)}, {"positions": 0}, {"units": 0}, {"restarts": 0}])
+def test_a_flag_outside_the_table_of_ranges_is_refused_before_anything_is_made(flags, study, tmp_path):
+    registry = known_experiments()
+    takes = {"groups": "groups", "C": "inversion", "positions": "neighbourhood", "units": "neurons", "restarts": "restarts"}
+    experiment = registry[takes[next(iter(flags))]](**flags)
+    with pytest.raises(InputError, match=r"of at least|above 0"):
+        run_study(study, {"x": experiment}, progress=False)
+    assert not study.store.records()
+
+
+def test_a_number_of_units_that_is_said_wins_over_the_number_for_wide_layers(study):
+    study.layers = ["conv10", "conv1"]  # of 1000 and 64 channels
+    assert len(Neurons().jobs(study)) == 2 + 25
+    assert len(Neurons(units=4).jobs(study)) == 4 + 4
+
+
+def test_a_network_without_the_paper_s_classes_shows_its_own(study, monkeypatch):
+    names = [f"thing {k}" for k in range(1000)]
+    monkeypatch.setattr(study.net, "classes", names)
+    assert [job.name for job in Classes().jobs(study)] == names[:25]
+    with pytest.raises(InputError, match="has 1000 classes, from 0 to 999; got --class 1000"):
+        Classes(classes=("1000",)).jobs(study)
+
+
+def test_results_of_other_settings_that_the_numbers_leave_out_are_counted(tmp_path):
+    store = Store.open(tmp_path / "s")
+    for C in (1.0, 2.0):
+        study = Study(store, images=reference_images()[:1], layers=["conv1"], iterations=2)
+        run_study(study, {"inversion": known_experiments()["inversion"](C=(C,))}, progress=False)
+    notes = json.loads((tmp_path / "s" / "summary" / "inversion" / "summary.json").read_text())["notes"]
+    assert any("holds 1 more of its results" in note for note in notes), notes

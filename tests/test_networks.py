@@ -179,3 +179,20 @@ def test_the_hash_sees_names_types_shapes_and_values():
     b = nn.Linear(2, 3)
     b.load_state_dict(torch.load(buffer, weights_only=True))
     assert weights_hash(a) == weights_hash(b)
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("resnet50", "torchvision/resnet50"), ("ResNet-50", "torchvision/resnet50"), ("vgg19", "vgg-vd-19")]
+)
+def test_a_name_that_a_library_knows_is_answered_with_the_whole_name(name, meant):
+    with pytest.raises(UnknownName, match=re.escape(repr(meant))):
+        preimage.load_network(name)
+
+
+def test_what_is_no_name_is_refused_in_words_and_leaves_no_store(tmp_path):
+    with pytest.raises(InputError, match="A network is given by its name"):
+        preimage.load_network(3)  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"takes the name of a network.*package\.module:function"):
+        net = preimage.load_network("squeezenet1_1", weights=None)
+        preimage.audit(net, preimage.images.reference_images(), out=tmp_path / "out")  # type: ignore[arg-type]
+    assert not (tmp_path / "out").exists()

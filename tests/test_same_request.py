@@ -15,7 +15,8 @@ from preimage.cli import app
 from preimage.energy.fourier import Fourier
 from preimage.energy.objectives import Activate, Match
 from preimage.energy.resampling import Crops
-from preimage.studies.jobs import Job, execute
+from preimage.energy.transforms import TRANSFORMS
+from preimage.studies.jobs import Job, execute, revisions
 
 pytestmark = pytest.mark.filterwarnings("ignore::preimage.PreimageWarning")  # three iterations do not come far
 NET = "tests.tiny:build"
@@ -99,3 +100,21 @@ def test_a_unit_has_the_same_bits_from_python_the_command_line_and_a_store(phi, 
 def test_a_job_begins_with_noise_or_its_image_and_with_no_file():
     with pytest.raises(preimage.InputError, match="starts from"):
         Job(experiment="s", task="invert", C=1.0, network=NET, start="inverse.safetensors")
+
+
+def test_the_key_of_a_composed_view_knows_the_revisions_of_its_members(monkeypatch):
+    job = {
+        "experiment": "s",
+        "task": "invert",
+        "C": 1.0,
+        "network": NET,
+        "layer": "2",
+        "transform": ("compose:parts=[crops:low=0.4]/noise",),
+    }
+    assert {"transform compose", "transform crops", "transform noise"} <= set(revisions(Job(**job)))
+    before = Job(**job).key
+    real = TRANSFORMS.revision
+    monkeypatch.setattr(TRANSFORMS, "revision", lambda name: real(name) + (name == "noise"))
+    assert Job(**job).key != before
+    several = Job(**job | {"transform": ("crops:low=0.4", "noise")})
+    assert {"transform crops", "transform noise"} <= set(revisions(several))

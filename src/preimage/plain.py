@@ -53,6 +53,20 @@ def from_plain(data: Mapping[str, Any], registry: Registry[Any]) -> Any:
     return _build(registry[data["name"]], data["name"], given, registry, _from_value)
 
 
+def names_in(plain: Any) -> list[str]:
+    """Return the name of a part that is given as plain values, and those of the parts inside it.
+
+    >>> names_in({"name": "compose", "parts": [{"name": "crops", "low": 0.4}, {"name": "noise"}]})
+    ['compose', 'crops', 'noise']
+    """
+    if isinstance(plain, (list, tuple)):
+        return [name for value in plain for name in names_in(value)]
+    if not isinstance(plain, Mapping):
+        return []
+    own = [plain["name"]] if isinstance(plain.get("name"), str) else []
+    return own + [name for key, value in plain.items() if key != "name" for name in names_in(value)]
+
+
 def parse(text: str, registry: Registry[Any]) -> Any:
     """Return the part that a text names, as on the command line: "name" or "name:key=value,key=value"; "/" stands between those of a list.
 

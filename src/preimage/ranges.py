@@ -55,6 +55,9 @@ RANGES: Mapping[str, Range] = {
     # of a study
     "workers": Range(1, 4096),
     "threads": Range(1, 1024),  # OpenMP ends the process at some ten thousand
+    "units": _COUNT,
+    "groups": Range(1, 10**6),
+    "positions": Range(1, 9999),
     # of statistics, inverses and vocabularies
     "top": Range(0, 10**6),
     "crop": Range(0, 512),

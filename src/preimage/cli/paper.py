@@ -172,7 +172,8 @@ def _command(names: list[str], kind: type[Experiment] | None) -> Callable[..., N
 
 def _parameter(field: Field[Any]) -> inspect.Parameter:
     default, told = field.default, field.metadata
-    kinds: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str, "str | None": str | None}
+    kinds: dict[str, Any] = {"int": int, "float": float, "bool": bool, "str": str}
+    kinds |= {"int | None": int | None, "str | None": str | None}
     kinds |= {"tuple[float, ...]": list[float], "tuple[str, ...]": list[str]}
     names = told["names"] or (("--" + field.name.replace("_", "-"),))
     option = typer.Option(*names, help=told["help"], metavar=told["metavar"])

@@ -95,6 +95,7 @@ class Atlas:
 
         from .figures import draw_mosaics
 
+        found = found.with_earlier(self.name)  # other units that were asked for before stand on the same page
         drawn = [found.store.result(r.key).images for r in found.where(restart=0)[:_DRAWN]]
         figures = draw_mosaics(out, self.name, [(self.layer, torch.cat(drawn))]) if drawn else []
         columns = {

@@ -7,13 +7,14 @@ import io
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..errors import ImageError, InputError
-from ..ranges import checked
+from ..ranges import RANGES, checked
 from ..registry import Registry
 
 if TYPE_CHECKING:
@@ -65,6 +66,16 @@ EXPERIMENTS: Registry[type[Experiment]] = Registry("experiment", see="preimage p
 def flag(default: Any, help: str, *names: str, metavar: str | None = None) -> Any:
     """A field of an experiment that is a flag of its command."""
     return field(default=default, metadata={"help": help, "names": names, "metavar": metavar})
+
+
+def check_flags(experiment: Experiment) -> None:
+    """Raise InputError for a flag whose number is outside the table of ranges, before anything is made of it."""
+    own: Any = experiment
+    for f in fields(own) if is_dataclass(own) else ():
+        value = getattr(experiment, f.name)
+        if "help" in f.metadata and f.name in RANGES and value is not None:
+            for number in value if isinstance(value, (list, tuple)) else [value]:
+                checked(f.name, number)
 
 
 @dataclass(frozen=True)
@@ -132,6 +143,11 @@ class Study:
         from ..solvers.compute import check_precision, usable_device
         from ..solvers.plans import solver_named
 
+        if not isinstance(self.network, str):
+            raise InputError(
+                "A study takes the name of a network, as each of its jobs opens it: 'squeezenet1_1', a file, or 'package.module:function' "
+                f"for one of your own; got {self.network!r:.80}."
+            )
         checked("seed", self.seed)
         if self.iterations is not None:
             checked("iterations", self.iterations)
@@ -239,6 +255,15 @@ class Found:
         self.store, self.jobs = store, list(jobs)
         self.pairs: list[tuple[Job, Record]] = [(job, rows[job.key]) for job in jobs if job.key in rows]
 
+    def with_earlier(self, experiment: str) -> Found:
+        """Return these and all other results of the experiment in the store, of earlier commands with other settings."""
+        mine = {r.key for _, r in self.pairs}
+        others = [r for r in self.store.records(experiment=experiment, status="done") if r.key not in mine]
+        for record in others:
+            with suppress(InputError):  # of a later version, perhaps
+                self.pairs.append((_job_of(record), record))
+        return self
+
     def where(self, **settings: Any) -> list[Record]:
         """The records of the jobs with these settings, in the order of the jobs."""
         return [r for job, r in self.pairs if all(getattr(job, k) == v for k, v in settings.items())]
@@ -260,6 +285,17 @@ class Found:
         """A photograph as levels 0–255."""
         levels: Tensor = space.decode(self.store.input(photo.sha))
         return levels
+
+
+def _job_of(record: Record) -> Job:
+    """The job that a result in the store is of."""
+    from ..studies.jobs import Job
+
+    known = {f.name for f in fields(Job)}
+    given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.config.items() if k in known}
+    if "original" in given:
+        given["original"] = Path(given["original"]).stem
+    return Job(**given)
 
 
 @dataclass

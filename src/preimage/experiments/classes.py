@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ..studies.store import Record
 
 CLASSES = ("black swan", "goose", "tree frog", "cheeseburger", "coffee mug", "comic book", "vending machine")
+_FIRST = 25  # classes of a network that has not the paper's
 READINGS = ("input", "receptive-field", "both")
 
 
@@ -31,13 +32,15 @@ class Classes:
         "probability: what the network gives the class in its image (of the network's own size alone)."
     )
     quirks: ClassVar[dict[str, str]] = {}
-    classes: tuple[str, ...] = flag((), "A class by name or number; repeat for several. By default the paper's seven.", "--class")
+    classes: tuple[str, ...] = flag(
+        (), "A class by name or number; repeat for several. By default the paper's seven, or else the network's first 25.", "--class"
+    )
     reading: str = flag("input", "Canvas: input, receptive-field or both.", metavar="WHICH")
 
     def jobs(self, study: Study) -> list[Job]:
         if self.reading not in READINGS:
             raise InputError(f"The reading is one of {', '.join(READINGS)}; got {self.reading!r}.")
-        wanted = class_units(study, self.classes)[: 2 if study.smoke else None]
+        wanted = class_units(study, self.classes)[: 2 if study.smoke and not self.classes else None]
         readings = READINGS[:2] if self.reading == "both" else (self.reading,)
         return [
             study.job("classes", "maximize", C=STRENGTH, unit=k, name=name, canvas=canvas, layer=_layer(study, canvas), variant=canvas)
@@ -96,13 +99,16 @@ COLUMNS = {
 
 
 def class_units(study: Study, wanted: tuple[str, ...]) -> list[tuple[int, str]]:
-    """Number and name of each class. By default the paper's, or the first units where the network has no names."""
+    """Number and name of each class. By default the paper's, or the first units where the network does not have these."""
     net = study.net
-    if not wanted and not net.classes:
-        return [(k, f"unit {k}") for k in range(7)]
+    count = net.layers()[-1].shape[0]
+    if not wanted and any(w not in net.classes for w in CLASSES):
+        return [(k, net.class_name(k) if net.classes else f"unit {k}") for k in range(min(count, _FIRST))]
     if not net.classes and not all(w.isdecimal() for w in wanted):
         raise InputError(f"{study.network} has no class names: give --class as a number.")
     numbers = [int(w) if w.isdecimal() else net.class_index(w) for w in (wanted or CLASSES)]
+    if beyond := [k for k in numbers if k >= count]:
+        raise InputError(f"{study.network} has {count} classes, from 0 to {count - 1}; got --class {beyond[0]}.")
     return [(k, net.class_name(k)) for k in numbers]
 
 

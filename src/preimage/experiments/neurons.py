@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..studies.jobs import Job
 
 _MANY = 512  # layers of more channels show the first two units alone, large
+_UNITS = 25
 STRENGTH = 1.0e4
 
 
@@ -32,7 +33,7 @@ class Neurons:
         "one-weight": "Weigh every unit of a layer by the largest response of the last one shown (exp_maximization.m's innerWeight(K)).",
         "keeps-regularizers": "The control without regularizers keeps them, and has only no jitter and leaky ReLUs (view160-noreg).",
     }
-    units: int = flag(25, "Units of each layer; two where it has more than 512 channels.", metavar="N")
+    units: int | None = flag(None, "Units of each layer; by default 25, and two where it has more than 512 channels.", metavar="N")
     restarts: int = flag(1, "Images of each unit, from different starts.", metavar="N")
     control: bool = flag(False, "Also without regularizers, bound and jitter.")
     stats: str | None = flag(None, "Statistics of the units over many images (`preimage stats`), for their weights.", metavar="FILE")
@@ -82,7 +83,8 @@ class Neurons:
     def _weights(self, study: Study, info: LayerInfo) -> dict[int, float | None]:
         """Unit -> its divisor Z = M·rf²; None leaves it to `maximize`."""
         channels = info.shape[0]
-        count = min(channels, 2 if channels > _MANY else 4 if study.smoke else self.units)
+        own = 2 if channels > _MANY else 4 if study.smoke else _UNITS
+        count = min(channels, own if self.units is None else self.units)
         if self.stats is None and "one-weight" not in study.quirks:
             return dict.fromkeys(range(count))
         Z = divisors(study.phi(info.name), [(k,) for k in range(count)], _canvas(info), self.stats, study.device)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import PreimageError
 from ..registry import unknown
-from .base import Experiment, Found, Study
+from .base import Experiment, Found, Study, check_flags
 
 if TYPE_CHECKING:
     from ..studies.runner import Backend, Run
@@ -35,6 +35,8 @@ def run_study(
     """
     from ..studies.runner import run
 
+    for experiment in experiments.values():
+        check_flags(experiment)
     wanted = {name: experiment.jobs(study) for name, experiment in experiments.items()}
     jobs = [job for listed in wanted.values() for job in listed]
     left = sum(not study.store.done(key) for key in {job.key for job in jobs})
@@ -72,6 +74,10 @@ def _summarise(study: Study, name: str, experiment: Experiment, found: Found) ->
     chosen = sorted(study.quirks & set(experiment.quirks))
     summary.notes += [f"As published: {quirk}. {experiment.quirks[quirk]}" for quirk in chosen]
     missing = len({job.key for job in found.jobs}) - len(summary.keys)
+    others = len({r.key for r in study.store.records(experiment=name, status="done")} - set(summary.keys))
+    summary.notes += (
+        [f"The store holds {others} more of its results, of other settings; the numbers here leave them out."] if others else []
+    )
     lost = len(study.unreadable)
     summary.notes += [f"Could not be read and missing here: {lost} photograph{'s' if lost > 1 else ''}."] if lost else []
     summary.notes += [f"{missing} of its jobs failed and are missing here."] if missing else []

@@ -12,7 +12,7 @@ from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
 from .checkpoints import no_pickled_code
 from .imagenet import class_names
-from .network import SOURCES, NetworkCard, Source
+from .network import SOURCES, NetworkCard, Source, same_name
 
 
 def open_card(name: str) -> NetworkCard:
@@ -109,11 +109,21 @@ def _resize(module: nn.Module, size: tuple[int, int]) -> nn.Module:
     return module
 
 
+def _alike(name: str) -> list[str]:
+    """The model of this name, where timm is here and has one."""
+    try:
+        import timm
+    except ImportError:
+        return []
+    return [f"timm/{n}" for n in same_name(name, timm.list_models())]
+
+
 SOURCES.register("timm")(
     Source(
         form="timm/NAME[.TAG]",
         matches=lambda name: name.startswith("timm/"),
         open=open_card,
         about="a model of timm, as timm/vit_base_patch16_224 or timm/resnet50.a1_in1k (extra: timm)",
+        alike=_alike,
     )
 )

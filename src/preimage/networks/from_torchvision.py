@@ -15,7 +15,7 @@ from ..errors import FetchError, InputError
 from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
 from .checkpoints import no_pickled_code
-from .network import SOURCES, NetworkCard, Source
+from .network import SOURCES, NetworkCard, Source, same_name
 
 # the trained weights of these two were made for inputs that the module itself normalises again
 _OPTIONS: dict[str, dict[str, Any]] = {
@@ -93,11 +93,19 @@ def _fetch(url: str) -> None:
         raise InputError(f"{path} has sha256 {digest}, wanted {prefix}…: delete it, and it is fetched again from {url}.")
 
 
+def _alike(name: str) -> list[str]:
+    """The classifier of this name, where torchvision has one."""
+    from torchvision import models
+
+    return [f"torchvision/{n}" for n in same_name(name, models.list_models(module=models))]
+
+
 SOURCES.register("torchvision")(
     Source(
         form="torchvision/NAME[:WEIGHTS]",
         matches=lambda name: name.startswith("torchvision/"),
         open=open_card,
         about="a classifier of torchvision, as torchvision/vgg16 or torchvision/resnet50:IMAGENET1K_V1",
+        alike=_alike,
     )
 )

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any
 
@@ -66,7 +67,8 @@ class Source:
     open: the name -> a card; raises InputError for what it cannot read and MissingExtra for a library that is not installed.
     about: one line for the list of sources. program: whether what is so named can run code of whoever made it; it is opened on
     trust only. imports: whether opening the name runs Python code that it leads to; whoever types the name has chosen it, but a file
-    or a folder that names it has not, so `named_by_file` asks for trust.
+    or a folder that names it has not, so `named_by_file` asks for trust. alike: whole names of this form for a name without it,
+    as "torchvision/resnet50" for "resnet50"; asked only where a name is known to nobody.
     """
 
     form: str
@@ -75,6 +77,7 @@ class Source:
     about: str = ""
     program: Callable[[str], bool] = field(default=lambda name: False, repr=False)
     imports: bool = False
+    alike: Callable[[str], list[str]] = field(default=lambda name: [], repr=False)
 
 
 NETWORKS: Registry[NetworkCard] = Registry("network", see="preimage networks")
@@ -118,7 +121,7 @@ def load_network(
     >>> net.layer("fire4").shape
     (256, 28, 28)
     """
-    card = name if isinstance(name, NetworkCard) else find_card(os.fspath(name), trust)
+    card = name if isinstance(name, NetworkCard) else find_card(os.fspath(name) if isinstance(name, os.PathLike) else name, trust)
     origin = f"random (seed {seed})" if weights is None else str(weights)
     card, weights = _adopted(card, weights)
     if weights is None and card.whole:
@@ -161,6 +164,8 @@ def find_card(name: str, trust: bool = False) -> NetworkCard:
 
     Raises UnknownName with the forms of names, InputError for a program without `trust`.
     """
+    if not isinstance(name, str):
+        raise InputError(f"A network is given by its name, a file or a NetworkCard; got {name!r:.80}.")
     registry = _registered()
     if name in registry:
         return registry[name]
@@ -175,7 +180,24 @@ def find_card(name: str, trust: bool = False) -> NetworkCard:
                 )
             return source.open(name)
     forms = ", ".join(source.form for source in known_sources())
+    whole = [n for source in known_sources() for n in source.alike(name)]
+    if whole:
+        near = [*whole, *get_close_matches(name, registry, 2)]
+        raise UnknownName(f"No network named {name!r}. Did you mean {' or '.join(repr(n) for n in near)}? See: preimage networks")
     raise UnknownName(f"{unknown('network', name, list(registry), 'preimage networks')}. Other networks are named {forms}.")
+
+
+def same_name(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known names that are this one but for case, dashes, dots and underscores.
+
+    >>> same_name("ResNet-50", ["resnet50", "resnet501"])
+    ['resnet50']
+    """
+
+    def bare(text: str) -> str:
+        return "".join(c for c in text.lower() if c.isalnum())
+
+    return [k for k in known if bare(k) == bare(name)]
 
 
 def named_by_file(name: str, trust: bool) -> str:

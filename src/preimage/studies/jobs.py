@@ -29,7 +29,7 @@ from ..networks.network import Network, load_network, weights_hash
 from ..pixels.images import png
 from ..pixels.pixelspace import REVISION as PIXELS_REVISION
 from ..pixels.pixelspace import PixelSpace, parse_size
-from ..plain import name_of
+from ..plain import name_of, names_in, parse, to_plain
 from ..ranges import RANGES, checked
 from ..registry import Registry
 from ..representations.base import Representation
@@ -235,7 +235,7 @@ def revisions(job: Job) -> dict[str, int]:
         solvers = ("fourier-adam", "descent") if job.solver == "fast" else (job.solver.partition(":")[0],)
         named += [(SOLVERS, s) for s in solvers]
         named += [(REGULARIZERS, r) for r in ("alpha-norm", "tv-beta")] if job.regularized else []
-        named += [(TRANSFORMS, _name(t)) for t in job.transform or ("jitter",)]
+        named += [(TRANSFORMS, name) for t in job.transform or ("jitter",) for name in _names(t, TRANSFORMS)]
         named += [(PARAMETERIZATIONS, _name(job.parameterization or "pixels"))]
     else:
         parts = recipe_named(job.recipe).parts(job.task)
@@ -246,7 +246,7 @@ def revisions(job: Job) -> dict[str, int]:
         objectives = objectives_of(parts_from_text(job.objective)["objective"])
     named += [(OBJECTIVES, name_of(o, OBJECTIVES)) for o in objectives]
     named += [(LOSSES, loss) for o in objectives for loss in o.losses]
-    named += [(REGULARIZERS, _name(p)) for p in job.prior if p != "none"]
+    named += [(REGULARIZERS, name) for p in job.prior if p != "none" for name in _names(p, REGULARIZERS)]
     found |= {f"{registry.kind} {name}": registry.revision(name) for registry, name in named}
     found |= {"layers in one pass": PASS_REVISION} if len(objectives) > 1 else {}
     found |= {"inverse": INVERSE_REVISION} if job.start == "inverse" else {}
@@ -264,18 +264,23 @@ def _parts_of(plain: Mapping[str, Any], job: Job) -> list[tuple[Registry[Any], s
     """The registered parts that a recipe names, but for those that a job gives itself."""
     solver = job.solver if job.solver != "fast" else plain["solver"]
     found: list[tuple[Registry[Any], str]] = [(SOLVERS, solver["name"] if isinstance(solver, Mapping) else _name(solver))]
-    found += [(TRANSFORMS, _name(t)) for t in job.transform]
+    found += [(TRANSFORMS, name) for t in job.transform for name in _names(t, TRANSFORMS)]
     if not job.transform:
-        found += [(TRANSFORMS, "jitter" if plain["transform"] is None else plain["transform"]["name"])]
+        found += [(TRANSFORMS, name) for name in names_in(plain["transform"] or {"name": "jitter"})]
     own = job.parameterization
     found += [(PARAMETERIZATIONS, plain["parameterization"]["name"] if own is None else _name(own))]
-    return found + [(REGULARIZERS, r["name"]) for r in plain["regularizers"].values() if not job.prior]
+    return found + [(REGULARIZERS, name) for r in plain["regularizers"].values() if not job.prior for name in names_in(r)]
 
 
 def _check_no_path(text: str) -> None:
     """Raise InputError for an objective with a picture of its own: a job's key must know its content."""
     if any(pair.partition("=")[0].strip() == "image" for pair in text.partition(":")[2].split(",")):
         raise InputError(f"A job cannot have the objective {text!r}: a store does not know what a file holds. Leave image= out.")
+
+
+def _names(text: str, registry: Registry[Any]) -> list[str]:
+    """The part that a text names, and those inside it, as those of a `compose`."""
+    return names_in(to_plain(parse(text, registry), registry)) if "=" in text else [_name(text)]
 
 
 def _name(text: str) -> str:

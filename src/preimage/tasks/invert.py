@@ -178,6 +178,10 @@ def invert(
             error = loss(features_of(phi, found.x), target).cpu().sqrt().float()
         else:
             error = (found.energy["loss"].cpu() / task.parts.C).sqrt().float()
+    found.status = [
+        _LOST.format(e) if s == "ok" and task.as_default and not found.interrupted and e >= 1 else s
+        for s, e in zip(found.status, error.tolist(), strict=True)
+    ]
     return task.result(
         found,
         took,
@@ -194,6 +198,9 @@ def invert(
         | ({} if release is None else {"release": repr(release)})
         | ({} if inverse is None else {"inverse": inverse.record()}),
     )
+
+
+_LOST = "the error is {:.0%}: these features are no nearer to the image's than none at all. Give more iterations or a larger C."
 
 
 def own_start(phi: Representation, choice: Choice) -> tuple[Choice, Start, LinearInverse | None]:
