@@ -1,136 +1,136 @@
-"""Natural examples beside synthetic images: the planted check, the path check and its control, what records and captions say."""
+"""The priors are centred on a colour of natural pictures, whatever a network subtracts; and hold for any number of channels."""
 
 from __future__ import annotations
 
-import json
+import math
 
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
-from typer.testing import CliRunner
+from torch import nn
 
 import preimage
-from preimage.cli import app
-from preimage.errors import InputError
-from preimage.statistics import collect_statistics
-from preimage.tasks.natural import rank_correlation
-
-from . import planted
-
-QUICK = {"iterations": 60, "progress": False, "canvas": 20, "solver": "fourier-adam"}
+from preimage import AlphaNorm, Layer, PixelBall, PixelSpace, TVBeta
+from preimage.pixels.images import reference_images
+from preimage.representations.natural import Centred, centred, natural_colour
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return planted.write(tmp_path_factory.mktemp("natural") / "in")
+class Inside(nn.Module):
+    """A network that takes 0 to 255 and subtracts its mean itself."""
 
+    def __init__(self, module, mean):
+        super().__init__()
+        self.module = module
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1))
 
-@pytest.fixture(scope="module")
-def phi():
-    return preimage.Layer(planted.build()[0], "3", space=planted.SPACE)
+    def forward(self, x):
+        return self.module(x - self.mean)
 
 
 @pytest.fixture(scope="module")
-def stats(phi, folder):
-    return collect_statistics(phi.module, folder, space=planted.SPACE, top=4, progress=False)
+def pair(net):
+    """fire2 of SqueezeNet as it is, and with its mean moved inside."""
+    space = net.space
+    outside = PixelSpace(64, space.channels, space.scale, space.mean, space.std)
+    inside = PixelSpace(64, space.channels, space.scale, 0.0, space.std)
+    name = net.card.names["fire2"]
+    assert (space.scale, set(space.std)) == (255.0, {1.0})
+    return Layer(net.module, name, space=outside), Layer(Inside(net.module, space.mean), f"module.{name}", space=inside)
 
 
-def test_examples_direction_synthesis_and_path_agree_on_what_was_planted_and_a_shuffled_control_does_not(phi, stats, folder):
-    # examples
-    names = [t.image.rpartition("/")[2] for t in stats.top("3", 0)]
-    assert all(name.startswith("red-vertical") for name in names)
-    # direction
-    pictures = sorted(folder.iterdir())
-    concept = preimage.learn_concept(
-        phi, [p for p in pictures if p.name.startswith("red-v")], [p for p in pictures if not p.name.startswith("red-v")]
-    )
-    assert concept.direction.argmax() == 0
-    # synthesis: red, and it changes along the row and not down the column
-    result = preimage.maximize(phi, 0, restarts=2, **QUICK)
-    red = (result.images[:, 0] - result.images[:, 1:].mean(dim=1))[:, 4:-4, 4:-4]
-    assert bool((red.mean(dim=1).std(dim=1) > 2 * red.mean(dim=2).std(dim=1)).all())
-    # and it stands above natural ones, by the way that natural ones take
-    record = preimage.natural_check(result, phi, stats)["units"][0]
-    assert record["channel"] == 0 and min(record["share"]) > 0.99 and record["spread"] > 0.5
-    assert record["path"]["layers"] == ["0", "1", "2", "3"] and record["path"]["normalised"][-1] > 0.7
-    # the control: images for another channel, or with their pixels shuffled, said to be of this one
-    other = preimage.maximize(phi, 1, **QUICK)
-    order = torch.randperm(20 * 20, generator=torch.Generator().manual_seed(0))
-    shuffled = result.images.flatten(2)[..., order].reshape(result.images.shape)
-    for images, least in ((other.images, 0.3), (shuffled, 0.3)):
-        result.images = images if len(images) == 2 else images.repeat(2, 1, 1, 1)
-        control = preimage.natural_check(result, phi, stats)["units"][0]["path"]["normalised"][-1]
-        assert control < least
+def test_a_network_whose_mean_is_natural_is_taken_as_it_is(net):
+    assert centred(net.layer("fire2")) == net.layer("fire2") or not isinstance(centred(net.layer("fire2")), Centred)
+    for space in (PixelSpace.imagenet(8), PixelSpace.caffe(8), PixelSpace(8, "grey", mean=128.0), PixelSpace(8, "rgb", 1.0, 0.5, 0.5)):
+        phi = preimage.from_callable(lambda x: x, space)
+        assert centred(phi) is phi
+        assert torch.equal(natural_colour(space), space.mean_colour)
 
 
-def test_rank_correlations_are_scipys():
-    values = torch.from_numpy(np.random.default_rng(0).integers(0, 5, (4, 30)).astype(np.float64))  # many ties
-    np.testing.assert_allclose(rank_correlation(values), spearmanr(values.numpy().T).statistic, atol=1e-12)
-    assert rank_correlation(torch.zeros(2, 5)).tolist() == [[0.0, 0.0], [0.0, 0.0]]
+@pytest.mark.parametrize("solver", ["fast", "paper"])
+def test_with_the_mean_inside_the_network_its_pre_image_is_the_same(pair, solver):
+    outside, inside = pair
+    photo = reference_images()[0]
+    common = {"iterations": 30, "seed": [3], "solver": solver, "progress": False}
+    one, other = (preimage.invert(phi, photo, **common) for phi in (outside, inside))
+    assert abs(float(one.error) - float(other.error)) < 0.02
+    assert float(preimage.metrics.psnr(one.images, other.images)) > 24  # the natural colour is ImageNet's, not quite this network's
+    near, far = (float(preimage.metrics.psnr(r.images, r.originals)) for r in (one, other))
+    assert far > near - 0.5
+    assert PixelSpace.from_dict(other.config["space"]) == inside.space
+    torch.testing.assert_close(other.originals, one.originals)
 
 
-def test_the_path_check_is_one_for_natural_images_themselves_and_zero_for_others(phi):
-    own, other = (torch.cat([planted.SPACE.encode(planted.picture(k, s)) for s in range(6)]) for k in ("red-vertical", "green-vertical"))
-    same = preimage.path_check(phi, own[3:], own[:3], other).normalised
-    foreign = preimage.path_check(phi, other[3:], own[:3], other[:3]).normalised
-    assert same[-1] == pytest.approx(1.0, abs=0.25) and foreign[-1] == pytest.approx(0.0, abs=0.25)
-    with pytest.raises(InputError, match="two natural ones"):
-        preimage.path_check(phi, own, own[:1], other)
+def test_a_unit_s_picture_and_a_caricature_are_not_dark(pair):
+    outside, inside = pair
+    common = {"iterations": 15, "progress": False}
+    one, other = (preimage.maximize(phi, 5, seed=[1], **common) for phi in (outside, inside))
+    assert abs(float(one.images.mean()) - float(other.images.mean())) < 8
+    photo = reference_images()[0]
+    one, other = (preimage.caricature(phi, photo, C=10.0, transform=preimage.Jitter(3), **common) for phi in (outside, inside))
+    assert float(preimage.metrics.psnr(one.images, other.images)) > 24
 
 
-def test_the_share_of_natural_activations_below_a_value_is_counted(phi, stats):
-    with torch.no_grad():
-        x = torch.cat([planted.SPACE.encode(p) for p in stats.images])
-        values = phi.module(planted.SPACE.to_network(x))[:, 3].flatten()
-    of = stats["3"]
-    for q in (0.1, 0.5, 0.9):
-        value = float(values.quantile(q))
-        low, high = (float((values < value * f).double().mean()) for f in (0.96, 1.04))
-        assert low <= of.share_below(3, value) <= high
-    assert of.share_below(3, -1.0) == 0.0 and of.share_below(3, 1e9) == 1.0
+def test_a_canonical_tensor_is_still_levels_less_the_network_s_mean():
+    space = PixelSpace(8, "grey")
+    phi = preimage.from_callable(lambda x: x, space)
+    levels = torch.full((1, 1, 8, 8), 200.0)
+    given = preimage.invert(phi, levels, iterations=5, progress=False)
+    read = preimage.invert(phi, np.full((8, 8), 200, np.uint8), iterations=5, progress=False)
+    torch.testing.assert_close(given.originals, levels)
+    torch.testing.assert_close(given.images, read.images)
+    torch.testing.assert_close(space.encode(np.full((8, 8), 200, np.uint8)), levels)
 
 
-def test_negative_values_have_their_share_too(folder):
-    linear = planted.build()[0][:3]
-    stats = collect_statistics(linear, folder, space=planted.SPACE, progress=False)
-    of = stats["2"]
-    for q in (0.05, 0.3, 0.95):
-        assert of.share_below(0, of.quantile(q)[0].item() + 1e-6) == pytest.approx(q, abs=0.06)
+@pytest.mark.parametrize(
+    "space",
+    [
+        PixelSpace(8), PixelSpace(8, "bgr", 1.0), PixelSpace(8, "grey", 1.0, 0.13, 0.31), PixelSpace(8, "bgr", 1.0, (0.0, 0.1, 0.2), 0.3),
+        PixelSpace(8, 5, 1.0, 0.0, 2.0),
+    ],
+)  # fmt: skip
+def test_what_the_network_sees_is_the_same_through_the_centred_representation(space):
+    phi = preimage.from_callable(lambda x: x, space)
+    around = centred(phi)
+    picture = np.random.default_rng(0).integers(0, 256, (8, 8, space.count), np.uint8)
+    x = around.space.encode(picture)
+    torch.testing.assert_close(around(x), phi(space.encode(picture)), atol=1e-3, rtol=1e-5)
+    torch.testing.assert_close(around.space.encode(space.encode(picture)), x, atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(around.space.decode(x), space.decode(space.encode(picture)), atol=1e-4, rtol=1e-5)
+    torch.testing.assert_close(around.space.mean_colour, natural_colour(space))
+    assert around.space.to_dict() == space.to_dict()
 
 
-def test_originals_that_are_gone_or_changed_cost_the_path_check_alone(phi, tmp_path):
-    folder = planted.write(tmp_path / "in", 3)
-    stats = collect_statistics(phi.module, folder, space=planted.SPACE, progress=False)
-    result = preimage.maximize(phi, 0, **{**QUICK, "iterations": 2})
-    files = sorted(folder.iterdir())
-    files[0].unlink()
-    for file in files[1:]:
-        file.write_bytes(files[-1].read_bytes())
-    record = preimage.natural_check(result, phi, stats)["units"][0]
-    assert record["path"] is None and "another content" in record["path_missing"]
-    assert record["examples"][0]["jpeg"] and len(record["examples"]) == 5
+def test_ink_and_paper_of_digits_are_both_within_the_bound():
+    """Digits are dark, with a mean of 33 levels: around that, the bound of 160 would hold nothing brighter than 193."""
+    space = PixelSpace(8, "grey", scale=1.0, mean=0.13, std=0.31)
+    grey = natural_colour(space).item()
+    assert grey == pytest.approx(117.4, abs=0.1)
+    assert 0 - grey > -160
+    assert 255 - grey < 160
 
 
-def test_what_natural_examples_cannot_be_put_beside_is_refused(phi, stats, folder):
-    result = preimage.maximize(phi, {0: 1.0}, **{**QUICK, "iterations": 2})
-    with pytest.raises(InputError, match="is a direction"):
-        preimage.natural_check(result, phi, stats)
-    photo = preimage.invert(phi, planted.picture("noise", 0), iterations=2, progress=False)
-    with pytest.raises(InputError, match="units that were maximized"):
-        preimage.natural_check(photo, phi, stats)
-    with pytest.raises(InputError, match="not one"):
-        preimage.natural_check(result, preimage.from_callable(lambda x: x, planted.SPACE), stats)
+@pytest.mark.parametrize("channels", [2, 13, 64])
+def test_the_bound_and_the_norm_of_many_channels_are_those_of_three(channels):
+    level = 50.0
+    three, many = torch.full((1, 3, 4, 4), level), torch.full((1, channels, 4, 4), level)
+    torch.testing.assert_close(AlphaNorm()(many), AlphaNorm()(three))
+    steps = torch.arange(4.0).square()
+    for beta in (1.0, 2.0):
+        torch.testing.assert_close(TVBeta(beta)(many * steps), TVBeta(beta)(three * steps))
+    torch.testing.assert_close(PixelBall(40.0)(many)[:, :1], PixelBall(40.0)(three)[:, :1])
+    assert PixelBall(math.inf)(many) is many
+    gradient = torch.zeros_like(many)
+    leaf = many.clone().requires_grad_()
+    AlphaNorm().add_gradient(many, gradient)
+    (expected,) = torch.autograd.grad(AlphaNorm()(leaf).sum(), leaf)
+    torch.testing.assert_close(gradient, expected)
 
 
-def test_the_command_keeps_the_examples_in_the_folder_and_says_where_the_image_stands(folder, tmp_path):
-    file, out = tmp_path / "s.safetensors", tmp_path / "out"
-    net = ["--net", "tests.planted:build", "--layer", "3", "--unit", "0", "--iterations", "20", "--canvas", "20"]
-    for arguments in (["statistics", "tests.planted:build", folder, "-o", file], ["maximize", *net, "--stats", file, "-o", out]):
-        found = CliRunner().invoke(app, [str(a) for a in arguments])
-        assert found.exit_code == 0, found.output
-    assert "% of natural activations" in found.stdout
-    record = json.loads((out / "result.json").read_text())["config"]["natural"]
-    assert record["units"][0]["path"]["layers"][-1] == "3" and (out / "unit-0-natural.png").is_file()
-    loaded = preimage.load_result(out)
-    assert "of natural activations" in loaded.captions()[0] and loaded._repr_html_().count("data:image/jpeg") == 5
+@pytest.mark.parametrize("channels", [13, 64])
+def test_an_image_of_many_channels_comes_back(channels):
+    phi = preimage.from_callable(lambda x: x, PixelSpace(16, channels))
+    image = np.random.default_rng(0).integers(0, 256, (4, 4, channels)).repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
+    colour = preimage.from_callable(lambda x: x, PixelSpace(16))
+    many = preimage.invert(phi, image, solver="paper", progress=False)
+    three = preimage.invert(colour, image[..., :3].copy(), solver="paper", progress=False)
+    assert float(many.error) < float(three.error) + 0.03
