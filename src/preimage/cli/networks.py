@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -65,7 +66,9 @@ def layers(
         table(["layer", "output", "receptive field", "stride", "jitter", "kind", *(["parts"] if parts else [])], rows, as_json)
 
 
-def load(net: str, weights: str, space: str | None, size: str | None, trust: bool, *, listed: bool = False) -> Network:
+def load(
+    net: str, weights: str, space: str | None, size: str | None, trust: bool, *, listed: bool = False, labels: Path | None = None
+) -> Network:
     """The network that these options of a command name. Raises what `load_network` does.
 
     listed: only its layers are looked at, so a network that comes with its weights may have them also where "none" are asked for.
@@ -79,6 +82,7 @@ def load(net: str, weights: str, space: str | None, size: str | None, trust: boo
         weights if weights != "none" else "default" if listed and card.whole else None,
         space=None if space is None else PixelSpace.parse(space),
         size=None if size is None else parse_size(size),
+        labels=labels,
     )
 
 

@@ -26,6 +26,10 @@ Space = Annotated[
 InputSize = Annotated[
     str | None, typer.Option("--size", metavar="PIXELS", help="Another input size: 256, or 256x320.", show_default="the network's own")
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Names of its classes: one a line, .json, .mat, .onnx.", show_default="the network's own"),
+]
 Trust = Annotated[bool, typer.Option("--trust", help="Run a program (.pt2, TorchScript): it can do anything that you can.")]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the result; it must be new or empty.")]
 StudySolver = Annotated[

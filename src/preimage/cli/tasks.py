@@ -26,6 +26,7 @@ from .options import (
     Json,
     Judge,
     KeepState,
+    Labels,
     Leak,
     Mask,
     MaxMemory,
@@ -139,6 +140,7 @@ def maximize(
     space: Space = None,
     size: InputSize = None,
     trust: Trust = False,
+    labels: Labels = None,
     C: Annotated[float | None, typer.Option("--C", metavar="NUMBER", help="Weight of the unit.", show_default="10000")] = None,
     restarts: Annotated[int, typer.Option(metavar="N", help="Images of each unit, from different starts.")] = 1,
     canvas: Annotated[str, typer.Option(metavar="SIZE", help="auto, input, receptive-field or pixels.")] = "auto",
@@ -179,7 +181,7 @@ def maximize(
         wanted = [*(parse_sum(u) for u in unit or ()), *_directions(direction or ())]
     _run(
         lambda phi, common: _tasks().maximize(phi, wanted, **options, **common),
-        _Target(net, weights, space, size, trust, layer, leak, device),
+        _Target(net, weights, space, size, trust, layer, leak, device, labels),
         _common(solver, iterations, seed, precision, max_memory, compiled, video, every, keep_state, as_json or quiet)
         | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
         _Destination(out, overwrite, video, as_json, judge=judge, stats=stats if unit and not everywhere else None),
@@ -291,9 +293,10 @@ class _Target:
     layer: str | None
     leak: float
     device: str | None
+    labels: Path | None = None
 
     def load(self) -> Layer:
-        network = load(self.net, self.weights, self.space, self.size, self.trust)
+        network = load(self.net, self.weights, self.space, self.size, self.trust, labels=self.labels)
         name = next((i.name for i in reversed(network.layers())), "") if self.layer is None else self.layer
         return network.layer(name, leak=self.leak)
 

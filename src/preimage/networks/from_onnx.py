@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ..errors import InputError, first_line, missing_extra
+from .labels import of_onnx
 from .network import SOURCES, NetworkCard, Source
 
 
@@ -40,7 +41,9 @@ def open_card(name: str) -> NetworkCard:
     own = {n.replace("/", ".").strip("."): n for n in nodes} if any("/" in n for n in nodes) else {}
     if last:
         module, own = ChannelsLast(module), {n: f"net.{dotted}" for n, dotted in (own or dict(zip(nodes, nodes, strict=True))).items()}
-    return NetworkCard(name, None, lambda: module, names=own, whole=True, size=size, source=f"ONNX, {channels or 'any number of'} channels")
+    labels, source = of_onnx(model), f"ONNX, {channels or 'any number of'} channels"
+    classes = (lambda: labels) if labels else None
+    return NetworkCard(name, None, lambda: module, names=own, classes=classes, whole=True, size=size, source=source)
 
 
 class ChannelsLast(nn.Module):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from importlib import import_module
@@ -23,6 +23,7 @@ from ..representations.outputs import only_tensor, parse_name
 from ..representations.sessions import evaluating
 from .checkpoints import fill, foreign_format, read_state
 from .fetch import RemoteFile, check
+from .labels import check_count, read_labels
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ def load_network(
     seed: int = 0,
     device: str | torch.device | None = None,
     trust: bool = False,
+    labels: str | os.PathLike[str] | Sequence[str] | None = None,
 ) -> Network:
     """A network by name, or by its card.
 
@@ -113,6 +115,7 @@ def load_network(
     weights: "default", the trained ones of its card; a .safetensors file or a .pt/.pth checkpoint (a plain state dict, read
     without running code) that fits exactly; for a classic network, its .mat file; None, random initialisation from `seed`.
     space: the pixels that it takes, instead of its own; needed where the source does not say. size: another input size.
+    labels: the names of its classes, a list or a file (one a line, .json, a transformers config, .mat, .onnx), instead of its own.
     trust: run a program of somebody else's. A .pt2 or TorchScript file can do anything that you can.
     Raises UnknownName for the name, InputError for weights that do not fit (with the list of what is wrong), for a missing space
     and for a size that the network cannot take, MissingExtra and FetchError for what is not here.
@@ -135,7 +138,12 @@ def load_network(
         fill(module, state, f"the weights {str(weights)!r} of {card.name}")
     if pixels != card.space:
         module = _taking(module.eval(), card, pixels)
-    return Network(module.eval().to(device or "cpu"), replace(card, space=pixels), origin)
+    network = Network(module.eval().to(device or "cpu"), replace(card, space=pixels), origin)
+    if labels is not None:
+        network.classes = read_labels(labels)
+        last = network.layers()[-1]
+        check_count(network.classes, last.shape[0] if last.shape else 1, card.name)
+    return network
 
 
 def _adopted(card: NetworkCard, weights: str | os.PathLike[str] | None) -> tuple[NetworkCard, str | os.PathLike[str] | None]:
