@@ -38,6 +38,7 @@ ALLOWED = {
     ("inverses.fit", ""): "the version, for the record",
     ("tasks.result", ""): "the version, for the record",
     ("experiments.audit", "report"): "an audit ends with its own page",
+    ("experiments.activation_atlas", "report.activation_page"): "an atlas is its page",
     ("cli", ""): "the version, for --version",
 }
 # Files that need each other, and why; imports inside functions count.

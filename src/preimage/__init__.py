@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .errors import PreimageWarning as PreimageWarning
     from .errors import ResultFolderError as ResultFolderError
     from .errors import UnknownName as UnknownName
+    from .experiments.activation_atlas import activation_atlas as activation_atlas
     from .experiments.audit import Audit as Audit
     from .experiments.audit import audit as audit
     from .experiments.methods import Comparison as Comparison
@@ -124,6 +125,7 @@ _HOMES = {
         "FetchError", "ImageError", "InputError", "Interrupted", "MissingExtra", "OptimizationError", "PreimageError",
         "PreimageWarning", "ResultFolderError", "UnknownName",
     ],
+    "experiments.activation_atlas": ["activation_atlas"],
     "experiments.audit": ["Audit", "audit"],
     "experiments.methods": ["Comparison", "compare"],
     "inverses": [

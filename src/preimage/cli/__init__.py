@@ -34,7 +34,7 @@ def _options(
     pass
 
 
-from . import common, tasks, recipes, compare, networks, fetch, stats, direction, inverse, shallow, paper, atlas, audit  # noqa: E402, F401, I001 (in the order of the help page)
+from . import common, tasks, recipes, compare, networks, fetch, stats, direction, inverse, shallow, paper, atlas, activation_atlas, audit  # noqa: E402, F401, I001 (in the order of the help page)
 from . import runs, mirror, report, demo, interactive  # noqa: E402, F401
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,14 @@ from ..pixels.images import atomic_write
 from .numbers import show_value
 
 
-def write_html(path: Path, template: str, *, gallery: bool = False, **values: Any) -> Path:
+def write_html(path: Path, template: str, *, gallery: bool = False, assets: Sequence[str] = (), **values: Any) -> Path:
     """Render a template into one file, whole or not at all. Every value is escaped: names from outside cannot put markup into it.
 
     The page's policy names the one script and the one style sheet by their hashes: even markup that got in would not run.
-    gallery: with the script and the style of a searchable grid.
+    gallery: with the script and the style of a searchable grid. assets: names of further scripts and styles, NAME.js and NAME.css.
     """
     environment = _environment()
-    text = environment.get_template(template).render(values | _assets(gallery))
+    text = environment.get_template(template).render(values | _assets(gallery, tuple(assets)))
     with atomic_write(path) as file:
         file.write(text.encode())
     return path
@@ -63,13 +64,14 @@ def script_json(value: Any) -> Any:
 
 
 @cache
-def _assets(gallery: bool) -> dict[str, Any]:
+def _assets(gallery: bool, more: tuple[str, ...] = ()) -> dict[str, Any]:
     from markupsafe import Markup
 
     folder = Path(__file__).parent.parent / "templates"
     styles, scripts = ["page.css"], ["page.js"]
     if gallery:
         styles, scripts = [*styles, "gallery.css"], [*scripts, "query.js", "gallery.js"]
+    styles, scripts = [*styles, *(f"{name}.css" for name in more)], [*scripts, *(f"{name}.js" for name in more)]
     style, script = ("".join((folder / name).read_text(encoding="utf-8") for name in names) for names in (styles, scripts))
     policy = f"default-src 'none'; img-src 'self' data: file:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; base-uri 'none'"
     return {"style": Markup(style), "script": Markup(script), "policy": policy}
