@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_the_direction_of_a_field_is_what_its_activations_have_and_others_have_n
         assert (first.row, first.column, second.column) == (1, 0, 1) and sorted(first.members) == list(range(30))
         assert first.direction[1] > 0 > first.direction[2] and second.direction[2] > 0 > second.direction[1]
         assert first.direction.norm() == pytest.approx(1.0)
-    whitened = cells_of(vectors, places, 2)[0].direction
+    whitened = cells_of(vectors, places, 2, whiten=True)[0].direction
     assert abs(whitened[0]) < 0.1 * abs(whitened[1])
     assert cells_of(vectors, places, 2, least=31) == []
 
@@ -75,7 +76,8 @@ def test_an_ended_atlas_goes_on_and_another_one_is_refused(phi, folder, tmp_path
     out = tmp_path / "out"
     page = preimage.activation_atlas(phi, folder, out, **SMALL)
     images = sorted(out.glob("cells/*.png"))
-    assert page == out / "index.html" and len(images) >= 2 and len(list(out.glob("cells/*-natural.jpg"))) == len(images)
+    failed = page.read_text().count("no image</span>")  # a field where nothing excites the planted channels
+    assert page == out / "index.html" and len(images) >= 2 and len(list(out.glob("cells/*-natural.jpg"))) == len(images) + failed
     kept = {p.name: p.read_bytes() for p in images}
     images[0].unlink()
     monkeypatch.setattr("preimage.experiments.activation_atlas.sample_activations", None)  # what was sampled is kept
@@ -94,7 +96,7 @@ def test_layers_and_layouts_that_cannot_be_used_are_refused(phi, folder, tmp_pat
     with pytest.raises(InputError, match="A layout is tsne"):
         lay_out(torch.rand(9, 3), "grid")
     with pytest.raises(InputError, match="take more crops or a smaller grid"):
-        preimage.activation_atlas(phi, folder, tmp_path / "b", **SMALL | {"crops": 9, "grid": 9})
+        preimage.activation_atlas(phi, folder, tmp_path / "b", **SMALL | {"crops": 9, "grid": 40})
 
 
 def test_umap_is_an_extra_that_is_named(monkeypatch):
@@ -119,7 +121,7 @@ def test_the_command_writes_a_page_with_a_record(made):
     record = json.loads((made / "atlas.json").read_text())
     assert record["layer"] == "3" and record["crops"] == 48 and record["network"] == "tests.planted:build"
     text = (made / "index.html").read_text()
-    assert text.count('class="atlas-cell"') == len(list(made.glob("cells/*.png"))) and "http" not in text.replace("http-equiv", "")
+    assert text.count('class="atlas-cell"') == len(list(made.glob("cells/*-natural.jpg"))) and not re.search(r"(src|href)=.http", text)
 
 
 def test_the_map_zooms_and_is_walked_by_keys_and_shows_natural_examples(visit, made):

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from preimage.cli import app
 from preimage.errors import InputError, MissingExtra
-from preimage.statistics import collect_statistics, load_statistics
+from preimage.statistics import Keep, collect_statistics, load_statistics
 from preimage.statistics.sources import find, hugging_face
 
 from . import planted
@@ -34,7 +34,8 @@ def folder(tmp_path_factory):
 
 
 def collect(module, images, path=None, **options):
-    return collect_statistics(module, images, path, space=planted.SPACE, progress=False, **{"batch": 3, "top": 4} | options)
+    keep = Keep(**{k: options.pop(k) for k in ("crops", "sample", "places", "seed") if k in options})
+    return collect_statistics(module, images, path, space=planted.SPACE, progress=False, keep=keep, **{"batch": 3, "top": 4} | options)
 
 
 def kinds(stats, layer, channel):
@@ -76,7 +77,7 @@ def test_crops_are_at_most_k_a_channel_and_are_shared(module, folder):
     needed = {(t.image, t.box) for layer in stats for k in range(4) for t in stats.top(layer, k)}
     assert len(stats.examples.kept) == len(needed) <= 4 * 4 * 2
     assert not collect(module, folder, crops=0).top("3", 0)[0].jpeg
-    with pytest.raises(InputError, match="collect them again with crops=64"):
+    with pytest.raises(InputError, match=r"collect them again with keep=Keep\(crops=64\)"):
         collect(module, folder, crops=0).top("3", 0)[0].pil()
 
 

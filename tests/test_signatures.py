@@ -18,6 +18,7 @@ from preimage.tasks.choice import PartArguments
 
 SPACE = preimage.PixelSpace(16, "rgb", scale=1.0, mean=0.5, std=0.25)
 GROUPS = {"recipe", "compute", "monitor", "parts"}
+KEPT = {"keep"}  # the group of `collect_statistics`
 TASKS = ("invert", "maximize", "caricature")
 # What the plan of the package protects, by name; beside it a function has its groups and little else.
 PROTECTED = {
@@ -48,7 +49,7 @@ def functions() -> list[str]:
 @pytest.mark.parametrize("name", functions())
 def test_no_public_function_takes_more_than_about_a_dozen_arguments_beside_its_groups(name):
     many = {"invert": 14, "maximize": 15, "caricature": 13, "audit": 19, "compare": 18, "fit_inverse": 14, "collect_statistics": 13}
-    assert len([a for a in arguments(getattr(preimage, name)) if a not in GROUPS]) <= many.get(name, 12)
+    assert len([a for a in arguments(getattr(preimage, name)) if a not in GROUPS | KEPT]) <= many.get(name, 12)
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -95,6 +95,7 @@ if TYPE_CHECKING:
     from .solvers.loop import minimize as minimize
     from .solvers.monitor import Monitor as Monitor
     from .solvers.run import Stage as Stage
+    from .statistics import Keep as Keep
     from .statistics import Statistics as Statistics
     from .statistics import collect_statistics as collect_statistics
     from .statistics import load_statistics as load_statistics
@@ -150,7 +151,7 @@ _HOMES = {
     "directions": ["Latents", "factor_channels", "image_text", "learn_concept", "load_autoencoder"],
     "representations.vectors": ["load_direction"],
     "tasks.natural": ["PathCheck", "natural_check", "path_check"],
-    "statistics": ["Statistics", "collect_statistics", "load_statistics"],
+    "statistics": ["Keep", "Statistics", "collect_statistics", "load_statistics"],
     "tasks.again": ["again"],
     "tasks.caricature": ["caricature"],
     "solvers.monitor": ["Monitor"],

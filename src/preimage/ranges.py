@@ -61,7 +61,7 @@ RANGES: Mapping[str, Range] = {
     # of statistics, inverses and vocabularies
     "top": Range(0, 10**6),
     "crop": Range(0, 512),
-    "canvas": Range(8, 4096),
+    "side": Range(8, 4096),
     "sample": Range(0, 10**7),
     "readers": Range(0, 1024),
     "seconds": Range(0, 1e9, whole=False),

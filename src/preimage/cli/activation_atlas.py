@@ -27,7 +27,7 @@ def activation_atlas(
     crops: Annotated[int, typer.Option(metavar="N", help="Activations that are sampled, one a random crop.")] = 2000,
     grid: Annotated[int | None, typer.Option(metavar="N", help="Fields along a side.", show_default="14 activations a field")] = None,
     layout: Annotated[str, typer.Option(metavar="tsne|umap|pca", help="How activations are laid out.")] = "tsne",
-    whiten: Annotated[bool, typer.Option("--whiten/--no-whiten", help="Of directions, by the covariance of all activations.")] = True,
+    whiten: Annotated[bool, typer.Option("--whiten/--no-whiten", help="Of directions, by the covariance of all activations.")] = False,
     canvas: Annotated[int, typer.Option(metavar="PIXELS", help="Of each image.")] = 112,
     recipe: Recipe = None,
     iterations: Annotated[int | None, typer.Option(metavar="N", help="Evaluations of each image.", show_default="100")] = None,

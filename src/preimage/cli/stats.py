@@ -64,7 +64,7 @@ def stats(
     The same command goes on where an ended one stopped. Images that cannot be read are left out and named, and the exit code is 1.
     """
     with guard():
-        from ..statistics import collect_statistics
+        from ..statistics import Keep, collect_statistics
         from ..statistics.sources import hugging_face
 
         if (images is None) == (dataset is None):
@@ -80,10 +80,7 @@ def stats(
                 out,
                 layers=names,
                 top=top,
-                crops=crops,
-                sample=sample,
-                places=places,
-                seed=seed,
+                keep=Keep(crops, sample, places, seed),
                 fit="squash" if squash else None,
                 batch=batch,
                 workers=workers,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from .collect import collect_statistics
+from .collect import Keep, collect_statistics
 from .layer import LayerStatistics
 from .statistics import Excitation, Statistics, load_statistics
 
-__all__ = ["Excitation", "LayerStatistics", "Statistics", "collect_statistics", "load_statistics"]
+__all__ = ["Excitation", "Keep", "LayerStatistics", "Statistics", "collect_statistics", "load_statistics"]

@@ -37,6 +37,37 @@ BATCH = 16  # get_neuron_stats.m
 PathLike = str | os.PathLike[str]
 
 
+@dataclass(frozen=True)
+class Keep:
+    """What a pass keeps beside numbers.
+
+    crops : int
+        Longer side in pixels of what each unit saw of its strongest images, default 64; 0 keeps none. Memory and file have at most `top`
+        crops a channel, whatever the number of images. Images without colours of their own, as of five channels, have none.
+    sample : int
+        Activations of each layer, default none: vectors over all channels.
+    places : int
+        Of the sample: random places of each image, default 4, the same in every layer.
+    seed : int
+        Of the sample.
+    """
+
+    crops: int = SIDE
+    sample: int = 0
+    places: int = 4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, told in (("crop", "crops"), ("sample", "sample"), ("batch", "places"), ("seed", "seed")):
+            checked(name, getattr(self, told), told)
+
+    def plain(self, top: int, space: PixelSpace) -> dict[str, int]:
+        """For the record, with what has no effect at 0."""
+        crops = self.crops if top and space.count in (1, 3) else 0
+        places, seed = (self.places, self.seed) if self.sample else (0, 0)
+        return {"top": top, "crops": crops, "sample": self.sample, "places": places, "seed": seed}
+
+
 def collect_statistics(
     network: Network | nn.Module,
     images: Any,
@@ -45,10 +76,7 @@ def collect_statistics(
     layers: Sequence[str] | None = None,
     space: PixelSpace | None = None,
     top: int = TOP,
-    crops: int = SIDE,
-    sample: int = 0,
-    places: int = 4,
-    seed: int = 0,
+    keep: Keep = Keep(),
     fit: Fit | None = None,
     batch: int = BATCH,
     workers: int = 0,
@@ -64,9 +92,7 @@ def collect_statistics(
     network's layers, by name; None is all of them. Every batch is run once, whatever their number.
     path: a file for the result. The pass then writes its state beside it every `checkpoint` seconds, and the same call goes on from
     there after it was ended; the finished file is returned at once. overwrite: begin anew instead, and replace the file.
-    crops: the longer side in pixels to which the part of each strongest image that its unit sees is kept in the file (`Statistics.top`
-    has it, with the path and the sha256 of the original); 0 keeps none. Memory and file have at most `top` crops a channel, whatever the
-    number of images. sample: keep so many activations, vectors over all channels at `places` random places of each image, drawn by `seed`.
+    keep: what else, as `Keep` says: crops of the strongest images, which `Statistics.top` gives, and a sample of activations.
     fit="squash" resizes without keeping the aspect ratio, as the paper did. workers: processes that read images ahead.
 
     An image that cannot be read is left out and listed in `Statistics.skipped`. The batch size changes the result by rounding only.
@@ -77,10 +103,6 @@ def collect_statistics(
     module, space = _parts(network, space)
     for name, value, told in (
         ("top", top, "top"),
-        ("crop", crops, "crops"),
-        ("sample", sample, "sample"),
-        ("batch", places, "places"),
-        ("seed", seed, "seed"),
         ("batch", batch, "batch"),
         ("readers", workers, "workers"),
         ("seconds", checkpoint, "checkpoint"),
@@ -96,9 +118,7 @@ def collect_statistics(
         stack.enter_context(torch.no_grad())
         like = _like(module, device)
         taps = choose_taps(network, module, space, like, layers, min(batch, 2))
-        crops = crops if top and space.count in (1, 3) else 0
-        keeping = {"top": top, "crops": crops, "sample": sample, "places": places if sample else 0, "seed": seed if sample else 0}
-        about = _about(network, module, space, fit, taps, files) | keeping
+        about = _about(network, module, space, fit, taps, files) | keep.plain(top, space)
         kept = None if path is None else Checkpoint(Path(path), about, checkpoint)
         if kept is not None and not overwrite and (finished := kept.finished()) is not None:
             return finished

@@ -44,7 +44,7 @@ class Excitation:
     def pil(self) -> PIL.Image.Image:
         """What the unit saw, small. Raises InputError where no crops were kept."""
         if self.jpeg is None:
-            raise InputError("These statistics hold no crops: collect them again with crops=64, --crops 64.")
+            raise InputError("These statistics hold no crops: collect them again with keep=Keep(crops=64), --crops 64.")
         return open_crop(self.jpeg)
 
 
