@@ -52,6 +52,8 @@ def constants(parts: Parts) -> str:
     said += [f"solver `{solver}`", f"iterations {stages or 'by the solver'}", f"from {parts.start}"]
     if parts.closed_slope:
         said.append(f"slope {parts.closed_slope:g} at closed ReLUs")
+    if parts.pool_share:
+        said.append(f"{parts.pool_share:.0%} of the gradient at max pooling spread over its window")
     return "; ".join(said) + "."
 
 

@@ -132,3 +132,56 @@ def test_hog_at_its_ceiling_says_so():
     target[0, unit, 1, 1] = 1.0
     with pytest.raises(OptimizationError, match="at its ceiling"):
         minimize(Energy(FeatureTerm(InnerProduct(1.0), phi, target), {}), x, solver="paper", iterations=3)
+
+
+POOLINGS = {
+    "3x3, stride 2, ceil": (nn.MaxPool2d(3, 2, ceil_mode=True), (1, 2, 8, 8)),
+    "2x2": (nn.MaxPool2d(2), (1, 2, 8, 8)),
+    "padded": (nn.MaxPool2d(3, 2, padding=1), (1, 2, 8, 8)),
+    "function": (lambda x: F.max_pool2d(x, 3, stride=1), (1, 2, 8, 8)),
+    "torch's": (lambda x: torch.max_pool2d(x, (2, 2)), (1, 2, 8, 8)),
+    "1d": (nn.MaxPool1d(3), (1, 2, 9)),
+    "3d": (nn.MaxPool3d(2), (1, 1, 4, 4, 4)),
+}
+
+
+@pytest.mark.parametrize(("pooling", "shape"), POOLINGS.values(), ids=POOLINGS)
+def test_a_share_of_the_gradient_at_max_pooling_goes_to_all_places_of_a_window(pooling, shape):
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    plain, largest = slope_of(pooling, x)
+    with Leaky(0.0, opened=True, pool_share=1.0):
+        same, even = slope_of(pooling, x)
+    with Leaky(0.0, opened=True, pool_share=0.25):
+        also, some = slope_of(pooling, x)
+    assert torch.equal(plain, same) and torch.equal(plain, also)
+    assert int((even != 0).sum()) > int((largest != 0).sum())
+    torch.testing.assert_close(even.sum(), largest.sum())
+    torch.testing.assert_close(some, 0.75 * largest + 0.25 * even)
+
+
+def test_the_even_share_of_a_window_is_one_part_in_as_many_as_it_has_places():
+    x = torch.arange(16.0).view(1, 1, 4, 4)
+    with Leaky(0.0, opened=True, pool_share=0.4):
+        slope = slope_of(nn.MaxPool2d(2), x)[1]
+    torch.testing.assert_close(slope[0, 0, :2, :2], torch.tensor([[0.1, 0.1], [0.1, 0.7]]))
+
+
+@pytest.mark.parametrize("pooling", [nn.MaxPool2d(2, dilation=2), nn.MaxPool2d(2, return_indices=True), nn.AdaptiveMaxPool2d(2)])
+def test_pooling_that_has_no_mean_pooling_of_its_windows_keeps_its_own_gradient(pooling):
+    def values(x):
+        out = pooling(x)
+        return out[0] if isinstance(out, tuple) else out
+
+    x = torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(1))
+    plain = slope_of(values, x)
+    with Leaky(0.2, opened=True, pool_share=0.5):
+        found = slope_of(values, x)
+    assert all(torch.equal(a, b) for a, b in zip(plain, found, strict=True))
+
+
+def test_without_a_slope_the_share_alone_changes_the_gradient():
+    x = torch.randn(1, 2, 8, 8, generator=torch.Generator().manual_seed(2))
+    plain = slope_of(F.relu, x)
+    with Leaky(0.0, opened=True, pool_share=0.5):
+        found = slope_of(F.relu, x)
+    assert all(torch.equal(a, b) for a, b in zip(plain, found, strict=True))

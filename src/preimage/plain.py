@@ -13,11 +13,15 @@ from .errors import InputError
 from .registry import Registry
 
 P = TypeVar("P")
+LATER = {"later": True}
+"""Metadata of a field that a class did not have at first: left out of plain values at its default, so that old records and keys stay."""
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
 def to_plain(part: Any, registry: Registry[Any]) -> dict[str, Any]:
-    """Return {"name": …, field: value …}, of which `from_plain` makes the part again; fields that are not compared are left out.
+    """Return {"name": …, field: value …}, of which `from_plain` makes the part again.
+
+    Fields that are not compared are left out, and those that are `LATER` where they have their default.
 
     Parameters
     ----------
@@ -32,7 +36,11 @@ def to_plain(part: Any, registry: Registry[Any]) -> dict[str, Any]:
     >>> to_plain(Jitter(3), TRANSFORMS)
     {'name': 'jitter', 'amount': 3}
     """
-    return {"name": name_of(part, registry)} | {f.name: _plain(getattr(part, f.name), registry) for f in _settings(type(part))}
+    return {"name": name_of(part, registry)} | {
+        f.name: _plain(getattr(part, f.name), registry)
+        for f in _settings(type(part))
+        if not (f.metadata.get("later") and getattr(part, f.name) == f.default)
+    }
 
 
 def from_plain(data: Mapping[str, Any], registry: Registry[Any]) -> Any:

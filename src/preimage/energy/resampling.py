@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import InputError
+from ..plain import LATER
 from .chance import check_between, check_count, check_order, noisy, seeds_of
 from .transforms import TRANSFORMS, Draw, Transform, View
 
@@ -211,15 +212,19 @@ class Affine(Resampling):
         return (*rows, start[0], *columns, start[1])
 
 
-@TRANSFORMS.register("random-view", examples=[{}, {"noise": 0.0, "flip": True, "views": 2}, {"border": 2, "low": 0.4, "degrees": 40.0}])
+@TRANSFORMS.register(
+    "random-view",
+    examples=[{}, {"noise": 0.0, "flip": True, "views": 2}, {"border": 2, "low": 0.4, "degrees": 40.0}, {"noise": 0.0, "aspect": 1.7}],
+)
 @dataclass(frozen=True)
 class RandomView(Resampling):
-    r"""One strongly moving view a step: a random crop, turned and mirrored, in a single resampling, and noise on it.
+    r"""One strongly moving view a step: a random crop, turned, stretched and mirrored, in a single resampling, and noise on it.
 
     x: (B, C, h + 2·border, w + 2·border) -> (B, C, h, w). low, high, border, views: of the crop, as in `Crops`. degrees: the crop
     is turned about its centre by up to ± as many. resolution: the moving views' sides as a share of Φ's input: smaller ones cost less, and
-    Φ must take them; the still view has all pixels. flip: mirrored left to right in half of the views. noise: standard
-    deviation of the noise in grey levels, as in `Noise`. The same as Compose((Crops(…), Affine(…), Noise(…))) but for what lies
+    Φ must take them; the still view has all pixels. flip: mirrored left to right in half of the views. aspect: the crop's width over
+    its height is drawn between 1/aspect and aspect, evenly in its logarithm, at the same area. noise: standard deviation of the noise
+    in grey levels, as in `Noise`. The same as Compose((Crops(…), Affine(…), Noise(…))) but for what lies
     outside of the crop, which is what the photograph has there and no reflection.
 
     >>> RandomView().sample(torch.Generator().manual_seed(0), 1)[0][0] >= 0.5
@@ -235,11 +240,13 @@ class RandomView(Resampling):
     border: int = 0
     padding: str = "reflection"
     resolution: float = 1.0
+    aspect: float = field(default=1.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         check_order("low", self.low, "high", self.high, 1.0)
         check_between("degrees", self.degrees, 0.0, 180.0)
         check_between("noise", self.noise, 0.0, math.inf)
+        check_between("aspect", self.aspect, 1.0, 10.0)
         check_between("resolution", self.resolution, 0.05, 1.0)
         self._check()
 
@@ -249,21 +256,28 @@ class RandomView(Resampling):
 
     @property
     def fixed(self) -> bool:
-        return self.border == 0 and self.low == 1.0 and not (self.degrees or self.flip or self.noise)
+        return self.border == 0 and self.low == self.aspect == 1.0 and not (self.degrees or self.flip or self.noise)
 
     def sample(self, generator: torch.Generator, count: int) -> list[Draw]:
-        """Draw (side, row, column, degrees, mirrored, seed of the noise)."""
-        drawn = torch.rand((count, 5), generator=generator, dtype=torch.float64).tolist()
+        """Draw (side, row, column, degrees, mirrored, seed of the noise), and the width over the height where it is not 1."""
+        numbers = 5 if self.aspect == 1.0 else 6
+        drawn = torch.rand((count, numbers), generator=generator, dtype=torch.float64).tolist()
         seeds = seeds_of(generator, count)
         return [
-            (self.low + (self.high - self.low) * s, row, column, self.degrees * (2 * turn - 1), bool(self.flip and mirror < 0.5), seed)
-            for (s, row, column, turn, mirror), seed in zip(drawn, seeds, strict=True)
+            (
+                *(self.low + (self.high - self.low) * s, row, column, self.degrees * (2 * turn - 1)),
+                *(bool(self.flip and mirror < 0.5), seed),
+                *(self.aspect ** (2 * u - 1) for u in stretch),
+            )
+            for (s, row, column, turn, mirror, *stretch), seed in zip(drawn, seeds, strict=True)
         ]
 
     def place(self, draw: Draw, canvas: tuple[int, int], size: tuple[int, int]) -> Map:
         rows, _, top, _, columns, left = _window(draw[:3], canvas, size)
         a, b, d, e = _turn(draw[3])
         sign = -1.0 if draw[4] else 1.0
+        if len(draw) > 6:
+            rows, columns = rows / draw[6] ** 0.5, columns * draw[6] ** 0.5
         return rows * a, rows * b, top, columns * sign * d, columns * sign * e, left
 
     def __call__(self, x: Tensor, view: View) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
+from ..energy.feature_statistics import FeatureStatistics
 from ..energy.fourier import Fourier
 from ..energy.margin import Distinguish
 from ..energy.resampling import RandomView
@@ -13,9 +14,10 @@ from ..solvers.methods import Adam
 from ..solvers.run import Stage
 from .recipe import RECIPES, Parts, Recipe
 
-NOISE = 0.02 * 255  # grey levels; more hides the details by which a class is told from its relatives
 RATE, START = 7.0, 1.4  # in grey levels: .05 and .01 in the units of lucid
-SLOPE = 0.2  # of the gradient at closed ReLUs: without it what is drawn depends on which units of one network are closed
+SLOPE = 0.1  # of the gradient at closed ReLUs: without it what is drawn depends on which units of one network are closed
+SHARE = 0.5  # of the gradient at max pooling: it reaches all places that a view moved by a pixel would have taken
+BETAS = (0.5, 0.99)  # a short memory for gradients, as every view is another
 
 _PARTS = Parts(C=1.0, parameterization=Fourier(start=START), regularizers={}, bound=math.inf, solver=Adam(rate=RATE))
 
@@ -24,15 +26,27 @@ RECIPES.register("preimage2026")(
         name="preimage2026",
         source="preimage; the coordinates are those of Olah, Mordvintsev, Schubert, Feature visualization, Distill 2017",
         sentence="Images of classes that other networks recognise, and inversions of deep layers in natural colours: a moving view in "
-        "every step, Fourier coordinates, decorrelated colours, for classes the margin to the ten strongest rivals and a gradient that "
-        "passes closed ReLUs; caricatures that keep the photograph's colours.",
-        invert=replace(_PARTS, C=20.0, transform=Jitter(13), stages=(Stage(150),), closed_slope=SLOPE),
+        "every step, Fourier coordinates, decorrelated colours, for classes the margin to the ten strongest rivals and the statistics of "
+        "photographs' features, a gradient that passes closed ReLUs and spreads at max pooling; caricatures that keep the photograph's "
+        "colours.",
+        invert=replace(
+            _PARTS,
+            C=20.0,
+            parameterization=Fourier(decay=1.4, start=2.7),
+            transform=Jitter(13),
+            solver=Adam(rate=13.5, betas=BETAS),
+            stages=(Stage(150),),
+            closed_slope=SLOPE,
+            pool_share=SHARE,
+        ),
         maximize=replace(
             _PARTS,
-            objective=(Distinguish(),),
-            transform=RandomView(low=0.5, degrees=15.0, noise=NOISE, resolution=0.72),
-            stages=(Stage(100),),
+            objective=(Distinguish(share=0.8), FeatureStatistics(weight=0.5, required=False)),
+            transform=RandomView(low=0.25, degrees=15.0, noise=0.0, flip=True, aspect=1.7, resolution=0.72),
+            solver=Adam(rate=8.4, betas=BETAS),
+            stages=(Stage(150),),
             closed_slope=SLOPE,
+            pool_share=SHARE,
         ),
         caricature=replace(_PARTS, transform=Jitter(13), stages=(Stage(60),), start="image"),
     )

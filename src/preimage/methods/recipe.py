@@ -67,6 +67,7 @@ class Parts:
     start : "noise", "image" to begin with the photograph, or "inverse" with a learned inverse's answer to its features
     closed_slope : the slope with which the gradient passes closed ReLUs, in every step, where Φ can be opened; the values stay. 0 for none.
         The gradient then says what would help if it were strong enough to open a unit, and depends less on the very weights of one network.
+    pool_share : the part of the gradient at each window of a max pooling that all places of the window get evenly; the values stay
 
     >>> Parts.from_plain(Parts(C=20.0).to_plain()) == Parts(C=20.0)
     True
@@ -83,8 +84,11 @@ class Parts:
     stages: tuple[Stage, ...] | None = None
     start: str = "noise"
     closed_slope: float = 0.0
+    pool_share: float = 0.0
 
     def __post_init__(self) -> None:
+        if not 0 <= self.pool_share <= 1:
+            raise InputError(f"pool_share is the part of a pooling's gradient that is spread, from 0 to 1; got {self.pool_share!r}.")
         if not 0 <= self.closed_slope <= 1:
             raise InputError(f"closed_slope is the slope of the gradient at closed ReLUs, from 0 to 1; got {self.closed_slope!r}.")
         if self.start not in STARTS:
@@ -108,7 +112,7 @@ class Parts:
             "stages": None if self.stages is None else [asdict(s) for s in self.stages],
             "start": self.start,
             "closed_slope": self.closed_slope,
-        }
+        } | ({"pool_share": self.pool_share} if self.pool_share else {})  # not in what earlier versions wrote
 
     @staticmethod
     def from_plain(data: Mapping[str, Any]) -> Parts:

@@ -75,8 +75,11 @@ class Representation(ABC):
         """Prepare for many calls on a device and in a type, and restore everything at the end. Here there is nothing to prepare."""
         return nullcontext()
 
-    def opened(self, slope: float) -> AbstractContextManager[None]:
-        """Let the gradient pass ReLUs below zero with this slope for a while; the values stay. Only where `can_open` is True."""
+    def opened(self, slope: float, pool_share: float = 0.0) -> AbstractContextManager[None]:
+        """Let the gradient pass ReLUs below zero with this slope for a while; the values stay. Only where `can_open` is True.
+
+        pool_share: the part of the gradient at a window of max pooling that all its places get evenly.
+        """
         raise InputError(f"{self.name} cannot be opened: it does not say which of its units are closed by a ReLU.")
 
     def unit_named(self, name: str) -> int:
@@ -147,8 +150,11 @@ class _Adapted(Representation):
                 stack.enter_context(self.own.session(device, dtype, **({"channels_last": True} if channels_last else {})))
             yield
 
-    def opened(self, slope: float) -> AbstractContextManager[None]:
-        return cast("AbstractContextManager[None]", self.own.opened(slope)) if self.can_open else super().opened(slope)
+    def opened(self, slope: float, pool_share: float = 0.0) -> AbstractContextManager[None]:
+        if not self.can_open:
+            return super().opened(slope, pool_share)
+        given = (slope, pool_share) if pool_share else (slope,)
+        return cast("AbstractContextManager[None]", self.own.opened(*given))
 
     def unit_named(self, name: str) -> int:
         return int(self.own.unit_named(name)) if hasattr(self.own, "unit_named") else super().unit_named(name)
@@ -212,9 +218,9 @@ class Wrapped(Representation):
         """Prepare the inner representation."""
         return self.inner.session(device, dtype, channels_last)
 
-    def opened(self, slope: float) -> AbstractContextManager[None]:
+    def opened(self, slope: float, pool_share: float = 0.0) -> AbstractContextManager[None]:
         """Open the inner representation's units."""
-        return self.inner.opened(slope)
+        return self.inner.opened(slope, pool_share)
 
 
 _outer: ContextVar[FromCallable | None] = ContextVar("the function whose pass this is", default=None)

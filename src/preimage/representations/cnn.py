@@ -199,9 +199,12 @@ class Layer(Representation):
                     stack.enter_context(Leaky(self.leak))
             yield
 
-    def opened(self, slope: float) -> AbstractContextManager[None]:
-        """Let the gradient pass ReLUs below zero with this slope for a while; the values stay those of the network."""
-        return Leaky(slope, opened=True)
+    def opened(self, slope: float, pool_share: float = 0.0) -> AbstractContextManager[None]:
+        """Let the gradient pass ReLUs below zero with this slope for a while; the values stay those of the network.
+
+        pool_share: the part of the gradient at a window of max pooling that all its places get evenly.
+        """
+        return Leaky(slope, opened=True, pool_share=pool_share)
 
     def _keep(self, module: nn.Module, args: Any, output: Any) -> None:
         if self._running != threading.get_ident():  # somebody else runs the module while a session is open

@@ -1,7 +1,7 @@
 """ReLUs that let something pass below zero, whatever module or function calls them, in place or not, and under whatever name.
 
 ReLU6, hardtanh, clamps, thresholds and the larger of x and a constant close units as ReLUs do; so does the square of a closed unit, whose
-slope is zero at zero.
+slope is zero at zero. Max pooling closes all places of a window but one.
 """
 
 from __future__ import annotations
@@ -26,18 +26,23 @@ class Leaky(TorchFunctionMode):
     A clamp at zero, a threshold at zero and the larger of x and zero are ReLUs here, ReLU6 and hardtanh from zero ones with a ceiling. The
     gradient of `opened` passes whatever bounds x, from below or above, at whatever value, and the square of what is exactly zero.
     A ReLU in place stays in place: a tensor that others read, or a slice of one, changes as without it.
+    pool_share: with `opened`, the part of the gradient at a window of max pooling that all its places get evenly, instead of the largest.
     """
 
-    def __init__(self, slope: float, opened: bool = False) -> None:
+    def __init__(self, slope: float, opened: bool = False, pool_share: float = 0.0) -> None:
         super().__init__()
-        self.slope, self.opened = slope, opened
+        self.slope, self.opened, self.pool_share = slope, opened, pool_share
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        how = _BOUNDS.get(func) or (_SLOPES.get(func) if self.opened else None)
+        if self.pool_share and self.opened and func in _POOLS:
+            return _pooled(func, self.pool_share, args, kwargs)
+        how = _BOUNDS.get(func) or ((_SLOPES.get(func) if self.slope else None) if self.opened else None)
         if how is None or "out" in kwargs:
             return func(*args, **kwargs)
         given, in_place = _read(func, how[0], args, kwargs)
+        if self.opened and not self.slope:
+            return func(*args, **kwargs)
         if not self.opened:
             x, low, high, _ = how[1](given)
             relu = _is_feature(x) and _from_zero(x, low) and given.get("value", 0) == 0
@@ -69,6 +74,31 @@ class _Opened(torch.autograd.Function):
         (slopes,) = ctx.saved_tensors
         through = torch.where(slopes, grad, grad * ctx.closed) if slopes.dtype == torch.bool else grad * slopes
         return through, None, None, None, None
+
+
+def _pooled(func: Any, share: float, args: Any, kwargs: Any) -> Any:
+    """Max pooling as it is, and its gradient partly that of mean pooling; where mean pooling has no such windows, all of its own."""
+    most = func(*args, **kwargs)
+    given: Given = dict(zip(_POOLING, args, strict=False)) | {_ALIASES.get(k, k): v for k, v in kwargs.items()}
+    x = given["input"]
+    spread = given.get("dilation", 1) not in (1, (1,), (1, 1), (1, 1, 1), [1], [1, 1], [1, 1, 1])
+    if not isinstance(most, Tensor) or spread or not (torch.is_grad_enabled() and x.requires_grad):
+        return most
+    windows = [given["kernel_size"], given.get("stride"), given.get("padding", 0), bool(given.get("ceil_mode", False))]
+    return _Shared.apply(most, _POOLS[func](x, *windows, count_include_pad=False), share)
+
+
+class _Shared(torch.autograd.Function):
+    """The first of two tensors, whose gradient goes to the second with this share."""
+
+    @staticmethod
+    def forward(ctx, first, second, share):  # type: ignore[no-untyped-def]
+        ctx.share = share
+        return first.view_as(first)
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        return grad * (1 - ctx.share), grad * ctx.share, None
 
 
 class Backward(TorchFunctionMode):
@@ -234,3 +264,13 @@ _SLOPES = _table(
         ("hardsigmoid",): (("input", "inplace"), _hardsigmoid),
     }
 )
+_POOLING = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
+_POOLS = {
+    place: mean
+    for places, mean in (
+        ((torch.max_pool1d, F.max_pool1d), F.avg_pool1d),
+        ((torch.max_pool2d, F.max_pool2d), F.avg_pool2d),
+        ((torch.max_pool3d, F.max_pool3d), F.avg_pool3d),
+    )
+    for place in places
+}

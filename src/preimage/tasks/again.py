@@ -87,7 +87,7 @@ def again(
         "compute": Compute(precision=config.get("precision", "float32"), compiled=bool(config.get("compiled", False))),
         "monitor": monitor,
     }
-    if parts.closed_slope:  # no argument of its own
+    if parts.closed_slope or parts.pool_share:  # no arguments of their own
         own = {t: parts if t == old.task else None for t in TASKS}
         common["recipe"] = Recipe(config.get("recipe") or "this result", "", "", own["invert"], own["maximize"], own["caricature"])
     if config.get("seen"):

@@ -128,7 +128,7 @@ class Task:
         once_more: bool = False,
     ) -> tuple[Minimum, float]:
         """The same for samples that run together."""
-        slope = self.parts.closed_slope
+        passes = (self.parts.closed_slope, self.parts.pool_share)
         shown = x0
         past, keep = (None, False) if once_more else (self.past, self.monitor.keep_state)
         asked = self._asked(seeds, size) if past is not None or keep else {}
@@ -145,8 +145,8 @@ class Task:
             own = data_term(self.parts.objective, given, self.parts.C) if self.parts.objective else self._main(main)
             energy = Energy(own, self._regularizers(start), self.transform)
             began = time.monotonic()
-            if slope and self.phi.can_open:
-                stack.enter_context(self.phi.opened(slope))
+            if any(passes) and self.phi.can_open:
+                stack.enter_context(self.phi.opened(*passes))
             batch = self.computation.prepare(energy, start)
             batch = batch if past is None else past.about["batch"]
             found = minimize(
