@@ -42,7 +42,7 @@ def entry(recipe: Recipe) -> str:
 
 def constants(parts: Parts) -> str:
     """Return all that the parts decide, as it is written on the command line."""
-    asked = " + ".join(_weighted(o.weight, spell(o, OBJECTIVES)) for o in parts.objective) or "the task's own"
+    asked = " + ".join(f"`{spell(o, OBJECTIVES)}`" for o in parts.objective) or "the task's own"
     shown = "the paper's jitter" if parts.transform is None else f"`{spell(parts.transform, TRANSFORMS)}`"
     priors = ", ".join(f"`{spell(r, REGULARIZERS)}`" for r in parts.regularizers.values()) or "none"
     solver = parts.solver if isinstance(parts.solver, str) else spell(parts.solver, SOLVERS)
@@ -55,10 +55,6 @@ def constants(parts: Parts) -> str:
     if parts.pool_share:
         said.append(f"{parts.pool_share:.0%} of the gradient at max pooling spread over its window")
     return "; ".join(said) + "."
-
-
-def _weighted(weight: float, text: str) -> str:
-    return f"`{text}`" if weight == 1 else f"{weight:g} · `{text}`"
 
 
 def draw(store: Path, out: Path, across: int = 6, side: int = 190) -> None:
