@@ -14,8 +14,8 @@ from torch import nn
 import preimage
 from preimage.errors import InputError, PreimageWarning
 from preimage.methods.recipe import Parts, Recipe
-from preimage.networks.network import weights_hash
-from preimage.tasks.choice import Choice, is_deep, recipe_for_layer
+from preimage.networks.network import NetworkCard, weights_hash
+from preimage.tasks.choice import Choice, is_deep, is_of_classes, recipe_for_layer
 from preimage.tasks.judged import judge_result
 from preimage.tasks.result import Result
 
@@ -133,3 +133,30 @@ def test_only_units_of_the_layer_of_classes_are_recorded_as_classes(net: preimag
         warnings.simplefilter("ignore", PreimageWarning)  # two steps are few
         found = [preimage.maximize(net.layer(name), 3, **few).config["of_classes"] for name in ("pool10", "conv1")]
     assert found == [True, False]
+
+
+def classifier(*end: nn.Module, fixed: bool = False) -> preimage.Network:
+    """Three classes of 16 pixels, by a convolution, with or without something behind the scores; `fixed` takes no other size."""
+    torch.manual_seed(0)
+    body = [nn.Flatten(), nn.Linear(4 * 14 * 14, 3)] if fixed else [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3)]
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), *body, *end)
+    space = preimage.PixelSpace(16, "rgb", mean=(128.0, 128.0, 128.0))
+    return preimage.load_network(NetworkCard("small", space, lambda: module, whole=True, classes=lambda: ["ape", "bee", "cat"]))
+
+
+def test_the_classes_of_a_network_are_its_last_layer_where_that_holds_scores() -> None:
+    net = classifier()
+    last = net.layers()[-1].name
+    assert is_of_classes(net.layer(last)) and not is_of_classes(net.layer("0"))
+    soft = classifier(nn.Softmax(dim=1))
+    assert not is_of_classes(soft.layer(soft.layers()[-1].name))
+    assert not is_of_classes(closed_unit())
+
+
+def test_classes_of_any_network_are_made_by_the_recipe_and_one_of_a_single_size_is_shown_all_pixels() -> None:
+    for fixed, resolution in ((False, 0.72), (True, 1.0)):
+        net = classifier(fixed=fixed)
+        found = preimage.maximize(net.layer(net.layers()[-1].name), "bee", iterations=2, progress=False)
+        assert found.config["recipe"] == "preimage2026"
+        assert found.config["parts"]["transform"]["resolution"] == resolution
+        assert "bee" in found.labels[0]

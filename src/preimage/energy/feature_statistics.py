@@ -173,4 +173,4 @@ def kept_by_normalisations(given: Given) -> Known | None:
             handle.remove()
     later = list(fed.items())[len(fed) // 2 :]
     found = {name: (m.running_mean.detach(), m.running_var.detach().clamp(min=0).sqrt()) for name, m in later}
-    return {n: (mean, deviation) for n, (mean, deviation) in found.items() if float(mean.norm()) > 0 and float(deviation.norm()) > 0}
+    return {n: (mean, deviation) for n, (mean, deviation) in found.items() if float(deviation.norm()) > 0}

@@ -95,7 +95,8 @@ class MeanDeviation(Loss):
 class MeanDeviationNorms(Loss):
     r"""Strength and contrast of channels, not squared: :math:`\|\mu-\mu_0\|/\|\mu_0\| + \|\sigma-\sigma_0\|/\|\sigma_0\|`.
 
-    As `MeanDeviation`, but what is nearly right pulls as strongly as what is far off. The slope at a distance of zero is zero.
+    As `MeanDeviation`, but what is nearly right pulls as strongly as what is far off. Where ‖μ₀‖ is less than a tenth of ‖σ₀‖, that
+    tenth stands for it: means can be zero, as after a linear layer on centred features. The slope at a distance of zero is zero.
     Source: Yin et al. 2020, Eq. (4), who take the variance instead of the deviation and do not divide.
 
     >>> x = torch.rand(1, 3, 4, 4)
@@ -107,14 +108,15 @@ class MeanDeviationNorms(Loss):
 
     def scale(self, target: Tensor) -> Tensor:
         mean, deviation, _ = _statistics(channels_of(target))
-        _check_above_zero(torch.minimum(mean.norm(dim=1), deviation.norm(dim=1) - 1.001 * FLAT * mean.shape[1] ** 0.5))
+        _check_above_zero(deviation.norm(dim=1) - 1.001 * FLAT * mean.shape[1] ** 0.5)
         return torch.ones_like(mean[:, 0])
 
     def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
         own, other = _pair(features, target)
         mean, deviation, _ = _statistics(own)
         mean0, deviation0, _ = _statistics(other)
-        value = _norm(mean - mean0) / mean0.norm(dim=1) + _norm(deviation - deviation0) / deviation0.norm(dim=1)
+        size = deviation0.norm(dim=1)
+        value = _norm(mean - mean0) / mean0.norm(dim=1).clamp(min=0.1 * size) + _norm(deviation - deviation0) / size
         return value if scale is None else value / scale
 
 

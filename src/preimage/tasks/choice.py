@@ -7,9 +7,12 @@ from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypedDict
 
+import torch
+
 from ..energy.objectives import Objective, Objectives, parts_of
 from ..energy.parameterizations import Parameterization
 from ..energy.regularizers import PixelBall, Regularizer
+from ..energy.resampling import RandomView
 from ..energy.transforms import Transform
 from ..errors import InputError
 from ..methods.recipe import DEFAULTS, Parts, Recipe, recipe_named
@@ -106,10 +109,17 @@ def recipe_for_layer(phi: Representation, choice: Choice, share: float = 0.5) ->
 
 
 def recipe_for_classes(phi: Representation, units: list[Unit], choice: Choice) -> Choice:
-    """Return the choice with the recipe for classes, where classes are asked for and nothing was chosen: docs/recognition.md."""
+    """Return the choice with the recipe for classes, where classes are asked for and nothing was chosen: docs/recognition.md.
+
+    The recipe shows views of a lower resolution; a network that takes images of one size alone is shown views of that size.
+    """
     bare = replace(choice, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")
     if bare and is_of_classes(phi) and not any(is_direction(u) or isinstance(u, tuple) for u in units):
-        return replace(choice, recipe="preimage2026", solver=None)
+        choice = replace(choice, recipe="preimage2026", solver=None)
+    if choice.recipe == "preimage2026" and choice.transform is None:
+        view = recipe_named("preimage2026").parts("maximize").transform
+        if isinstance(view, RandomView) and not _takes(phi, view.resolution):
+            choice = replace(choice, transform=replace(view, resolution=1.0))
     return choice
 
 
@@ -124,9 +134,32 @@ def is_deep(phi: Representation, share: float = 0.5) -> bool:
 
 
 def is_of_classes(phi: Representation) -> bool:
-    """Return whether the units of Φ are the classes of a network that says which layer has their scores."""
+    """Return whether the units of Φ are the classes of a network whose scores are known.
+
+    That is its last layer, where the network says which layer has the scores, or where the last one has one for each class and is no
+    softmax or sigmoid.
+    """
     network = phi.network
-    return isinstance(network, Network) and network.card.scores is not None and phi.name == network.layers()[-1].name
+    if not isinstance(network, Network):
+        return False
+    last = network.layers()[-1]
+    if phi.name != last.name:
+        return False
+    counted = len(network.classes) > 1 and tuple(last.shape) == (len(network.classes),)
+    return network.card.scores is not None or (counted and not any(k in last.kind for k in ("oftmax", "igmoid")))
+
+
+def _takes(phi: Representation, resolution: float) -> bool:
+    """Return whether Φ takes images of a lower resolution than its network's own."""
+    size = phi.space.size
+    if size is None:
+        return True
+    height, width = (max(1, round(resolution * n)) for n in size)
+    try:
+        phi(torch.zeros(1, phi.space.count, height, width))
+    except Exception:  # whatever a module says to images of another size
+        return False
+    return True
 
 
 def _check(named: Mapping[str, Any], given: Mapping[str, Any]) -> None:
