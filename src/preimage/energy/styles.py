@@ -181,7 +181,8 @@ def _statistics(channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _norm(x: Tensor) -> Tensor:
-    return x.square().sum(dim=1).clamp(min=1e-24).sqrt()
+    length: Tensor = x.square().sum(dim=1).clamp(min=1e-24).sqrt()
+    return length
 
 
 def _check_above_zero(scale: Tensor) -> None:

@@ -84,8 +84,9 @@ def _pooled(func: Any, share: float, args: Any, kwargs: Any) -> Any:
     spread = given.get("dilation", 1) not in (1, (1,), (1, 1), (1, 1, 1), [1], [1, 1], [1, 1, 1])
     if not isinstance(most, Tensor) or spread or not (torch.is_grad_enabled() and x.requires_grad):
         return most
+    mean: Any = _POOLS[func]
     windows = [given["kernel_size"], given.get("stride"), given.get("padding", 0), bool(given.get("ceil_mode", False))]
-    return _Shared.apply(most, _POOLS[func](x, *windows, count_include_pad=False), share)
+    return _Shared.apply(most, mean(x, *windows, count_include_pad=False), share)
 
 
 class _Shared(torch.autograd.Function):
