@@ -116,7 +116,7 @@ class MeanDeviationNorms(Loss):
         mean, deviation, _ = _statistics(own)
         mean0, deviation0, _ = _statistics(other)
         size = deviation0.norm(dim=1)
-        value = _norm(mean - mean0) / mean0.norm(dim=1).clamp(min=0.1 * size) + _norm(deviation - deviation0) / size
+        value: Tensor = _norm(mean - mean0) / mean0.norm(dim=1).clamp(min=0.1 * size) + _norm(deviation - deviation0) / size
         return value if scale is None else value / scale
 
 
