@@ -77,6 +77,18 @@ def test_what_is_there_is_not_copied_again(store, url, tmp_path):
     assert (push(store, url).there, pull(url, store).there) == (3, 3)
 
 
+def test_metrics_that_are_taken_later_reach_the_mirror_with_the_next_push(store, tmp_path, url):
+    run(small_jobs(2, iterations=1), store, mirror=url, progress=False)
+    key = store.records()[0].key
+    store.add_metrics(key, {"mean-difference": 0.5}, {"mean-difference": 1})
+    again = push(store, url)
+    assert (again.done, again.there) == ([key], 1)
+    back = Store.open(tmp_path / "back")
+    pull(url, back)
+    assert back.record(key).metrics["mean-difference"] == 0.5
+    assert push(store, url).there == 2  # and no more than once
+
+
 def test_an_upload_that_fails_costs_no_job_and_is_tried_again_by_the_next_run(store, monkeypatch):
     url = f"memory://{uuid.uuid4().hex}"
     jobs = small_jobs(3, iterations=1)

@@ -21,6 +21,7 @@ from .records import KEY, LARGEST, LARGEST_FILE, check_facts, check_sizes
 from .store import FACTS, MARK, VERSION, Store
 
 _UPLOADS = 4  # at a time: each waits for a network
+_ONE_SAVE = 60 * 10**9  # nanoseconds in which the files of a result are written, and more
 _WHOLE = {"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az"}  # where an object is seen only when all of it is there, and moving one is a copy
 
 
@@ -75,14 +76,18 @@ class Mirror:
 
     def keys(self) -> set[str]:
         """The results that are there, whole. Raises ResultFolderError if they cannot be listed."""
+        return set(self.sizes())
+
+    def sizes(self) -> dict[str, int | None]:
+        """The results that are there, whole, and the bytes of each one's record. Raises ResultFolderError if they cannot be listed."""
         try:
             self.files.invalidate_cache()
             runs = f"{self.root}/runs"
-            paths = self.files.find(runs) if self.files.exists(runs) else []
+            paths = self.files.find(runs, detail=True) if self.files.exists(runs) else {}
         except Exception as error:
             raise ResultFolderError(f"The mirror {self.url} cannot be listed: {type(error).__name__}: {first_line(error)}") from error
-        named = [path.split("/") for path in paths]
-        return {parts[-2] for parts in named if parts[-1] == FACTS and KEY.fullmatch(parts[-2])}
+        named = [(path.split("/"), info.get("size")) for path, info in paths.items()]
+        return {parts[-2]: size for parts, size in named if parts[-1] == FACTS and KEY.fullmatch(parts[-2])}
 
     def push(self, store: Store, key: str) -> None:
         """Copy a result of the store there, with its photograph. Raises whatever the storage raises; a part of it is harmless."""
@@ -102,6 +107,16 @@ class Mirror:
                     self._inputs.add(path.name)
         for name in (*(n for n in sizes if n != FACTS), FACTS):
             self._put(folder / name, f"{place}/{name}")
+
+    def is_current(self, store: Store, key: str, size: int | None) -> bool:
+        """Whether the record of a result there, of so many bytes, is the store's, to which metrics may have been added since."""
+        folder = store.folder(key)
+        mine = (folder / FACTS).stat()
+        if size is not None and size != mine.st_size:
+            return False
+        if size is not None and mine.st_mtime_ns <= (folder / TENSORS).stat().st_mtime_ns + _ONE_SAVE:
+            return True  # as it was made
+        return self._get(f"{self.root}/runs/{key[:2]}/{key}/{FACTS}", LARGEST) == read_own(folder / FACTS, LARGEST)
 
     def pull(self, store: Store, key: str) -> None:
         """Copy a result from there into the store, whole or not at all. Raises ResultFolderError for one that is damaged or no result."""
@@ -219,20 +234,28 @@ def copying(store: Store, mirror: Mirror, found: Copied) -> Iterator[Callable[[s
     cannot be listed or holds results of another version.
     """
     mirror.check_version(store)
-    there, asked = mirror.keys(), dict[Future[None], str]()
+    there, asked, asked_for = mirror.sizes(), dict[Future[bool], str](), set[str]()
     pool = ThreadPoolExecutor(_UPLOADS, "mirror")
 
+    def bring(key: str, known: bool) -> bool:
+        if known and mirror.is_current(store, key, there[key]):
+            return False
+        mirror.push(store, key)
+        return True
+
     def copy(key: str) -> None:
-        if key in there:
-            found.there += 1
-            return
-        there.add(key)
-        asked[pool.submit(mirror.push, store, key)] = key
+        if key not in asked_for:
+            asked_for.add(key)
+            asked[pool.submit(bring, key, key in there)] = key
 
     try:
         yield copy
         for future, key in asked.items():
-            _note(found, key, future.exception())
+            error = future.exception()
+            if error is None and not future.result():
+                found.there += 1
+            else:
+                _note(found, key, error)
     finally:
         pool.shutdown(cancel_futures=True)  # after Ctrl-C: those that are on their way get there
 
