@@ -28,7 +28,7 @@ from preimage.experiments.base import Study
 from preimage.studies.jobs import Job, Outcome
 from preimage.studies.ray import connected
 from preimage.studies.runner import Batch, known_backends, run
-from preimage.studies.scheduler import Answer, Crew, Lost, Ready
+from preimage.studies.scheduler import Answer, Lost, Ready, Scheduler
 from preimage.studies.store import Store
 
 from .common import write
@@ -41,7 +41,7 @@ DONE = Outcome()
 
 
 class Simulated:
-    """Workers (`preimage.backends.crew.Hands`) in simulated time, and what became of them.
+    """Workers (`preimage.studies.scheduler.WorkerPool`) in simulated time, and what became of them.
 
     seconds: of jobs, drawn at random for each. start: seconds until a worker is ready. life: mean seconds until it dies. keep, message:
     seconds that the driver takes for a result, and for hearing of anything. lethal: keys of jobs that kill their worker.
@@ -60,7 +60,7 @@ class Simulated:
     ) -> None:
         self.seconds, self.start, self.life, self.keep, self.message, self.lethal = seconds, start, life, keep, message, lethal
         self.now = self.useful = self.wasted = self.driving = 0.0
-        self.hired = self.dismissed = self.lost = self.heard = self.waiting = self.most_waiting = 0
+        self.started = self.dismissed = self.lost = self.heard = self.waiting = self.most_waiting = 0
         self.deaths: Counter[str] = Counter()  # of workers, with this job at hand
         self._random = random.Random(seed)
         self._coming: list[tuple[float, int, Ready | Answer | Lost]] = []
@@ -70,9 +70,9 @@ class Simulated:
         self._given: dict[int, list[tuple[Batch, float]]] = {}  # what has not been answered, and the seconds that it takes
         self._number = 0
 
-    def hire(self) -> int:
-        self.hired += 1
-        worker = self.hired
+    def start_worker(self) -> int:
+        self.started += 1
+        worker = self.started
         self._free[worker] = self.now + self.start
         self._dies[worker] = self.now + self.life * self._random.expovariate(1.0)
         self._given[worker] = []
@@ -128,21 +128,21 @@ class Simulated:
 
 def simulate(seconds: Sequence[float], driver: float, workers: int, jobs: int, life: float = HOUR, seed: int = 0) -> dict[str, float]:
     """A run of so many jobs. seconds: of measured jobs. driver: its seconds for a result."""
-    hands = Simulated(seconds, start=START, keep=driver, message=0.0, life=life, seed=seed)
+    pool = Simulated(seconds, start=START, keep=driver, message=0.0, life=life, seed=seed)
     began, done = time.process_time(), 0
-    for batch, _ in Crew(hands, workers).run(_batches(jobs)):
+    for batch, _ in Scheduler(pool, workers).run(_batches(jobs)):
         done += len(batch.jobs)
     if done != jobs:
         raise SystemExit(f"{done} outcomes of {jobs} jobs: the plan is wrong.")
     return {
         "workers": workers,
-        "makespan": hands.now,
-        "utilisation": hands.useful / (workers * hands.now),
-        "driver busy": hands.driving / hands.now,
-        "messages a second": hands.heard / hands.now,
-        "most results waiting": hands.most_waiting,
-        "workers lost": hands.lost,
-        "plan, ms a message": 1e3 * (time.process_time() - began) / hands.heard,  # with the simulation
+        "makespan": pool.now,
+        "utilisation": pool.useful / (workers * pool.now),
+        "driver busy": pool.driving / pool.now,
+        "messages a second": pool.heard / pool.now,
+        "most results waiting": pool.most_waiting,
+        "workers lost": pool.lost,
+        "plan, ms a message": 1e3 * (time.process_time() - began) / pool.heard,  # with the simulation
     }
 
 

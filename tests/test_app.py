@@ -74,7 +74,7 @@ def finish(job: Job, seconds: float = LONG) -> Job:
     end = time.monotonic() + seconds
     while not job.over.wait(0.02):
         assert time.monotonic() < end, "the run does not end"
-        job.look()
+        job.touch()
     return job
 
 
@@ -83,7 +83,7 @@ def begun(job: Job) -> Job:
     end = time.monotonic() + LONG
     while job.frame is None:
         assert time.monotonic() < end and not job.over.is_set()
-        job.look()
+        job.touch()
         time.sleep(0.01)
     return job
 

@@ -107,7 +107,7 @@ def test_a_trial_measures_both_and_leaves_the_energy_as_it_was(phi):
     x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 50
     trial = try_bfloat16(energy, x)
     assert trial.float32 > 0 and trial.bfloat16 > 0 and 0.9 < trial.cosine < 1
-    assert energy.data.quick is None
+    assert energy.data.gradient_phi is None
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def short_runs(monkeypatch):
     """Ctrl-C is heard also where the tests run in the background, and no drawing is made."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     monkeypatch.setattr(result_module, "plot_energy", lambda result, path: path.write_bytes(b"a drawing"))

@@ -249,7 +249,7 @@ def random_backbone(tmp_path, monkeypatch):
         path = tmp_path / "net.pth"
         torch.save(model.state_dict(), path)
         digits = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-        monkeypatch.setitem(perceptual._NETS, net, perceptual._Net(card.model, f"net-{digits}.pth", card.taps, card.linear))
+        monkeypatch.setitem(perceptual._NETS, net, perceptual._Net(card.model, f"net-{digits}.pth", card.compared, card.linear))
         return path, model.features
 
     return make
@@ -275,7 +275,7 @@ def test_lpips_is_the_sum_over_layers_of_weighted_unit_differences(random_backbo
             with torch.no_grad():
                 for k, layer in enumerate(features):
                     h = layer(h.clone())
-                    if k in perceptual._NETS[net].taps:
+                    if k in perceptual._NETS[net].compared:
                         steps.append(h[0].double().numpy())
             both.append(steps)
         for k, (f, g) in enumerate(zip(*both, strict=True)):

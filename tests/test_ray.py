@@ -114,7 +114,7 @@ def test_a_job_that_kills_its_workers_fails_and_the_others_go_on(cluster, store)
     bad = Job(experiment="small", task="maximize", network="tests.test_ray:lethal", layer="0", unit=0, C=1.0, canvas=8, iterations=1)
     found = run([bad, *small_jobs(3)], store, backend="ray", workers=2, progress=False)
     assert len(found.done) == 3 and list(found.failed) == [bad.key]
-    assert "3 workers died with this job at hand" in found.failed[bad.key]
+    assert "3 workers died while they ran this job" in found.failed[bad.key]
 
 
 def test_failures_and_photographs_travel(cluster, store, tmp_path):

@@ -26,7 +26,7 @@ SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGHUP]
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
+def short_runs(monkeypatch):
     """Ctrl-C is heard also where the tests run in the background; no drawing is made; the handlers are as before."""
     handlers = {s: signal.getsignal(s) for s in SIGNALS}
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

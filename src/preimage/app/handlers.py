@@ -126,7 +126,7 @@ class Handlers:
             return
         try:
             while not job.over.is_set():
-                yield [view.run(job.look(), self.desk.ahead(job)), *buttons(True)]
+                yield [view.run(job.touch(), self.desk.ahead(job)), *buttons(True)]
                 await asyncio.sleep(LOOKS)
             yield [view.run(job), *buttons(False, job)]
         finally:

@@ -115,7 +115,7 @@ class Job:
         """Nobody has looked for a while."""
         return time.monotonic() - self.seen > PATIENCE
 
-    def look(self) -> Job:
+    def touch(self) -> Job:
         """Say that somebody is looking."""
         self.seen = time.monotonic()
         return self

@@ -35,7 +35,7 @@ class Resampling(Transform):
     resolution: float = 1.0
 
     @abstractmethod
-    def place(self, draw: Draw, canvas: tuple[int, int], size: tuple[int, int]) -> Map:
+    def sampling_map(self, draw: Draw, canvas: tuple[int, int], size: tuple[int, int]) -> Map:
         """Return where a draw takes its pixels from."""
 
     @property
@@ -67,7 +67,7 @@ class Resampling(Transform):
             return torch.cat([Resampling.__call__(self, x[b : b + 1], [draw]) for b, draw in enumerate(view)])
         canvas = (x.shape[-2], x.shape[-1])
         fine = max(1, int(self.shrinks * max(canvas[0] / height, canvas[1] / width) + 0.5))
-        maps = [self.place(draw, canvas, (height, width)) for draw in view]
+        maps = [self.sampling_map(draw, canvas, (height, width)) for draw in view]
         return resample(x, maps, (height, width), self.padding, fine)
 
     def _check(self) -> None:
@@ -145,7 +145,7 @@ class Crops(Resampling):
         drawn = torch.rand((count, 3), generator=generator, dtype=torch.float64).tolist()
         return [(self.low + (self.high - self.low) * s, row, column) for s, row, column in drawn]
 
-    def place(self, draw: Draw, canvas: tuple[int, int], size: tuple[int, int]) -> Map:
+    def sampling_map(self, draw: Draw, canvas: tuple[int, int], size: tuple[int, int]) -> Map:
         return _window(draw, canvas, size)
 
 
@@ -200,7 +200,7 @@ class Affine(Resampling):
             draws.append((angle, scale, *shift, self.shear * (2 * shear - 1), bool(self.flip and mirror < 0.5)))
         return draws
 
-    def place(self, draw: Draw, canvas: tuple[int, int], size: tuple[int, int]) -> Map:
+    def sampling_map(self, draw: Draw, canvas: tuple[int, int], size: tuple[int, int]) -> Map:
         angle, scale, down, right, shear, mirrored = draw
         a, b, d, e = _turn(angle)
         slant, sign = math.tan(math.radians(shear)), -1.0 if mirrored else 1.0
@@ -272,7 +272,7 @@ class RandomView(Resampling):
             for (s, row, column, turn, mirror, *stretch), seed in zip(drawn, seeds, strict=True)
         ]
 
-    def place(self, draw: Draw, canvas: tuple[int, int], size: tuple[int, int]) -> Map:
+    def sampling_map(self, draw: Draw, canvas: tuple[int, int], size: tuple[int, int]) -> Map:
         rows, _, top, _, columns, left = _window(draw[:3], canvas, size)
         a, b, d, e = _turn(draw[3])
         sign = -1.0 if draw[4] else 1.0

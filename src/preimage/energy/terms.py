@@ -60,7 +60,7 @@ class FeatureTerm(DataTerm):
     phi0 : the target features, one a sample or one for all (1, ...)
     C : weight, above 0; default 100 (IJCV Sect. 4)
     name : what it is called beside others
-    quick : what stands for phi where gradients are taken, as one in a lower precision
+    gradient_phi : what stands for phi where gradients are taken, as one in a lower precision
 
     >>> from .losses import Euclidean
     >>> term = FeatureTerm(Euclidean(), lambda x: 2 * x, torch.full((1, 1, 2, 2), 8.0), C=10.0)
@@ -75,11 +75,11 @@ class FeatureTerm(DataTerm):
         phi0: Tensor,
         C: float = 100.0,
         name: str = "loss",
-        quick: Phi | None = None,
+        gradient_phi: Phi | None = None,
     ) -> None:
         if not (C > 0 and math.isfinite(C)):
             raise InputError(f"C is the weight of the loss, a number above 0; got {C!r}. The paper uses 1 to 300, and 100 by default.")
-        self.loss, self.phi, self.phi0, self.C, self.name, self.quick = as_loss(loss), phi, phi0, float(C), name, quick
+        self.loss, self.phi, self.phi0, self.C, self.name, self.gradient_phi = as_loss(loss), phi, phi0, float(C), name, gradient_phi
         self._weight = self.C / self.loss.scale(phi0)
         self._one = torch.ones((), dtype=self._weight.dtype, device=self._weight.device)
 
@@ -96,7 +96,7 @@ class FeatureTerm(DataTerm):
 
     def differentiate(self, seen: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Return the term and its gradient, without a graph of ℓ where ℓ knows its derivative."""
-        features = self.checked((self.quick or self.phi)(seen))
+        features = self.checked((self.gradient_phi or self.phi)(seen))
         values, slope = self.slope(features)
         return {"loss": values}, _pulled([features], seen, [slope], [self.phi])
 
@@ -156,7 +156,7 @@ class Sum(DataTerm):
         return self._named([t.value(t.checked(f)) for t, f in zip(self._terms, given, strict=True)])
 
     def differentiate(self, seen: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        given = features_together([t.quick or t.phi for t in self._terms], seen)
+        given = features_together([t.gradient_phi or t.phi for t in self._terms], seen)
         found = [t.slope(t.checked(f)) for t, f in zip(self._terms, given, strict=True)]
         gradient = _pulled(given, seen, [slope for _, slope in found], [t.phi for t in self._terms])
         return self._named([values for values, _ in found]), gradient

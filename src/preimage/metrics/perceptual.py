@@ -18,12 +18,12 @@ from ..registry import unknown
 
 @dataclass(frozen=True)
 class _Net:
-    """file: torchvision's checkpoint, whose name ends in the first digits of its sha256. taps: the ReLUs (or fires) that are compared.
+    """file: torchvision's checkpoint, whose name ends in the first digits of its sha256. compared: the ReLUs (or fires) that are compared.
     linear: sha256 of the weights of the channels, in the package lpips."""
 
     model: str
     file: str
-    taps: tuple[int, ...]
+    compared: tuple[int, ...]
     linear: str
 
 
@@ -58,7 +58,7 @@ class LPIPS:
         self.net, found = net, _NETS[net]
         self._linear = _linear_weights(net, found)
         self._features = _backbone(found, Path(weights) if weights is not None else _cached(found))
-        self._taps = set(found.taps)
+        self._compared = set(found.compared)
 
     def __repr__(self) -> str:
         return f"LPIPS({self.net!r})"
@@ -77,14 +77,14 @@ class LPIPS:
         with torch.no_grad():
             for k, layer in enumerate(self._features):
                 x = layer(x)
-                if k in self._taps:
+                if k in self._compared:
                     unit = x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
                     distance = distance + ((unit[:1] - unit[1:]).square() * next(linear)).sum(dim=1).mean()
         return distance
 
 
 def _linear_weights(net: str, found: _Net) -> list[Tensor]:
-    """One weight a channel, (1, C, 1, 1), for each tap."""
+    """One weight a channel, (1, C, 1, 1), for each layer compared."""
     name = f"lpips/weights/v0.1/{net}.pth"
     try:
         file = next((f for f in files("lpips") or [] if f.as_posix() == name), None)
@@ -93,11 +93,11 @@ def _linear_weights(net: str, found: _Net) -> list[Tensor]:
     if file is None:
         raise missing_extra("LPIPS needs the weights in the PyPI package lpips 0.1.4", "lpips")
     state = _checked(Path(str(file.locate())), found.linear)
-    return [state[f"lin{k}.model.1.weight"] for k in range(len(found.taps))]
+    return [state[f"lin{k}.model.1.weight"] for k in range(len(found.compared))]
 
 
 def _backbone(found: _Net, path: Path) -> nn.Sequential:
-    """The features of torchvision's network, as far as the last tap."""
+    """The features of torchvision's network, as far as the last layer compared."""
     import torchvision
 
     state = _checked(path, found.file.rpartition("-")[2].removesuffix(".pth"))
@@ -105,7 +105,7 @@ def _backbone(found: _Net, path: Path) -> nn.Sequential:
     model.load_state_dict(dict(state))
     features = model.get_submodule("features")
     assert isinstance(features, nn.Sequential)
-    return features[: found.taps[-1] + 1].eval().requires_grad_(False)
+    return features[: found.compared[-1] + 1].eval().requires_grad_(False)
 
 
 def _cached(found: _Net) -> Path:

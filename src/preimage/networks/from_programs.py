@@ -38,7 +38,7 @@ def open_exported(name: str) -> NetworkCard:
         program = torch.export.load(name)
     except Exception as error:
         raise InputError(f"{name!r} is no program of torch.export, or damaged ({first_line(error)}).") from error
-    module = tapped(program, name)
+    module = with_identities(program, name)
     shape: Any = module.get_submodule(_INPUT).shape
     size = shape[2:] if all(isinstance(n, int) for n in shape[2:]) else None
     return NetworkCard(name, None, lambda: module, whole=True, size=size, source="torch.export")
@@ -67,7 +67,7 @@ def is_scripted(name: str) -> bool:
         return any("/code/" in member for member in archive.namelist())
 
 
-def tapped(program: torch.export.ExportedProgram, name: str) -> nn.Module:
+def with_identities(program: torch.export.ExportedProgram, name: str) -> nn.Module:
     """A module that runs the program and has an `nn.Identity` behind every tensor of its graph, named as the node is, and one
     behind the output of every module that it was exported from, under that module's dotted name.
 
@@ -96,9 +96,9 @@ def tapped(program: torch.export.ExportedProgram, name: str) -> nn.Module:
             copies[node] = graph.call_module(_INPUT, (copies[node],))
         elif node.op == "call_function" and isinstance(node.meta.get("val"), Tensor):
             own = f"{node.name}_node" if node.name in taken else node.name
-            for tap in [own, *[dotted for output, dotted in outputs if output is node]]:
-                _add(root, tap)
-                copies[node] = graph.call_module(tap, (copies[node],))
+            for identity in [own, *[dotted for output, dotted in outputs if output is node]]:
+                _add(root, identity)
+                copies[node] = graph.call_module(identity, (copies[node],))
     return fx.GraphModule(root, graph)
 
 
@@ -115,7 +115,7 @@ def _turned(name: str, space: PixelSpace) -> nn.Module:
                 f"torch.export cannot take over the TorchScript program {name!r} ({type(error).__name__}: {first_line(error)}). "
                 "Where you have its source, use that: package.module:function, or torch.export.save."
             ) from error
-        return tapped(program, name)
+        return with_identities(program, name)
 
 
 @contextmanager
@@ -159,7 +159,7 @@ def _check_mode(node: fx.Node, name: str) -> None:
 
 
 def _add(root: nn.Module, dotted: str) -> None:
-    """An identity under this name. Those on the way to it are identities too, which may have a tap of their own."""
+    """An identity under this name. Those on the way to it are identities too, which may have values of their own."""
     module = root
     for part in dotted.split("."):
         if part not in module._modules:

@@ -126,10 +126,10 @@ class Computation:
             precision = "bfloat16" if trial is not None and trial.pays else "float32"
         if precision == "bfloat16":
             for term in energy.data.features:
-                term.quick = in_bfloat16(term.phi)
+                term.gradient_phi = in_bfloat16(term.phi)
         if self.compiled:
             for term in energy.data.features:
-                term.quick = compiled(term.quick or term.phi, self.device)
+                term.gradient_phi = compiled(term.gradient_phi or term.phi, self.device)
             some = slice(0, batch or 1)  # what the loop will ask for, as each shape is compiled anew
             try_compiled(energy.part(some), energy.transform.crop(start[some]))
         self.chosen = {"precision": precision, "compiled": self.compiled} | ({} if trial is None else {"precision_trial": trial.to_dict()})
@@ -217,7 +217,7 @@ def try_bfloat16(energy: Energy, x: Tensor, rounds: int = 3) -> Trial:
     """Evaluate the energy's loss at one crop x (1, C, H, W) in both precisions by turns, after a first time of each."""
     exact, rounded = energy.part(slice(0, 1)), energy.part(slice(0, 1))
     for term in rounded.data.features:
-        term.quick = in_bfloat16(term.phi)
+        term.gradient_phi = in_bfloat16(term.phi)
     times: tuple[list[float], list[float]] = ([], [])
     slopes = []
     for _ in range(rounds + 1):

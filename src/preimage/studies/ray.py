@@ -16,7 +16,7 @@ from ..errors import InputError, first_line, missing_extra
 from ..tasks.result import code_version
 from .jobs import Outcome, execute
 from .runner import BACKENDS, Batch
-from .scheduler import Answer, Crew, Done, Lost, Ready
+from .scheduler import Answer, Done, Lost, Ready, Scheduler
 
 _KNOCK = 10.0  # seconds
 
@@ -44,7 +44,7 @@ class Ray:
         with connected(self.address, None if self.every or gpus else workers * threads) as ray:
             if self.every:
                 workers = _room(ray, threads, gpus)
-            yield from Crew(_Actors(ray, threads, gpus), workers).run(itertools.chain([first], source))
+            yield from Scheduler(_Actors(ray, threads, gpus), workers).run(itertools.chain([first], source))
 
 
 BACKENDS.register("ray")(Ray())
@@ -69,14 +69,14 @@ class Worker:
 
 
 class _Actors:
-    """The workers of a crew (`Hands`) as actors of Ray."""
+    """The workers of a scheduler (`WorkerPool`) as actors of Ray."""
 
     def __init__(self, ray: Any, threads: int, gpus: int) -> None:
         self.ray, self.threads = ray, threads
         self._kind = ray.remote(Worker).options(num_cpus=0 if gpus else threads, num_gpus=gpus, max_restarts=0)
         self._out: dict[Any, tuple[Any, Batch | None]] = {}  # what is awaited, of which actor; None: its hello
 
-    def hire(self) -> Any:
+    def start_worker(self) -> Any:
         actor = self._kind.remote(self.threads)
         self._out[actor.hello.remote()] = actor, None
         return actor

@@ -278,7 +278,7 @@ class _Pool:
                 if self._deaths[job.key] < _LIVES:
                     again.append(one)
                 else:
-                    reason = f"the worker died {_LIVES} times with this job at hand: was it out of memory? Take fewer workers."
+                    reason = f"the worker died {_LIVES} times while it ran this job: was it out of memory? Take fewer workers."
                     yield one, [Outcome(reason=reason)]
 
 

@@ -1,6 +1,6 @@
 """Who computes what, on however many workers: batches as there is room, another worker for one that is lost, its work once more.
 
-The plan alone. What a worker is, and how one hears of it, is behind `Hands`: an actor on a cluster, or one that is only simulated.
+The plan alone. What a worker is, and how one hears of it, is behind `WorkerPool`: an actor on a cluster, or one that is only simulated.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..errors import InputError, first_line
 from .jobs import Outcome
 from .runner import Batch
 
-DEPTH = 2  # batches that a worker has: one at work, and one at hand when that is done
+DEPTH = 2  # batches that a worker has: one at work, and one waiting when that is done
 LIVES = 3  # a job whose worker dies is tried so often: machines of a cluster are taken away more often than one's own
 STARTS = 5  # workers, or as many as there are if these are more, that fail to start one after another before the run is given up
 
@@ -46,10 +46,10 @@ class Lost:
     error: Exception
 
 
-class Hands(Protocol):
+class WorkerPool(Protocol):
     """Workers that do their batches in the order in which they get them."""
 
-    def hire(self) -> Worker:
+    def start_worker(self) -> Worker:
         """A new worker, which is ready later. Waits for nothing."""
 
     def give(self, worker: Worker, batch: Batch) -> None:
@@ -62,12 +62,12 @@ class Hands(Protocol):
         """End a worker, whatever it is at; nothing more is heard of it."""
 
 
-class Crew:
+class Scheduler:
     """So many workers, each with at most DEPTH batches. One that dies is replaced; it costs the batch that it was at a try."""
 
-    def __init__(self, hands: Hands, workers: int) -> None:
-        self.hands, self.workers = hands, workers
-        self._given: dict[Worker, list[Batch]] = {}  # to each worker that is hired
+    def __init__(self, pool: WorkerPool, workers: int) -> None:
+        self.pool, self.workers = pool, workers
+        self._given: dict[Worker, list[Batch]] = {}  # to each worker that was started
         self._room: list[dict[Worker, None]] = [{} for _ in range(DEPTH)]  # who is ready and has none, one, … batches
         self._ready: set[Worker] = set()
         self._out = 0  # batches
@@ -80,12 +80,12 @@ class Crew:
         source = iter(batches)
         try:
             for _ in range(self.workers):
-                self._given[self.hands.hire()] = []
+                self._given[self.pool.start_worker()] = []
             while True:
                 self._give_out(source)
                 if not self._out and not self._again and self._ready:
                     return
-                event = self.hands.next()
+                event = self.pool.next()
                 if isinstance(event, Ready):
                     self._ready.add(event.worker)
                     self._failed_starts = 0
@@ -97,7 +97,7 @@ class Crew:
                     yield from self._replace(event.worker, event.error)
         finally:
             for worker in self._given:
-                self.hands.dismiss(worker)
+                self.pool.dismiss(worker)
 
     def _give_out(self, source: Iterator[Batch]) -> None:
         """First a batch for each worker that has none, then a second one. Batches are taken from the source only as there is room."""
@@ -110,7 +110,7 @@ class Crew:
                 self._given[worker].append(batch)
                 self._out += 1
                 self._move(worker, depth, depth + 1)
-                self.hands.give(worker, batch)
+                self.pool.give(worker, batch)
 
     def _take_back(self, worker: Worker, batch: Batch) -> None:
         given = self._given[worker]
@@ -126,7 +126,7 @@ class Crew:
 
     def _replace(self, worker: Worker, error: Exception) -> Iterator[Done]:
         """Another worker for one that is lost. The batch that it was at is tried again, job by job; one that waited just waits again."""
-        self.hands.dismiss(worker)
+        self.pool.dismiss(worker)
         given = self._given.pop(worker)
         self._out -= len(given)
         if worker in self._ready:
@@ -137,7 +137,7 @@ class Crew:
             self._failed_starts += 1
             if self._failed_starts >= max(STARTS, self.workers):  # one machine that is lost may have held many
                 raise InputError(f"The workers do not start: {first_line(error)} Is this preimage on every machine?") from error
-        self._given[self.hands.hire()] = []
+        self._given[self.pool.start_worker()] = []
         if not given:
             return
         lost, *waiting = given
@@ -147,4 +147,4 @@ class Crew:
             if self._deaths[job.key] < LIVES:
                 self._again.append(Batch([job], [x]))
             else:
-                yield Batch([job], [x]), [Outcome(reason=f"{LIVES} workers died with this job at hand: {first_line(error)}")]
+                yield Batch([job], [x]), [Outcome(reason=f"{LIVES} workers died while they ran this job: {first_line(error)}")]
