@@ -172,7 +172,7 @@ def test_a_stretched_crop_keeps_its_area_and_its_other_draws():
     assert abs(logs.mean()) < 0.1 and logs.std() == pytest.approx(2 * math.log(2) / math.sqrt(12), rel=0.15)
     view = RandomView(noise=0.0, degrees=0.0, aspect=2.0)
     for draw in wide[:20]:
-        rows, _, _, _, columns, _ = view.place(draw, (64, 64), (32, 32))
+        rows, _, _, _, columns, _ = view.sampling_map(draw, (64, 64), (32, 32))
         assert rows * columns == pytest.approx((draw[0] * 2) ** 2) and columns / rows == pytest.approx(draw[6])
 
 

@@ -415,7 +415,7 @@ def test_a_checkpoint_is_no_network_and_damaged_programs_are_refused(small, tmp_
         load_network(str(tmp_path / "absent.ts"))
     two = torch.export.export(nn.Bilinear(2, 2, 2), (torch.zeros(2, 2), torch.zeros(2, 2)))
     with pytest.raises(InputError, match=r"takes inputs of shapes \[\(2, 2\), \(2, 2\)\]"):
-        from_programs.tapped(two, "two.pt2")
+        from_programs.with_identities(two, "two.pt2")
 
 
 # functions
