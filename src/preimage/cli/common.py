@@ -21,6 +21,7 @@ import typer
 
 from ..errors import ImageError, InputError, Interrupted, PreimageError, ResultFolderError, UnknownName
 from . import signals
+from .loudness import logged, loudness
 from .signals import exit_code, obeying, tell
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def guard() -> Iterator[None]:
     plain = warnings.showwarning
     warnings.showwarning = lambda message, *rest, **more: tell(f"preimage: warning: {one_line(message)}")
     try:
-        with obeying(), _told():
+        with obeying(), _told(), logged():
             yield
     finally:
         warnings.showwarning = plain
@@ -64,7 +65,7 @@ def _told() -> Iterator[None]:
     except Exception as error:
         if isinstance(error, BrokenPipeError) and unread():
             raise
-        if os.environ.get("PREIMAGE_DEBUG"):
+        if os.environ.get("PREIMAGE_DEBUG") or loudness().verbose > 1:
             raise
         tell(f"preimage: error: {_in_words(error)}")
         usage = isinstance(error, (InputError, UnknownName)) and not isinstance(error, ImageError)
@@ -120,7 +121,9 @@ def plain(text: str) -> str:
 
 
 def watched() -> bool:
-    """Whether somebody may be looking at a progress bar: a file is no place for one."""
+    """Whether somebody may be looking at a progress bar: a file is no place for one, and -q asks for none."""
+    if loudness().quiet:
+        return False
     try:
         return sys.stderr is not None and not stat.S_ISREG(os.fstat(sys.stderr.fileno()).st_mode)
     except (OSError, ValueError):  # no real file, as in tests

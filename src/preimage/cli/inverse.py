@@ -9,6 +9,7 @@ import typer
 
 from . import app
 from .common import INTERRUPTED, guard, make_folder, names_in, table
+from .loudness import Commands
 from .options import Device, InputSize, Json, Quiet, Space, Trust, Weights
 from .signals import exit_code, tell
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ..representations.base import Representation
 
 inverse = typer.Typer(
+    cls=Commands,
     name="inverse",
     help="Learned inverses of layers: fitted once on photographs, they give an image for any features at once.",
     no_args_is_help=True,

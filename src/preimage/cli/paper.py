@@ -13,6 +13,7 @@ import typer
 from ..errors import InputError
 from . import app
 from .common import FAILED, guard, make_folder, names_in, resumable, saving, table
+from .loudness import Commands
 from .options import (
     Address,
     Backend,
@@ -47,7 +48,7 @@ if TYPE_CHECKING:
     from ..experiments import Experiment
     from ..experiments.hoggles import PairedDictionary
 
-paper = typer.Typer(help="Make the paper's tables and figures again.", no_args_is_help=True)
+paper = typer.Typer(cls=Commands, help="Make the paper's tables and figures again.", no_args_is_help=True)
 app.add_typer(paper, name="paper")
 
 

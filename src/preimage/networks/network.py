@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +25,8 @@ from ..representations.sessions import evaluating
 from .checkpoints import fill, foreign_format, read_state
 from .fetch import RemoteFile, check
 from .labels import check_count, read_labels
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -138,6 +141,7 @@ def load_network(
         fill(module, state, f"the weights {str(weights)!r} of {card.name}")
     if pixels != card.space:
         module = _taking(module.eval(), card, pixels)
+    _log.info("network %s, weights %s, pixels %s", card.name, origin, pixels)
     network = Network(module.eval().to(device or "cpu"), replace(card, space=pixels), origin)
     if labels is not None:
         network.classes = read_labels(labels)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import pickle
 import threading
@@ -24,6 +25,7 @@ from .jobs import Job, Outcome, execute
 from .mirror import Copied, Mirror, copying
 from .store import Store
 
+_log = logging.getLogger(__name__)
 _WAIT = 0.5  # seconds between two looks at jobs that another run is at
 _LIVES = 2  # a job whose worker dies is tried so often
 _ACCELERATED = 16  # samples in a batch on an accelerator; on a CPU samples are computed one by one, so a batch would gain nothing
@@ -146,6 +148,7 @@ def _keep(store: Store, job: Job, outcome: Outcome, found: Run) -> bool:
     if outcome.result is not None:
         try:
             store.save(job, outcome.result, outcome.metrics or {}, outcome.seconds, outcome.picture)
+            _log.info("done %s, %s, %.1f s", job.key[:8], job.title, outcome.seconds)
             found.done.append(job.key)
             return True
         except Exception as error:  # the other jobs may well be saved
@@ -153,6 +156,7 @@ def _keep(store: Store, job: Job, outcome: Outcome, found: Run) -> bool:
     found.failed[job.key] = f"{job.title}: {reason}"
     try:
         store.fail(job, reason)
+        _log.info("failed %s, %s: %s", job.key[:8], job.title, reason)
     except OSError as error:
         found.failed[job.key] += f" (and this could not be recorded: {error})"
     return False

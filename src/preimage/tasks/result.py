@@ -6,6 +6,7 @@ import base64
 import html
 import io
 import json
+import logging
 import os
 import re
 import warnings
@@ -31,6 +32,7 @@ from .natural import examples_of, said_of_nature, strip_of
 if TYPE_CHECKING:
     import PIL.Image
 
+_log = logging.getLogger(__name__)
 TENSORS, STATE = "tensors.safetensors", "state.safetensors"
 _KINDS = {"task": str, "evaluations": int, "labels": list, "seeds": list, "status": list, "config": dict, "interrupted": bool}
 _NO_FRAMES = "No frames were kept: ask for them with monitor=Monitor(frames=N), one every N iterations."
@@ -142,6 +144,7 @@ class Result:
                 save_state(part / STATE, self.state)
                 files.append(STATE)
             self.write_record(part, files, self.metrics())
+        _log.info("saved %s: %s", destination, self)
         return destination
 
     def write_record(self, folder: Path, files: Sequence[str], metrics: Mapping[str, Any] | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import time
@@ -38,6 +39,7 @@ from .restarts import in_their_order, loss_of, of_samples, rounds_of
 from .result import Result, load_result, versions
 from .resuming import Resume, check_asked, state_of
 
+_log = logging.getLogger(__name__)
 REVISION = 2  # of what the tasks do beside the parts: raised when their images change
 
 
@@ -160,6 +162,7 @@ class Task:
                 monitor=Monitor(self.monitor.frames, self.monitor.watch and self._levels_to_watch, keep),
                 resume=past,
             )
+        _log.info("%s of %s: %d images, %d evaluations of each", self.name, self.phi.name, len(start), found.evaluations)
         took = time.monotonic() - began + (0.0 if past is None else past.about["seconds"])
         if found.state is not None:
             found.state = with_about(
