@@ -47,8 +47,19 @@ def as_markdown(text: str, names: Collection[str] = ()) -> str:
     <BLANKLINE>
     Raises nothing.
     """
+    text = _without_links(text)
     paragraphs = re.split(r"\n\s*\n", re.sub(r":math:`", "`", text).strip("\n"))
     return "\n\n".join(_fenced(p) if ">>> " in p else _listed(p, names) for p in paragraphs)
+
+
+def _without_links(text: str) -> str:
+    """Brackets of our own notation, as Return [step][sample], that Markdown would take for links; code stays as it is."""
+    lines = [line if line.lstrip().startswith((">>>", "...")) else _escaped(line) for line in text.split("\n")]
+    return "\n".join(lines)
+
+
+def _escaped(line: str) -> str:
+    return "".join(part if k % 2 else re.sub(r"\](?=\[)", r"]\\", part) for k, part in enumerate(re.split(r"(`[^`]*`)", line)))
 
 
 def _fenced(paragraph: str) -> str:

@@ -119,3 +119,14 @@ def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
     assert len(names["several"].images) == 4
     assert (tmp_path / "out" / "first" / "result.json").is_file()
     assert "evaluations 8" in capsys.readouterr().out
+
+
+def test_the_search_finds_something_when_the_pages_are_read_from_disk(site, visit):
+    (start,) = (p for p in site if p.name == "index.html")
+    page = visit(start)
+    page.locator("input.md-search__input").fill("caricature")
+    found = page.locator(".md-search-result__link")
+    found.first.wait_for(timeout=20_000)
+    assert found.count() >= 3
+    assert found.first.get_attribute("href").startswith("file:")
+    assert "caricature" in found.first.inner_text().lower()
