@@ -26,6 +26,7 @@ ROWS = (
         "experiments",
         "report",
         "demo",
+        "doctor",
         "app",
         "cli",
         "__main__",
