@@ -17,7 +17,7 @@ _ASKED = "_PREIMAGE_COMPLETE"  # set by the scripts when the shell asks what may
 def answer() -> None:
     """Make ready for a question of a shell's, where this process was started for one; typer answers it then."""
     if _ASKED in os.environ:
-        from typer.completion import completion_init
+        from typer.completion import completion_init  # type: ignore[attr-defined]
 
         completion_init()
 
@@ -31,7 +31,7 @@ def answer() -> None:
 def completion(shell: Annotated[str, typer.Argument(metavar="bash|zsh|fish", help="For which shell.")]) -> None:
     """Print what makes a shell complete commands and options with the tab key."""
     with guard():
-        from typer.completion import get_completion_script  # type: ignore[attr-defined]  # imported there for the same use
+        from typer.completion import get_completion_script  # type: ignore[attr-defined]
 
         from ..registry import unknown
 
