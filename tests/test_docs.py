@@ -129,4 +129,22 @@ def test_the_search_finds_something_when_the_pages_are_read_from_disk(site, visi
     found.first.wait_for(timeout=20_000)
     assert found.count() >= 3
     assert found.first.get_attribute("href").startswith("file:")
-    assert "caricature" in found.first.inner_text().lower()
+    assert "caricature" in page.locator(".md-search-result__list").inner_text().lower()
+
+
+def test_the_page_on_tables_runs_and_its_table_has_a_row_an_image(tmp_path, monkeypatch, capsys):
+    from preimage.pixels.images import reference_images
+    from preimage.studies.jobs import Job
+    from preimage.studies.runner import run
+    from preimage.studies.store import Store
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_bytes(Path(reference_images()[0]).read_bytes())
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "reading-results.md").read_text(encoding="utf-8"), flags=re.S):
+        exec(compile(block, "reading-results.md", "exec"), names)
+    assert "'label': 'photo'" in capsys.readouterr().out
+    job = Job(experiment="x", task="maximize", C=1e4, network="squeezenet1_1", layer="conv1", unit=3, canvas=24, iterations=2)
+    run([job], Store.open(tmp_path / "study"), progress=False)
+    (row,) = names["table"](tmp_path / "study")
+    assert row["unit"] == 3 and row["activation"] > 0 and Path(row["picture"]).is_file()
