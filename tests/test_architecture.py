@@ -38,7 +38,7 @@ ALLOWED = {
     ("statistics.collect", ""): "the version, for the record",
     ("inverses.fit", ""): "the version, for the record",
     ("tasks.result", ""): "the version, for the record",
-    ("experiments.audit", "report"): "an audit ends with its own page",
+    ("experiments.audit", "report.audit_page"): "an audit ends with its own page",
     ("experiments.activation_atlas", "report.activation_page"): "an atlas is its page",
     ("doctor", ""): "the version, which it tells",
     ("cli", ""): "the version, for --version",

@@ -20,13 +20,16 @@ from typer.testing import CliRunner
 import preimage
 from preimage.cli import app
 from preimage.errors import InputError, ResultFolderError, UnknownName
-from preimage.experiments.audit import _RATES, BLUR, COLUMNS, RISK, SPREAD, Leakage, _blurred, _interval, _layers
+from preimage.experiments.audit import RISK, SPREAD, chosen_layers
+from preimage.experiments.audit_numbers import BLUR, COLUMNS, blurred, interval
 from preimage.experiments.base import Found, Study
+from preimage.experiments.leakage import Leakage
 from preimage.representations.release import InTurn, Noisy, Quantised, parse_release
 from preimage.studies.jobs import Job
 from preimage.studies.store import Store
 from preimage.tasks.result import Result
 
+TAKEN = ("top1", "found by pixels", "found by ssim", "found by features")  # shares, without a judge
 FEATURES = hnp.arrays(np.float32, (3, 40), elements=st.floats(-100, 100, width=32))
 
 
@@ -111,7 +114,7 @@ def test_a_nearly_perfect_reconstruction_gets_nearly_perfect_numbers(study):
     row = measured(study, original + noise).rows[0]
     assert row["error"] < 0.2 < row["error of another"]
     assert row["psnr"] > 45 and row["ssim"] > 0.98 and row["ms_ssim"] > 0.99
-    assert [row[name] for name in _RATES] == [1.0] * 4
+    assert [row[name] for name in TAKEN] == [1.0] * 4
     assert row["images"] == 3
 
 
@@ -121,7 +124,7 @@ def test_another_image_in_its_place_is_never_found_and_gets_what_the_guess_gets(
     rows, guess = [one.rows[0], two.rows[0]], one.rows[-1]
     for name in ("psnr", "ssim", "ms_ssim", "top1"):
         assert guess[name] == pytest.approx(np.mean([r[name] for r in rows]), rel=1e-5)
-    assert [r[name] for r in rows for name in _RATES[1:]] == [0.0] * 6
+    assert [r[name] for r in rows for name in TAKEN[1:]] == [0.0] * 6
     assert rows[0]["error of another"] == pytest.approx(np.mean([r["error"] for r in rows]), rel=1e-4)
 
 
@@ -148,7 +151,7 @@ def test_the_guesses_are_the_mean_of_the_others_and_chance(study):
         mean = np.mean([array[j] for j in range(3) if j != k], axis=0)
         plain.append(10 * math.log10(255**2 / np.mean((mean - array[k]) ** 2)))
     assert rows["mean of the other images"]["psnr"] == pytest.approx(np.mean(plain), abs=0.01)
-    assert [rows["another image"][name] for name in _RATES[1:]] == pytest.approx([1 / 3] * 3)
+    assert [rows["another image"][name] for name in TAKEN[1:]] == pytest.approx([1 / 3] * 3)
     assert rows["mean of the other images"].get("found by pixels") is None  # that would not be a guess at an identity
 
 
@@ -183,13 +186,13 @@ def test_a_layer_whose_jobs_failed_is_left_out_and_none_at_all_is_an_error(study
 )
 def test_shares_have_an_interval_that_is_honest_at_its_ends(hits, count, low, high):
     sample = torch.tensor([1.0] * hits + [0.0] * (count - hits))
-    assert _interval("top1", sample) == pytest.approx((hits / count, low, high), abs=1e-3)
+    assert interval("top1", sample) == pytest.approx((hits / count, low, high), abs=1e-3)
 
 
 def test_the_blur_is_a_gaussian():
     x = torch.rand(2, 3, 40, 50, generator=torch.Generator().manual_seed(0)) * 255
     plain = gaussian_filter(x.numpy(), (0, 0, BLUR, BLUR), mode="nearest", truncate=3.0)
-    assert np.abs(_blurred(x).numpy() - plain).max() < 0.01
+    assert np.abs(blurred(x).numpy() - plain).max() < 0.01
 
 
 def test_without_names_an_audit_takes_the_spread_and_no_more(photographs, tmp_path, monkeypatch):
@@ -204,7 +207,19 @@ def test_an_audit_attacks_by_a_recipe_and_parts_with_the_recipe_s_strength_unles
     asked = []
     own = Leakage.jobs
     monkeypatch.setattr(Leakage, "jobs", lambda self, study: asked.append(own(self, study)) or [])
-    line = ["audit", *map(str, photographs[:2]), "--layers", "fire2", "--recipe", "preimage2026", "--prior", "tv-beta", "-q"]
+    line = [
+        "audit",
+        *map(str, photographs[:2]),
+        "--layers",
+        "fire2",
+        "--recipe",
+        "preimage2026",
+        "--prior",
+        "tv-beta",
+        "--attack",
+        "smoothness",
+        "-q",
+    ]
     for more in ([], ["--C", "7"]):
         done = CliRunner().invoke(app, [*line, *more, "-o", str(tmp_path / "store")])
         assert done.exit_code == 2 and "No job of the audit went well" in done.output
@@ -214,10 +229,10 @@ def test_an_audit_attacks_by_a_recipe_and_parts_with_the_recipe_s_strength_unles
 
 def test_the_layers_are_spread_from_the_first_that_computes_to_the_last(study):
     free = Study(study.store, study.images)
-    chosen = _layers(free, ())
+    chosen = chosen_layers(free, ())
     assert len(chosen) == len(set(chosen)) == SPREAD
     assert (chosen[0], chosen[-1]) == ("conv1", "conv10")
-    assert _layers(free, "all") == () and _layers(free, "fire2") == ("fire2",) and _layers(free, ["a", "b"]) == ["a", "b"]
+    assert chosen_layers(free, "all") == () and chosen_layers(free, "fire2") == ["fire2"] and chosen_layers(free, ["a", "b"]) == ["a", "b"]
 
 
 def command(*arguments):
@@ -227,7 +242,7 @@ def command(*arguments):
 @pytest.fixture(scope="module")
 def audited(tmp_path_factory, photographs):
     out = tmp_path_factory.mktemp("command") / "audit"
-    options = ["--layers", "conv1", "--bits", "2", "--C", "100", "--iterations", "3", "-q", "--workers", "1"]
+    options = ["--layers", "conv1", "--bits", "2", "--C", "100", "--iterations", "3", "-q", "--workers", "1", "--attack", "smoothness"]
     return out, [*photographs[:2], "-o", out, *options]
 
 
@@ -279,7 +294,9 @@ def test_one_image_cannot_be_audited(photographs, tmp_path):
 
 def test_the_function_gives_the_table_and_saves_everything(photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # without a folder it makes one there, for its user to look at
-    found = preimage.audit("squeezenet1_1", photographs[:2], "conv1", C=100, iterations=2, lpips=None, workers=1, progress=False)
+    found = preimage.audit(
+        "squeezenet1_1", photographs[:2], "conv1", C=100, iterations=2, lpips=None, workers=1, progress=False, attacks=["smoothness"]
+    )
     assert [r["layer"] for r in found.table] == ["conv1", "mean of the other images", "another image"]
     assert not found.failed and RISK in found.text()
     assert str(found) == found.text()

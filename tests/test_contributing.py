@@ -22,7 +22,7 @@ from preimage.energy.parameterizations import PARAMETERIZATIONS
 from preimage.energy.regularizers import REGULARIZERS
 from preimage.energy.transforms import TRANSFORMS
 from preimage.errors import FetchError
-from preimage.experiments.audit import _columns, _Comparison
+from preimage.experiments.audit_numbers import Comparison, columns
 from preimage.methods.recipe import RECIPES
 from preimage.metrics import METRICS
 from preimage.networks.network import NETWORKS, known_networks
@@ -132,9 +132,9 @@ def test_a_metric_takes_one_class_and_is_in_the_result_the_store_its_report_and_
     assert row["metrics"]["mean-difference"] == pytest.approx(wanted)
     assert row["key"] == before.key == replace(job).key
     assert "mean-difference" in write_report(Store.open(store.path), tmp_path / "page.html").read_text()
-    assert _columns()["mean-difference"] == "mean difference of the levels from the photograph's"
+    assert columns()["mean-difference"] == "mean difference of the levels from the photograph's"
     photographs = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 255
-    comparison = _Comparison.__new__(_Comparison)
+    comparison = Comparison.__new__(Comparison)
     comparison.levels, comparison.notes = photographs, []
     measure = comparison._similarities(None)["mean-difference"]
     assert measure(photographs[:1], photographs[:1] + 4).item() == pytest.approx(4, abs=1e-4)

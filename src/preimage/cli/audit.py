@@ -36,7 +36,9 @@ from .signals import tell
 @app.command(
     epilog="Examples:\n\n  preimage audit photos/ -o audit/\n\n"
     "  preimage audit photos/ --recipe mahendran2016 -o audit/\n\n"
-    "  preimage audit photos/ --layers fire4,fire9,pool10 --bits 4 --noise 0.5 -o audit/\n\n"
+    "  preimage audit photos/ --layers fire4,fire9,pool10 --bits 4 --noise 0.5 --release pool:2 -o audit/\n\n"
+    "  preimage audit photos/ --net half.onnx --space imagenet:224 --layers output --pdf audit.pdf -o audit/\n\n"
+    "  preimage audit photos/ --attack smoothness -o audit/\n\n"
     "The same folder goes on where it stopped. Exit codes: 0 done, 1 some job failed, 2 wrong usage, 130 interrupted.",
 )
 def audit(
@@ -48,14 +50,19 @@ def audit(
     size: InputSize = None,
     trust: Trust = False,
     layers: Annotated[
-        str, typer.Option(metavar="A,B,...", help="Layers by name, or all.", show_default="eight, from the first to the last")
+        str,
+        typer.Option(
+            metavar="A,B,...",
+            help="Layers by name, all, or output: what the network gives at its end.",
+            show_default="eight, from the first to the last",
+        ),
     ] = "",
     C: Annotated[
         list[float] | None,
         typer.Option(
             "--C",
             metavar="NUMBER",
-            help="Weight of the features, or the recipe's; repeat: the best fit of each image counts.",
+            help="Weight of the features in the attack smoothness, or the recipe's; repeat: the best fit of each image counts.",
             show_default="20, 100",
         ),
     ] = None,
@@ -66,6 +73,35 @@ def audit(
         list[float] | None,
         typer.Option(metavar="AMOUNT", help="Also with noise on the features, of AMOUNT times their RMS; repeat.", show_default=False),
     ] = None,
+    release: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME:NUMBER",
+            help="Also with features released so: bits:N, noise:AMOUNT, topk:SHARE, prune:SHARE, project:N, pool:N, or several with "
+            "commas; repeat.",
+            show_default=False,
+        ),
+    ] = None,
+    attack: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="smoothness, natural, inverse, inverse-descent, pairs, or all; repeat.",
+            show_default="all but pairs",
+        ),
+    ] = None,
+    attacker_images: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="What the attacker learns from; none of the audited images. Repeat.",
+            show_default="free photographs",
+        ),
+    ] = None,
+    crops: Annotated[int, typer.Option(metavar="N", help="Crops of these that an inverse is fitted on.")] = 200,
+    judge: Annotated[
+        str, typer.Option(metavar="NET", help="An independent network that says whose reconstruction it sees, auto or none.")
+    ] = "auto",
     solver: StudySolver = "fast",
     iterations: Iterations = None,
     seed: Seed = 0,
@@ -77,24 +113,30 @@ def audit(
     device: RunDevice = "cpu",
     precision: RunPrecision = "float32",
     lpips: Annotated[str, typer.Option(metavar="NAME", help="alex, vgg, squeeze or none; left out where its weights are not.")] = "alex",
+    pdf: Annotated[Path | None, typer.Option(metavar="FILE", help="Print the page too, with Chromium.", show_default=False)] = None,
     workers: Annotated[int | None, typer.Option(metavar="N", help="Processes that compute.", show_default="one a core")] = None,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Measure what leaks: how much of an image comes back from the features of each layer.
 
-    Inverts every image from every layer and compares: feature error, PSNR, SSIM, MS-SSIM, LPIPS, the class, and whether the
-    reconstruction finds its own image among all. Writes a table, curves, and the page DIR/audit.html. What the attack recovers is a
-    lower bound on what leaks.
+    Attacks every layer in several ways, from somebody who knows only that images are smooth to somebody who has learned from photographs
+    and knows how features are protected, and compares: PSNR, SSIM, the class, and whether a reconstruction finds its own image among all.
+    Writes tables, curves, and the page DIR/audit.html, which says first what was found. What is recovered is a lower bound on what leaks.
     """
     with guard():
+        from ..experiments.attacks import ATTACKS, DEFAULT
         from ..experiments.audit import PAGE
         from ..experiments.audit import audit as run_audit
         from ..experiments.base import ChosenParts
         from ..pixels.images import find_pictures
+        from ..report.pdf import find_browser, print_pdf
 
         chosen = "all" if layers == "all" else names_in(layers)
-        release = [*(f"bits:{n}" for n in bits or []), *(f"noise:{a:g}" for a in noise or [])]
+        releases = [*(f"bits:{n}" for n in bits or []), *(f"noise:{a:g}" for a in noise or []), *(release or [])]
+        names = list(ATTACKS) if "all" in (attack or ()) else attack or DEFAULT
+        if pdf is not None:
+            find_browser()
         with resumable():
             found = run_audit(
                 net,
@@ -105,7 +147,11 @@ def audit(
                 size=size,
                 trust=trust,
                 C=C,
-                release=release,
+                release=releases,
+                attacks=names,
+                attacker_images=attacker_images,
+                crops=crops,
+                judge=None if judge == "none" else judge,
                 recipe=ChosenParts(recipe, tuple(objective or ()), tuple(transform or ()), parameterization, tuple(prior or ())),
                 out=out,
                 solver=solver,
@@ -116,9 +162,13 @@ def audit(
                 lpips=None if lpips == "none" else lpips,
                 workers=workers,
                 progress=not (quiet or as_json),
+                say=None if quiet or as_json else lambda text: tell(f"preimage: {text}"),
             )
-        found.save(out)
-        typer.echo(json.dumps({"table": found.table, "notes": found.notes}, ensure_ascii=False) if as_json else found.text())
+        page = found.save(out)
+        if pdf is not None:
+            print_pdf(page, pdf)
+        facts = {"findings": found.findings, "table": found.table, "notes": found.notes}
+        typer.echo(json.dumps(facts, ensure_ascii=False) if as_json else found.text())
         if not as_json:
             typer.echo(f"\nOpen the page: {(out / PAGE).absolute().as_uri()}")
         for reason in found.failed.values():

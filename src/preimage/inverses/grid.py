@@ -12,7 +12,9 @@ from torch import Tensor
 from ..errors import InputError
 from ..representations.base import Representation, features_of
 from ..representations.cnn import Layer
+from ..representations.pairs import Pairs
 from ..representations.receptive_field import Span
+from ..representations.release import Protected
 
 Pair = tuple[int, int]
 
@@ -64,7 +66,8 @@ class Grid:
 def find_grid(phi: Representation, size: Pair, overlap: int) -> tuple[Grid, tuple[int, int, int]]:
     """The grid of a representation for images of a size, and the shape (C, h, w) of their features.
 
-    A network's layer says where its cells lie; of anything else a test image's gradients tell. Where cells see all of the image, as
+    A network's layer says where its cells lie, also where its features are released through a protection; of anything else a test image's
+    gradients tell, and of pairs of images and features nothing but their numbers of rows and columns. Where cells see all of the image, as
     the patches of a transformer, each belongs to the pixels of its own place. overlap: side of a patch in strides.
     Raises InputError for features that are no map of at least 2 x 2 cells and for strides that are no whole number of pixels.
     """
@@ -77,8 +80,12 @@ def find_grid(phi: Representation, size: Pair, overlap: int) -> tuple[Grid, tupl
             f"{phi.name} gives features of shape {shape} for {size[0]}x{size[1]} pixels; an inverse is fitted to a map of channels, rows "
             f"and columns of at least 2x2 cells: choose a layer before they become global.{hint}"
         )
+    while isinstance(phi, Protected):
+        phi = phi.inner
     field = phi.info.field if isinstance(phi, Layer) else None
-    if field is not None:
+    if isinstance(phi, Pairs):
+        axes = [_by_count(pixels, cells) for pixels, cells in zip(size, shape[1:], strict=True)]
+    elif field is not None:
         tags = [{tag for _, tag in atoms if tag is not None} for atoms in field.layout]
         if tags[1:] in ([{0}, {1}, set()], [{0}, set(), {1}]):
             raise InputError(f"{phi.name} gives rows and columns before the channels, {shape}: name it {phi.name}:grid.")
@@ -108,6 +115,12 @@ def like_of(phi: Representation) -> Tensor:
 def _of_span(span: Span) -> tuple[float, float | None]:
     """Stride, and the middle of what cell 0 sees; None where it sees everything."""
     return float(span.stride), None if span.whole else float(span.start) + (float(span.size) - 1) / 2
+
+
+def _by_count(pixels: int, cells: int) -> tuple[float, float | None]:
+    """Stride and middle of cell 0 where only the numbers are known: the map lies in the middle of the image, as most networks' do."""
+    stride = max(1, round(pixels / cells))
+    return float(stride), (pixels - 1 - (cells - 1) * stride) / 2
 
 
 def _by_gradients(phi: Representation, noise: Tensor, shape: tuple[int, ...]) -> list[tuple[float, float | None]]:

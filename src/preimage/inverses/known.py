@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -95,6 +96,49 @@ def inverse_of(phi: RepresentationLike, progress: bool = True) -> LinearInverse:
         path.parent.mkdir(parents=True, exist_ok=True)
         fit_inverse(phi, progress=progress).save(path)
     return load_inverse(path, phi)
+
+
+def keep_inverse(facts: Mapping[str, Any], fit: Callable[[], LinearInverse]) -> str:
+    """Fit an inverse unless one of these facts is in the cache folder already, and return the name by which `kept_inverse` gives it.
+
+    Parameters
+    ----------
+    facts : mapping of plain values
+        All that decides the inverse: what it is of, what it is fitted on, and how.
+    fit : callable
+        Gives the inverse.
+
+    Returns
+    -------
+    str
+        32 digits, made of the facts and the revision of fits: the same wherever the inverse is fitted.
+    """
+    text = json.dumps([dict(facts), REVISION], sort_keys=True)
+    name = hashlib.sha256(text.encode()).hexdigest()[:32]
+    path = _named(name)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fit().save(path)
+    return name
+
+
+def kept_inverse(name: str) -> LinearInverse:
+    """Return the inverse that `keep_inverse` has named so. Raises InputError where the cache folder does not hold it any more."""
+    if re.fullmatch(r"[0-9a-f]{32}", name) is None:
+        raise InputError(f"An inverse that was kept is named by 32 digits; got {name!r}.")
+    path = _named(name)
+    if not path.exists():
+        raise InputError(f"The inverse {name} is not in the cache folder any more. Start the run again, which fits it.")
+    return _read(path, path.stat().st_mtime_ns)
+
+
+def _named(name: str) -> Path:
+    return cache_folder() / "inverses" / f"attack-{name}.safetensors"
+
+
+@lru_cache(maxsize=8)
+def _read(path: Path, changed: int) -> LinearInverse:
+    return read(path)
 
 
 def _kept(phi: Representation) -> Path:

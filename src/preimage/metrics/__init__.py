@@ -10,7 +10,7 @@ from .perceptual import LPIPS
 from .pictures import gradient_histogram, ms_ssim, naturalness, psnr, roughness, ssim, through_png
 from .recognition import Recognition, Resemblance, Share, embeddings, recognition, resemblance
 from .registered import METRICS, Metric, Seen, measure_image, metric_revisions
-from .sets import Interval, interval, pairwise_distance, reidentified, rms, spread
+from .sets import Interval, bootstrap, interval, pairwise_distance, reidentified, rms, spread
 
 __all__ = [
     "LPIPS",
@@ -21,6 +21,7 @@ __all__ = [
     "Resemblance",
     "Seen",
     "Share",
+    "bootstrap",
     "embeddings",
     "gradient_histogram",
     "interval",

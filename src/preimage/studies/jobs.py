@@ -23,6 +23,8 @@ from ..energy.regularizers import REGULARIZERS, AlphaNorm, Regularizer, TVBeta
 from ..energy.transforms import TRANSFORMS
 from ..errors import InputError, PreimageWarning
 from ..inverses.fit import REVISION as INVERSE_REVISION
+from ..inverses.known import kept_inverse
+from ..inverses.linear import LinearInverse
 from ..methods.recipe import recipe_named
 from ..methods.text import parts_from_text
 from ..networks.network import Network, load_network, weights_hash
@@ -35,7 +37,7 @@ from ..registry import Registry
 from ..representations.base import Representation
 from ..representations.masks import parse_mask
 from ..representations.passes import REVISION as PASS_REVISION
-from ..representations.release import parse_release
+from ..representations.release import Protected, known_part, parse_release, release_revisions
 from ..representations.shallow import load_shallow
 from ..representations.template import HOGTemplate
 from ..representations.units import unit_key
@@ -69,7 +71,8 @@ class Job:
     the loss alone, no bound. one_stage: all iterations at the full rate. quirks: of the original, by name. device, dtype, precision: where
     and how to compute; precision is not "auto", as what a store holds must not depend on a stopwatch. recipe: by name. objective,
     transform, parameterization, prior: as on the command line, "name:setting=value". start: of an inversion, "noise", "image" or
-    "inverse".
+    "inverse". inverse: the name of a kept one (`keep_inverse`) that it begins with, instead of the layer's own. protection_known: the
+    search goes through as much of the release as gradients pass, as somebody's who knows it.
     """
 
     experiment: str
@@ -111,6 +114,8 @@ class Job:
     parameterization: str | None = None
     prior: tuple[str, ...] = ()
     start: str = "noise"
+    inverse: str | None = None
+    protection_known: bool = False
     space: str | None = None
     size: str | None = None
     trust: bool = False
@@ -124,6 +129,10 @@ class Job:
             raise InputError("A job has a unit if and only if its task is maximize.")
         if self.start not in ("noise", "image", "inverse") or (self.start != "noise" and self.task != "invert"):
             raise InputError(f"A job starts from noise, or an inversion from its image or an inverse; got {self.start!r} for {self.task}.")
+        if self.inverse is not None and self.start != "inverse":
+            raise InputError(f"A job with an inverse starts from it: start='inverse'; got {self.start!r}.")
+        if self.protection_known and self.release is None:
+            raise InputError("A job whose protection is known has a release.")
         for field in fields(self):
             value = getattr(self, field.name)
             answer = field.name == "iterations" and value == 0 and self.start == "inverse"  # that of the inverse itself
@@ -232,8 +241,7 @@ def revisions(job: Job) -> dict[str, int]:
     named: list[tuple[Registry[Any], str]] = [(LOSSES, "euclidean" if job.task == "invert" else "inner-product")]
     objectives: tuple[Objective, ...] = ()
     if job.recipe is None:
-        solvers = ("fourier-adam", "descent") if job.solver == "fast" else (job.solver.partition(":")[0],)
-        named += [(SOLVERS, s) for s in solvers]
+        named += [(SOLVERS, s) for s in _solvers(job.solver.partition(":")[0])]
         named += [(REGULARIZERS, r) for r in ("alpha-norm", "tv-beta")] if job.regularized else []
         named += [(TRANSFORMS, name) for t in job.transform or ("jitter",) for name in _names(t, TRANSFORMS)]
         named += [(PARAMETERIZATIONS, _name(job.parameterization or "pixels"))]
@@ -250,6 +258,7 @@ def revisions(job: Job) -> dict[str, int]:
     found |= {f"{registry.kind} {name}": registry.revision(name) for registry, name in named}
     found |= {"layers in one pass": PASS_REVISION} if len(objectives) > 1 else {}
     found |= {"inverse": INVERSE_REVISION} if job.start == "inverse" else {}
+    found |= {} if job.release is None else release_revisions(job.release)
     phi = "layer" if job.network is not None else str(job.representation)
     return found | {f"representation {phi}": REPRESENTATION_REVISION}
 
@@ -263,13 +272,19 @@ def _digest(plain: Mapping[str, Any]) -> int:
 def _parts_of(plain: Mapping[str, Any], job: Job) -> list[tuple[Registry[Any], str]]:
     """The registered parts that a recipe names, but for those that a job gives itself."""
     solver = job.solver if job.solver != "fast" else plain["solver"]
-    found: list[tuple[Registry[Any], str]] = [(SOLVERS, solver["name"] if isinstance(solver, Mapping) else _name(solver))]
+    named = solver["name"] if isinstance(solver, Mapping) else _name(solver)
+    found: list[tuple[Registry[Any], str]] = [(SOLVERS, s) for s in _solvers(named)]
     found += [(TRANSFORMS, name) for t in job.transform for name in _names(t, TRANSFORMS)]
     if not job.transform:
         found += [(TRANSFORMS, name) for name in names_in(plain["transform"] or {"name": "jitter"})]
     own = job.parameterization
     found += [(PARAMETERIZATIONS, plain["parameterization"]["name"] if own is None else _name(own))]
     return found + [(REGULARIZERS, name) for r in plain["regularizers"].values() if not job.prior for name in names_in(r)]
+
+
+def _solvers(name: str) -> tuple[str, ...]:
+    """The registered solvers that may run under this name."""
+    return ("fourier-adam", "descent") if name == "fast" else (name,)
 
 
 def _check_no_path(text: str) -> None:
@@ -365,7 +380,11 @@ def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | Non
         return caricature(phi, x0, seen=x0 + shift, **common)
     stages = (Stage(job.iterations or 300),) if job.one_stage else None
     release = None if job.release is None else parse_release(job.release)
-    start = None if job.recipe is not None and job.start == "noise" else job.start  # else the recipe's own
+    if release is not None and job.protection_known:
+        known, release = known_part(release)
+        phi = phi if known is None else Protected(phi, known)
+    start: str | LinearInverse | None = None if job.recipe is not None and job.start == "noise" else job.start  # else the recipe's own
+    start = start if job.inverse is None else kept_inverse(job.inverse)
     return invert(phi, x0, stages=stages, release=release, start=start, **common)
 
 

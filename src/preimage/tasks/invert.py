@@ -21,7 +21,7 @@ from ..pixels.pixelspace import Fit
 from ..ranges import checked
 from ..representations.base import Representation, features_of
 from ..representations.masks import Mask, resolve
-from ..representations.release import Release
+from ..representations.release import Release, release_text
 from ..solvers.compute import Computation, Compute
 from ..solvers.monitor import Monitor
 from ..solvers.plans import FINE
@@ -195,7 +195,7 @@ def invert(
             "mask": describe_mask(mask),
             "fit": fit or phi.space.fit,
         }
-        | ({} if release is None else {"release": repr(release)})
+        | ({} if release is None else {"release": release_text(release)})
         | ({} if inverse is None else {"inverse": inverse.record()}),
     )
 
