@@ -129,7 +129,7 @@ def test_a_run_refuses_what_the_table_refuses(name, store):
 STUDIES = {
     "paper": ["paper", "caricature", "PHOTO", "--layers", "conv1"],
     "atlas": ["atlas", "squeezenet1_1", "--layers", "conv1", "--units", "1"],
-    "audit": ["audit", "PHOTO", "PHOTO", "--layers", "conv1"],
+    "audit": ["audit", "PHOTO", "PHOTO", "--layers", "conv1", "--attack", "smoothness"],
 }
 OPTIONS = [
     ("--solver", "nosuch"),

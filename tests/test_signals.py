@@ -135,7 +135,11 @@ FULL = {
     "caricature": (["caricature", "PHOTO", "--layer", "conv1", "--iterations", "1", "-o", "out"], 1, "It is lost"),
     "paper": (["paper", "caricature", "PHOTO", "--workers", "1", "-o", "out"], 1, "File too large"),
     "atlas": (["atlas", "squeezenet1_1", "--layers", "conv1", "--units", "1", "--workers", "1", "-o", "out"], 1, "File too large"),
-    "audit": (["audit", "PHOTO", "PHOTO", "--layers", "conv1", "--workers", "1", "-o", "out"], 1, "File too large"),
+    "audit": (
+        ["audit", "PHOTO", "PHOTO", "--layers", "conv1", "--attack", "smoothness", "--workers", "1", "-o", "out"],
+        1,
+        "File too large",
+    ),
     "stats": (["stats", "squeezenet1_1", "PHOTO", "--layers", "conv1", "-o", "out"], 1, "File too large"),
     "report": (["report", "STORE", "-o", "out"], 1, "'out' cannot be written: File too large"),
     "gallery": (["report", "STORE", "-o", "out", "--gallery-from", "1"], 1, "File too large"),

@@ -45,7 +45,7 @@ STUDY = ["--iterations", "2", "--workers", "1", "-q", "-o", "study"]
 COMMANDS = {
     "stats": ["stats", "NET", "0.png", "1.png", "-q", "-o", "found"],
     "atlas": ["atlas", "NET", "--layers", "0", "--units", "2", *STUDY],
-    "audit": ["audit", "0.png", "1.png", "--net", "NET", "--layers", "0", "--lpips", "none", "--C", "20", *STUDY],
+    "audit": ["audit", "0.png", "1.png", "--net", "NET", "--layers", "0", "--lpips", "none", "--C", "20", "--attack", "smoothness", *STUDY],
     "paper": ["paper", "inversion", "0.png", "--net", "NET", "--layers", "0", "--C", "20", *STUDY],
 }
 

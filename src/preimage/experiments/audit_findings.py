@@ -18,7 +18,7 @@ GIVEN_AWAY, TOLD_APART, NOTHING = "given away", "told apart", "not told apart"
 _WAYS = {"found by judge": "an independent network", "found by ssim": "their structure", "found by pixels": "their pixels"}
 _LIKENESS = ("likeness by judge", "ssim", "psnr")  # by the first that there is, the worst images come first
 _STRIP = 6  # images that are shown for all layers
-_SLACK = 0.05  # dB by which an attack may be weaker than another before that is said
+_SLACK = 0.1  # dB by which an attack may be weaker than another before that is said
 
 
 @dataclass(frozen=True)
