@@ -140,6 +140,12 @@ class Histogram:
         middle = ((bins << _SHIFT) + (1 << (_SHIFT - 1))).view(torch.float32).double()
         return step.sign() * middle
 
+    def middles(self) -> Tensor:
+        """(C, 2·192 + 1) the middle of each bin."""
+        step = torch.arange(-BINS, BINS + 1)
+        bins = (self.top[:, None] - BINS + step.abs()).to(torch.int32)
+        return step.sign() * ((bins << _SHIFT) + (1 << (_SHIFT - 1))).view(torch.float32).double()
+
     def below(self, channel: int, value: float) -> float:
         """The part of a channel's values in bins below the one of `value`.
 

@@ -86,6 +86,13 @@ class LayerStatistics:
             return 0.0
         return 1.0 if value > self.max[channel].item() else self._histogram.below(channel, value)
 
+    def histogram(self, bins: int) -> Tensor:
+        """How many of each channel's values are in each of so many equal parts between its least and its largest, (C, bins)."""
+        middles, counts = self._histogram.middles(), self._histogram.counts
+        span = (self.max - self.min).clamp(min=1e-300)[:, None]
+        at = ((middles - self.min[:, None]) / span * bins).long().clamp(0, bins - 1)
+        return torch.zeros(self.channels, bins, dtype=torch.int64).scatter_add_(1, at, counts)
+
     def channel_of(self, indices: Sequence[int]) -> int:
         """The channel of a unit that is given as (channel,) or by all its indices in the layer's shape."""
         return indices[0] if len(indices) == 1 else indices[channel_axis(self.shape)]

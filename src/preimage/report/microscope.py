@@ -1,0 +1,193 @@
+"""The microscope: a page for every unit of a network, with its natural examples, its synthetic images and the units that are like it."""
+
+from __future__ import annotations
+
+import base64
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import torch
+
+from ..bars import progress_bar
+from ..errors import InputError, ResultFolderError
+from ..pixels.images import atomic_write
+from ..statistics.examples import open_crop
+from ..statistics.layer import LayerStatistics
+from ..statistics.statistics import Excitation, Statistics
+from .archive import Archive, inside
+from .page import script_json, write_html
+
+TILE = 64  # pixels of an example on a sheet
+UNITS = 16  # rows of a sheet: a screen of one layer touches a few files
+BINS = 32  # of a unit's histogram
+ALIKE = 6  # units that are like one, of its layer
+_LEAST = 30  # draws from which on a correlation is shown
+
+
+def write_microscope(
+    stats: Statistics,
+    path: Path,
+    *,
+    store: Archive | None = None,
+    layers: Sequence[str] | None = None,
+    classes: Sequence[str] = (),
+    progress: bool = False,
+) -> Path:
+    """Write the page of every unit in statistics that hold crops, and return its path; it opens from disk with no network.
+
+    Parameters
+    ----------
+    stats : Statistics
+        With crops; with a sample of at least 30 activations the page also says which units of a layer are alike.
+    path : path
+        Of the page. NAME_files beside NAME.html has the examples, and belongs to it.
+    store : Store, optional
+        As `preimage atlas` writes it: its images of units are shown beside their examples, by links into the store.
+    layers : names, optional
+        Only these.
+    classes : names
+        Of the units of layers that have as many.
+    progress : bool
+
+    Raises
+    ------
+    InputError
+        For statistics without crops, and for a layer that is not in them.
+    ResultFolderError
+        Where the files cannot be written.
+    """
+    if stats.examples is None:
+        raise InputError("These statistics hold no crops: collect them again with `preimage statistics` (--crops 64).")
+    chosen = [stats[name] for name in layers] if layers else list(stats.values())
+    folder = path.absolute().with_name(f"{path.stem}_files")
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise ResultFolderError(f"No pictures can be written to {str(folder)!r}: {error.strerror or error}.") from error
+    images = _synthetic(store, path)
+    with progress_bar(total=sum(s.channels for s in chosen), desc="units", unit="unit", shown=progress) as bar:
+        found = [_layer(stats, s, k, folder, images.get(s.name, {}), classes, bar.update) for k, s in enumerate(chosen)]
+    units = sum(s.channels for s in chosen)
+    data = {
+        "layers": found,
+        "folder": quote(folder.name),
+        "tile": TILE,
+        "rows": UNITS,
+        "top": stats.about["top"],
+        "images": list(stats.images),
+    }
+    return write_html(
+        path,
+        "microscope.html",
+        assets=("microscope",),
+        title=f"Units of {stats.about.get('network')}",
+        units=units,
+        layers=[{"name": s.name, "channels": s.channels} for s in chosen],
+        images=len(stats.images),
+        synthetic=sum(len(v) for units in images.values() for v in units.values()),
+        data=script_json(data),
+        versions={},
+    )
+
+
+def _layer(
+    stats: Statistics,
+    of: LayerStatistics,
+    number: int,
+    folder: Path,
+    images: Mapping[int, list[Any]],
+    classes: Sequence[str],
+    tick: Callable[[int], object],
+) -> dict[str, Any]:
+    """What the page knows of a layer; its sheets are written."""
+    alike = _alike(stats, of)
+    heights = [base64.b64encode(bytes(row)).decode() for row in _heights(of)]
+    units = []
+    for start in range(0, of.channels, UNITS):
+        rows = [stats.top(of.name, c) for c in range(start, min(start + UNITS, of.channels))]
+        _write_sheet(folder / f"{number}-{start // UNITS}.webp", rows, int(stats.about["top"]))
+        for c in range(start, start + len(rows)):
+            units.append(
+                {
+                    "m": [_short(of.max[c]), _short(of.min[c]), _short(of.mean[c]), _short(of.firing[c])],
+                    "h": heights[c],
+                    "e": _numbers(of, c),
+                    "a": alike[c] if alike else [],
+                    **({"s": images[c]} if c in images else {}),
+                    **({"n": classes[c]} if len(classes) == of.channels else {}),
+                }
+            )
+        tick(len(rows))
+    return {"name": of.name, "shape": list(of.shape), "units": units}
+
+
+def _numbers(of: LayerStatistics, channel: int) -> list[list[Any]]:
+    """The number and the value of each of a channel's strongest images."""
+    best = of.strongest()
+    rows = zip(best.images[channel].tolist(), best.values[channel].tolist(), strict=True)
+    return [[i, _short(v)] for i, v in rows if i >= 0]
+
+
+def _alike(stats: Statistics, of: LayerStatistics) -> list[list[list[Any]]]:
+    """For each unit the units of its layer whose answers to the sample go along with its own, and the correlation."""
+    if stats.sample is None or len(stats.sample.drawn) < _LEAST or of.channels < 2:
+        return []
+    x = stats.sample.vectors[of.name].double()
+    x = x - x.mean(dim=0)
+    length = x.norm(dim=0)
+    x = torch.where(length > 0, x / length.clamp(min=1e-30), 0.0)
+    correlation = x.T @ x
+    correlation.fill_diagonal_(-2.0)
+    best = correlation.topk(min(ALIKE, of.channels - 1), dim=1)
+    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [[[i, round(v, 2)] for i, v in zip(*row, strict=True) if v > 0.05] for row in rows]
+
+
+def _heights(of: LayerStatistics) -> list[list[int]]:
+    """The histogram of each channel between its least and its largest value, on a logarithmic scale from 0 to 255."""
+    logs = of.histogram(BINS).double().log1p()
+    return [[int(v) for v in row] for row in (255 * logs / logs.amax(dim=1, keepdim=True).clamp(min=1e-12)).round().tolist()]
+
+
+def _write_sheet(path: Path, rows: Sequence[Sequence[Excitation]], top: int) -> None:
+    """Draw a row for each unit and a column for each example; grey where there is none."""
+    import PIL.Image
+
+    sheet = PIL.Image.new("RGB", (max(top, 1) * TILE, len(rows) * TILE), "#808080")
+    for r, row in enumerate(rows):
+        for k, example in enumerate(row):
+            if example.jpeg is None:
+                continue
+            crop = open_crop(example.jpeg)
+            scale = TILE / max(crop.size)
+            crop = crop.resize((max(round(crop.width * scale), 1), max(round(crop.height * scale), 1)), PIL.Image.Resampling.BICUBIC)
+            sheet.paste(crop, (k * TILE + (TILE - crop.width) // 2, r * TILE + (TILE - crop.height) // 2))
+    with atomic_write(path) as file:
+        sheet.save(file, format="WEBP", quality=78, method=1)
+
+
+def _synthetic(store: Archive | None, page: Path) -> dict[str, dict[int, list[Any]]]:
+    """Layer -> unit -> links to its images, what was reached, from a store; only files that are in it."""
+    found: dict[str, dict[int, list[Any]]] = {}
+    for row in store.records() if store is not None else ():
+        config = row.config
+        unit = config.get("unit")
+        if row.status != "done" or not isinstance(config.get("layer"), str) or isinstance(unit, bool):
+            continue
+        channel = unit if isinstance(unit, int) else unit[-1] if isinstance(unit, list) and len(unit) == 2 else None
+        picture = inside(store.path, str(row.picture.absolute())) if store is not None else None
+        if not isinstance(channel, int) or picture is None:
+            continue
+        link = quote(os.path.relpath(picture, page.absolute().parent).replace(os.sep, "/"))
+        reached = row.metrics.get("activation")
+        found.setdefault(config["layer"], {}).setdefault(channel, []).append([link, None if reached is None else _short(reached)])
+    return found
+
+
+def _short(value: Any) -> float | None:
+    number = float(value)
+    return float(f"{number:.4g}") if math.isfinite(number) else None
