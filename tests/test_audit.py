@@ -295,7 +295,15 @@ def test_one_image_cannot_be_audited(photographs, tmp_path):
 def test_the_function_gives_the_table_and_saves_everything(photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # without a folder it makes one there, for its user to look at
     found = preimage.audit(
-        "squeezenet1_1", photographs[:2], "conv1", C=100, iterations=2, lpips=None, workers=1, progress=False, attacks=["smoothness"]
+        "squeezenet1_1",
+        photographs[:2],
+        "conv1",
+        C=100,
+        iterations=2,
+        lpips=None,
+        workers=1,
+        progress=False,
+        threat=preimage.Threat(["smoothness"]),
     )
     assert [r["layer"] for r in found.table] == ["conv1", "mean of the other images", "another image"]
     assert not found.failed and RISK in found.text()

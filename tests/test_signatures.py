@@ -18,7 +18,7 @@ from preimage.tasks.choice import PartArguments
 
 SPACE = preimage.PixelSpace(16, "rgb", scale=1.0, mean=0.5, std=0.25)
 GROUPS = {"recipe", "compute", "monitor", "parts"}
-KEPT = {"keep"}  # the group of `collect_statistics`
+KEPT = {"keep", "threat"}  # the groups of `collect_statistics` and `audit`
 TASKS = ("invert", "maximize", "caricature")
 # What the plan of the package protects, by name; beside it a function has its groups and little else.
 PROTECTED = {

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from .errors import UnknownName as UnknownName
     from .experiments.activation_atlas import activation_atlas as activation_atlas
     from .experiments.audit import Audit as Audit
+    from .experiments.audit import Threat as Threat
     from .experiments.audit import audit as audit
     from .experiments.methods import Comparison as Comparison
     from .experiments.methods import compare as compare
@@ -127,7 +128,7 @@ _HOMES = {
         "PreimageWarning", "ResultFolderError", "UnknownName",
     ],
     "experiments.activation_atlas": ["activation_atlas"],
-    "experiments.audit": ["Audit", "audit"],
+    "experiments.audit": ["Audit", "Threat", "audit"],
     "experiments.methods": ["Comparison", "compare"],
     "inverses": [
         "LinearInverse", "Nearby", "fit_inverse", "free_photographs", "inverse_of", "load_inverse", "shipped_inverse", "start_from_inverse"

@@ -126,7 +126,7 @@ def audit(
     """
     with guard():
         from ..experiments.attacks import ATTACKS, DEFAULT
-        from ..experiments.audit import PAGE
+        from ..experiments.audit import PAGE, Threat
         from ..experiments.audit import audit as run_audit
         from ..experiments.base import ChosenParts
         from ..pixels.images import find_pictures
@@ -148,10 +148,7 @@ def audit(
                 trust=trust,
                 C=C,
                 release=releases,
-                attacks=names,
-                attacker_images=attacker_images,
-                crops=crops,
-                judge=None if judge == "none" else judge,
+                threat=Threat(names, attacker_images, crops, None if judge == "none" else judge),
                 recipe=ChosenParts(recipe, tuple(objective or ()), tuple(transform or ()), parameterization, tuple(prior or ())),
                 out=out,
                 solver=solver,

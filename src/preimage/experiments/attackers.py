@@ -57,7 +57,11 @@ class Attacker:
                 alike = torch.maximum(seen @ mine, seen @ mine.view(3, _THUMBNAIL, _THUMBNAIL).flip(2).flatten())
                 found = study.photographs[int(alike.argmax())].label if float(alike.max()) >= ALIKE else None
             if found is not None:
-                own = "Take it out of the attacker's images" if self.images is not None else "Give other photographs with attacker_images"
+                own = (
+                    "Take it out of the attacker's images"
+                    if self.images is not None
+                    else "Give other photographs (--attacker-images; Threat(images=…))"
+                )
                 raise InputError(f"{str(path)!r}, from which the attacker learns, is the audited image {found!r}. {own}, or audit others.")
 
     def photographs(self) -> list[Path]:

@@ -31,6 +31,33 @@ RISK = (
 )
 
 
+@dataclass(frozen=True)
+class Threat:
+    """What an audit assumes of the attacker, and who says whose image came back.
+
+    Parameters
+    ----------
+    attacks : names
+        Of `experiments.attacks.ATTACKS`; default all but "pairs".
+    images : files and folders, optional
+        What the attacker's inverses are fitted on; by default the free photographs of `preimage.inverses`. Refused if one of them is
+        an audited image.
+    crops : int, default 200
+        That an inverse is fitted on.
+    judge : str, optional
+        A network that had no part in the attacks and says whose reconstruction it sees; "auto" takes the first of
+        `audit_numbers.JUDGES` that is here, None takes none.
+
+    >>> Threat(attacks=["smoothness"], judge=None).crops
+    200
+    """
+
+    attacks: Sequence[str] = DEFAULT
+    images: Sequence[str | os.PathLike[str]] | None = None
+    crops: int = CROPS
+    judge: str | None = "auto"
+
+
 @dataclass(repr=False)
 class Audit:
     """What `audit` found.
@@ -87,10 +114,7 @@ def audit(
     weights: str = "default",
     C: float | Sequence[float] | None = None,
     release: Sequence[str] = (),
-    attacks: Sequence[str] = DEFAULT,
-    attacker_images: Sequence[str | os.PathLike[str]] | None = None,
-    crops: int = CROPS,
-    judge: str | None = "auto",
+    threat: Threat | None = None,
     recipe: str | ChosenParts | None = None,
     out: str | os.PathLike[str] | None = None,
     solver: str = "fast",
@@ -122,16 +146,8 @@ def audit(
         feature error counts, which an attacker can see too.
     release : texts
         Beside the exact features also these, as in `parse_release` (["bits:4", "noise:0.1", "topk:0.1", "pool:2"]).
-    attacks : names
-        Of `experiments.attacks.ATTACKS`; default all but "pairs".
-    attacker_images : files and folders, optional
-        What the attacker's inverses are fitted on; by default the free photographs of `preimage.inverses`. Refused if one of them is
-        an audited image.
-    crops : int, default 200
-        That an inverse is fitted on.
-    judge : str, optional
-        A network that had no part in the attacks and says whose reconstruction it sees; "auto" takes the first of
-        `audit_numbers.JUDGES` that is here, None takes none.
+    threat : Threat, optional
+        The attacks, what the attacker learns from, and who judges.
     recipe : str or ChosenParts
         How "smoothness" makes its images, by name, or with parts as text in the place of its own.
     out : folder, optional
@@ -164,8 +180,9 @@ def audit(
     parts = recipe if isinstance(recipe, ChosenParts) else ChosenParts(recipe)
     own = STRENGTHS if parts.recipe is None else (parts.strength("invert", 0.0),)
     strengths = own if C is None else (C,) if isinstance(C, (int, float)) else tuple(C)
-    attacker = Attacker(attacker_images, crops, progress)
-    experiment = Leakage(strengths, (EXACT, *release), lpips, attacks, attacker, judge, say)
+    threat = threat or Threat()
+    attacker = Attacker(threat.images, threat.crops, progress)
+    experiment = Leakage(strengths, (EXACT, *release), lpips, threat.attacks, attacker, threat.judge, say)
     with store_for(tempfile.mkdtemp(prefix="preimage-audit-") if out is None else out) as store:
         study = Study(store, [Path(i) for i in images], network, weights, (), solver, iterations, seed, device, precision, parts=parts)
         study = replace(study, space=space, size=size, trust=trust)
