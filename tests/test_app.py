@@ -245,7 +245,7 @@ def test_a_run_whose_evaluations_were_left_empty_says_how_long_it_still_takes(or
 
 
 def test_a_class_by_the_recipe_for_classes_is_planned_as_long_as_it_is(net):
-    assert planned_iterations("maximize", net.layer("pool10"), "goose") == 100
+    assert planned_iterations("maximize", net.layer("pool10"), "goose") == 150
     assert planned_iterations("maximize", net.layer("pool10"), "goose", solver="paper") == 300
     assert planned_iterations("invert", net.layer("fire9")) == 150 and planned_iterations("invert", net.layer("fire9"), iterations=9) == 9
     assert planned_iterations("invert", net.layer("fire2")) == 50 and planned_iterations("caricature", net.layer("fire9")) == 60
