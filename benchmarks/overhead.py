@@ -53,7 +53,7 @@ def measure(case: str, rounds: int, types: dict[str, Way] = TYPES, lengths: tupl
 
     def prepared(quick: Any) -> tuple[Energy, Run]:
         energy = Energy(FeatureTerm(Euclidean(), phi, phi(x).detach() * 0.9, gradient_phi=quick))
-        return energy, Run(Problem(energy), x, [torch.Generator()], lambda count, energy: False, 0, 1)
+        return energy, Run(Problem(energy), x, [torch.Generator()], lambda count, energy: False, 1)
 
     ratios: dict[str, list[float]] = {"evaluation": [], **{s: [] for s in SOLVERS}, **{t: [] for t in types}}
     with phi.session(channels_last=last):
