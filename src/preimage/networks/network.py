@@ -194,7 +194,7 @@ def find_card(name: str, trust: bool = False) -> NetworkCard:
     forms = ", ".join(source.form for source in known_sources())
     whole = [n for source in known_sources() for n in source.alike(name)]
     if whole:
-        near = [*whole, *get_close_matches(name, registry, 2)]
+        near = dict.fromkeys([*same_name(name, registry), *whole, *get_close_matches(name, registry, 2)])
         raise UnknownName(f"No network named {name!r}. Did you mean {' or '.join(repr(n) for n in near)}? See: preimage networks")
     raise UnknownName(f"{unknown('network', name, list(registry), 'preimage networks')}. Other networks are named {forms}.")
 
