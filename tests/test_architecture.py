@@ -14,7 +14,7 @@ ROOT = Path(preimage.__file__).parent
 # Each row is a file or a folder of src/preimage; "" is the package itself, whose __init__ gathers the public names.
 ROWS = (
     *("errors", "registry", "plain", "files", "untrusted", "seeds", "bars", "ranges"),
-    *("pixels", "representations", "networks", "metrics", "energy"),
+    *("pixels", "representations", "networks", "metrics", "statistics", "energy"),
     *(
         "solvers",
         "inverses",

@@ -140,6 +140,6 @@ def _representations(
 
 
 def _device(name: str) -> Any:
-    from ..solvers.compute import usable_device
+    from ..representations.devices import usable_device
 
     return usable_device(name)

@@ -12,8 +12,18 @@ from ..errors import InputError
 from ..representations.base import Representation, Wrapped, features_of
 from .losses import Loss
 from .objectives import OBJECTIVES, Given, Objective
+from .styles import length
 
 _KINDS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+
+
+def normalisations(module: nn.Module | None) -> list[Any]:
+    """Return the batch normalisations in a module that have kept statistics of their training images; none for None.
+
+    >>> len(normalisations(nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4), nn.BatchNorm2d(4, track_running_stats=False))))
+    1
+    """
+    return [] if module is None else [m for m in module.modules() if isinstance(m, _KINDS) and m.running_mean is not None]
 
 
 class BatchNormInputs(Wrapped):
@@ -24,8 +34,7 @@ class BatchNormInputs(Wrapped):
 
     def __init__(self, inner: Representation) -> None:
         super().__init__(inner, name=f"normalisations up to {inner.name}", receptive_field=None)
-        module = inner.module
-        self._all = [] if module is None else [m for m in module.modules() if isinstance(m, _KINDS) and m.running_mean is not None]
+        self._all = normalisations(inner.module)
         self.layers: list[Any] = []  # those that ran in the last pass, in their order
         if not self._all:
             raise InputError(
@@ -64,7 +73,7 @@ class NormsOfParts(Loss):
 
     def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
         parts = torch.split(features - target, list(self.sizes), dim=1)
-        values = torch.stack([p.square().sum(dim=1).clamp(min=1e-24).sqrt() for p in parts]).sum(dim=0)
+        values = torch.stack([length(p) for p in parts]).sum(dim=0)
         return values if scale is None else values / scale
 
 

@@ -15,13 +15,14 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..networks.network import Network, weights_hash
 from ..representations.base import Representation, features_of
+from ..statistics.statistics import load_statistics
+from .batch_norm import normalisations
 from .losses import LOSSES, Loss
 from .objectives import OBJECTIVES, Given, Objective
 from .styles import with_statistics
 from .terms import FeatureTerm
 
 Known = Mapping[str, tuple[Tensor, Tensor]]  # layer -> mean and standard deviation of each channel, (C,)
-_NORMALISATIONS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
 
 
 @OBJECTIVES.register("feature-statistics", examples=[])
@@ -90,22 +91,19 @@ def statistics_in(path: str | os.PathLike[str], network: Network) -> Known:
 
     Raises
     ------
-    InputError : for another file, one of other weights, and one with none of the network's layers
+    InputError : for another file, an unfinished one, one of other weights or pixels, and one without a layer whose channels vary
     """
-    from safetensors import SafetensorError, safe_open
-
     try:
-        with safe_open(path, framework="pt") as file:
-            record = json.loads((file.metadata() or {})["preimage-statistics"])
-            names = [str(layer["name"]) for layer in record["layers"]]
-            counts = [int(layer["count"]) for layer in record["layers"]]
-            values = [(file.get_tensor(f"mean:{n}"), file.get_tensor(f"squares:{n}")) for n in names]
-            weights = record["about"]["weights_sha256"]
-    except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-        raise InputError(f"{str(path)!r} holds no statistics of a network, as preimage stats writes them ({error}).") from None
-    if weights != weights_hash(network.module):
-        raise InputError(f"{str(path)!r} has the statistics of other weights than those of {network.card.name}.")
-    found = {n: (m, (s / c).sqrt()) for n, c, (m, s) in zip(names, counts, values, strict=True) if c > 0 and float(s.sum()) > 0}
+        stats = load_statistics(path)
+    except InputError as error:
+        raise InputError(f"{str(path)!r} holds no statistics of a network that can be used here. {error}") from error
+    try:
+        stats.check(weights_hash(network.module), network.space.to_dict())
+    except InputError as error:
+        raise InputError(
+            f"{str(path)!r} has the statistics of other weights or pixels than those of {network.card.name}. {error}"
+        ) from error
+    found = {name: (layer.mean, layer.std) for name, layer in stats.layers.items() if float(layer.std.norm()) > 0}
     if not found:
         raise InputError(f"{str(path)!r} has no layer whose channels vary.")
     return found
@@ -145,7 +143,7 @@ def kept_by_normalisations(given: Given) -> Known | None:
     """
     network = given.phi.network
     module: nn.Module | None = getattr(network, "module", None)
-    all_ = [] if module is None else [m for m in module.modules() if isinstance(m, _NORMALISATIONS) and m.running_mean is not None]
+    all_ = normalisations(module)
     if module is None or not all_:
         return None
     made: dict[int, str] = {}

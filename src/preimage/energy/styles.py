@@ -116,7 +116,7 @@ class MeanDeviationNorms(Loss):
         mean, deviation, _ = _statistics(own)
         mean0, deviation0, _ = _statistics(other)
         size = deviation0.norm(dim=1)
-        value: Tensor = _norm(mean - mean0) / mean0.norm(dim=1).clamp(min=0.1 * size) + _norm(deviation - deviation0) / size
+        value: Tensor = length(mean - mean0) / mean0.norm(dim=1).clamp(min=0.1 * size) + length(deviation - deviation0) / size
         return value if scale is None else value / scale
 
 
@@ -180,9 +180,14 @@ def _statistics(channels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     return mean, centred.square().mean(dim=2).clamp(min=FLAT**2).sqrt(), centred
 
 
-def _norm(x: Tensor) -> Tensor:
-    length: Tensor = x.square().sum(dim=1).clamp(min=1e-24).sqrt()
-    return length
+def length(x: Tensor) -> Tensor:
+    """Return the norm of each row of (B, C); an end of 1e-12 keeps its slope at zero.
+
+    >>> length(torch.tensor([[3.0, 4.0]]))
+    tensor([5.])
+    """
+    norm: Tensor = x.square().sum(dim=1).clamp(min=1e-24).sqrt()
+    return norm
 
 
 def _check_above_zero(scale: Tensor) -> None:

@@ -75,18 +75,6 @@ class Natural(Attack):
         return [_OWN | {"recipe": "preimage2026", "C": recipe_named("preimage2026").parts("invert").C}]
 
 
-@ATTACKS.register("pairs")
-@dataclass(frozen=True)
-class PairsAlone(Attack):
-    """The answer of an inverse that was fitted on images and their features, without any knowledge of the network."""
-
-    knows = "photographs and their features; neither weights nor layers"
-    learns = "pairs"
-
-    def settings(self, study: Study, layer: str) -> list[Settings]:
-        return [_OWN | {"C": 100.0, "start": "inverse", "iterations": 0}]
-
-
 @ATTACKS.register("inverse")
 @dataclass(frozen=True)
 class InverseAlone(Attack):
@@ -94,10 +82,20 @@ class InverseAlone(Attack):
 
     knows = "the network and photographs"
     learns = "photographs"
-    above = ("pairs",)
+    above: ClassVar[tuple[str, ...]] = ("pairs",)
 
     def settings(self, study: Study, layer: str) -> list[Settings]:
         return [_OWN | {"C": 100.0, "start": "inverse", "iterations": 0}]
+
+
+@ATTACKS.register("pairs")
+@dataclass(frozen=True)
+class PairsAlone(InverseAlone):
+    """The answer of an inverse that was fitted on images and their features, without any knowledge of the network."""
+
+    knows = "photographs and their features; neither weights nor layers"
+    learns = "pairs"
+    above = ()
 
 
 @ATTACKS.register("inverse-descent")

@@ -140,7 +140,8 @@ class Study:
     _phis: dict[str, Layer] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        from ..solvers.compute import check_precision, usable_device
+        from ..representations.devices import usable_device
+        from ..solvers.compute import check_precision
         from ..solvers.plans import solver_named
 
         if not isinstance(self.network, str):

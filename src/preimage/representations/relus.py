@@ -37,12 +37,12 @@ class Leaky(TorchFunctionMode):
         kwargs = kwargs or {}
         if self.pool_share and self.opened and func in _POOLS:
             return _pooled(func, self.pool_share, args, kwargs)
-        how = _BOUNDS.get(func) or ((_SLOPES.get(func) if self.slope else None) if self.opened else None)
+        if self.opened and not self.slope:
+            return func(*args, **kwargs)
+        how = _BOUNDS.get(func) or (_SLOPES.get(func) if self.opened else None)
         if how is None or "out" in kwargs:
             return func(*args, **kwargs)
         given, in_place = _read(func, how[0], args, kwargs)
-        if self.opened and not self.slope:
-            return func(*args, **kwargs)
         if not self.opened:
             x, low, high, _ = how[1](given)
             relu = _is_feature(x) and _from_zero(x, low) and given.get("value", 0) == 0

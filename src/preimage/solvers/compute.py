@@ -19,6 +19,7 @@ from ..energy.energy import Energy
 from ..errors import InputError, first_line
 from ..ranges import checked
 from ..representations.base import Representation, as_representation, device_of, module_of
+from ..representations.devices import usable_device
 from ..representations.natural import centred
 from ..representations.sessions import plain_torch
 
@@ -293,26 +294,6 @@ def check_precision(precision: str, dtype: torch.dtype = torch.float32) -> str:
     if precision == "bfloat16" and dtype != torch.float32:
         raise InputError(f"precision='bfloat16' rounds what dtype=torch.float32 computes; it does not go with {dtype}.")
     return precision
-
-
-def usable_device(name: str | torch.device) -> torch.device:
-    """The device, if something can be computed there. Raises InputError.
-
-    >>> usable_device("cpu")
-    device(type='cpu')
-    """
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError):  # whose words are advice for who builds PyTorch
-        raise InputError(f"The device {str(name)!r:.80} cannot be used here. There is: {', '.join(_devices())}.") from None
-    return device
-
-
-def _devices() -> list[str]:
-    """Where something can be computed on this machine."""
-    gpus = [f"cuda:{k}" for k in range(torch.cuda.device_count())]
-    return ["cpu", *gpus, *(["mps"] if torch.backends.mps.is_available() else [])]
 
 
 def _wait(device: torch.device) -> None:

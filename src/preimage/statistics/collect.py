@@ -21,8 +21,8 @@ from ..errors import ImageError, InputError
 from ..networks.network import Network, weights_hash
 from ..pixels.pixelspace import Fit, PixelSpace
 from ..ranges import checked
+from ..representations.devices import usable_device
 from ..representations.sessions import evaluating, placed
-from ..solvers.compute import usable_device
 from .checkpoint import Checkpoint, State
 from .examples import SIDE, Examples, Grid, as_pictures
 from .layer import LayerStatistics

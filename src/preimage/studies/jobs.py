@@ -35,13 +35,14 @@ from ..plain import name_of, names_in, parse, to_plain
 from ..ranges import RANGES, checked
 from ..registry import Registry
 from ..representations.base import Representation
+from ..representations.devices import usable_device
 from ..representations.masks import parse_mask
 from ..representations.passes import REVISION as PASS_REVISION
 from ..representations.release import Protected, known_part, parse_release, release_revisions
 from ..representations.shallow import load_shallow
 from ..representations.template import HOGTemplate
 from ..representations.units import unit_key
-from ..solvers.compute import Compute, usable_device
+from ..solvers.compute import Compute
 from ..solvers.plans import REVISION as PLAN_REVISION
 from ..solvers.plans import solver_named
 from ..solvers.run import SOLVERS, Stage
