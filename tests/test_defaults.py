@@ -95,7 +95,7 @@ def ways(name: str, network, photo: Path, tmp_path: Path, monkeypatch) -> dict[s
     monkeypatch.setattr(network, "layer", lambda name, **options: layer_of(name))
     desk = Desk.__new__(Desk)
     desk.device, desk._network = None, lambda name: network
-    monkeypatch.setattr(cli_tasks, "load", lambda *args: network)
+    monkeypatch.setattr(cli_tasks, "load", lambda *args, **options: network)
     monkeypatch.setattr(jobs, "open_network", lambda *args: (network, "sha"))
     jobs._layer.cache_clear()
     x0 = network.space.encode(photo)
