@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,6 +20,7 @@ from ..inverses.photographs import digest, free_photographs, gather
 from ..representations.base import Representation, device_of
 from ..representations.pairs import Pairs
 from ..representations.release import Protected, parse_release, release_revisions
+from ..studies.store import input_name
 
 if TYPE_CHECKING:
     from .base import Study
@@ -46,12 +46,11 @@ class Attacker:
 
     def check(self, study: Study) -> None:
         """Raise InputError where a photograph to learn from is one of the study's, by its content or to the eye."""
-        audited = [study.store.input(p.sha) for p in study.photographs]
-        exact = {_content(x): p.label for x, p in zip(audited, study.photographs, strict=True)}
-        seen = torch.stack([_thumbnail(study.net.space.decode(x)) for x in audited])
+        exact = {p.sha: p.label for p in study.photographs}
+        seen = torch.stack([_thumbnail(study.net.space.decode(study.store.input(p.sha))) for p in study.photographs])
         for path in self.photographs():
             x = study.net.space.encode(path)
-            found = exact.get(_content(x))
+            found = exact.get(input_name(x))
             if found is None:
                 mine = _thumbnail(study.net.space.decode(x))
                 alike = torch.maximum(seen @ mine, seen @ mine.view(3, _THUMBNAIL, _THUMBNAIL).flip(2).flatten())
@@ -115,10 +114,6 @@ class Attacker:
         seen = shown if release is None else Protected(shown, parse_release(release))
         with phi.session():
             return fit_inverse(seen, list(self.photographs()), crops=self.crops, progress=self.progress)
-
-
-def _content(x: Tensor) -> str:
-    return hashlib.sha256(x.detach().cpu().float().contiguous().numpy().tobytes()).hexdigest()
 
 
 def _thumbnail(levels: Tensor) -> Tensor:

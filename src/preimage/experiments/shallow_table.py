@@ -29,6 +29,7 @@ from ..representations.base import Representation
 from ..representations.dsift import DenseSIFT
 from ..representations.hog import HOG
 from ..solvers.run import Stage
+from ..studies.store import input_name
 from ..tasks.invert import invert
 from ..tasks.result import Result, file_names, load_result, versions
 from .hoggles import CELL, PairedDictionary
@@ -179,10 +180,10 @@ def hoggles_result(dictionary: PairedDictionary, x0: Tensor) -> Result:
 
 def _job(name: str, method: str, x0: Tensor, dictionary: PairedDictionary, settings: dict[str, Any], runs: Path) -> tuple[Result, Cell]:
     """Run one job, or read it back."""
-    facts = settings | {"method": method, "pixels": _hash(x0), "shape": list(x0.shape)}
+    facts = settings | {"method": method, "pixels": input_name(x0), "shape": list(x0.shape)}
     if method == "hoggles":  # which minimises nothing
         facts = {k: v for k, v in facts.items() if k not in ("solver", "iterations")}
-        facts["dictionary"] = [_hash(dictionary.hog), _hash(dictionary.pixels), _hash(dictionary.mean), dictionary.atoms]
+        facts["dictionary"] = [input_name(dictionary.hog), input_name(dictionary.pixels), input_name(dictionary.mean), dictionary.atoms]
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     folder = runs / f"{name}-{method}-{key}"
     reused = folder.is_dir()
@@ -218,10 +219,6 @@ def compared_error(result: Result) -> float:
     phi = HOG(CELL, texture=True)
     ours, theirs = (phi(x)[:, :, 1:-1, 1:-1] for x in (result.images, result.originals))
     return float(normalised_error(ours, theirs)[0])
-
-
-def _hash(x: Tensor) -> str:
-    return hashlib.sha256(x.float().contiguous().numpy().tobytes()).hexdigest()
 
 
 def _fail(table: Table, name: str, error: Exception, report: Callable[[str], None]) -> None:

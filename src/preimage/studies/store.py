@@ -71,6 +71,11 @@ class Record:
         return {name: getattr(self, name) for name in names}
 
 
+def input_name(x: Tensor) -> str:
+    """Return the name that a store gives an input: the sha256 of its values as float32."""
+    return hashlib.sha256(x.detach().cpu().float().contiguous().numpy().tobytes()).hexdigest()
+
+
 class Store:
     """Results of jobs in one folder. The files are the truth; the table `records` in index.sqlite is made of them and can be lost.
 
@@ -190,7 +195,7 @@ class Store:
         from safetensors.torch import save
 
         x = x.detach().cpu().float().contiguous()
-        sha = hashlib.sha256(x.numpy().tobytes()).hexdigest()
+        sha = input_name(x)
         path = self.path / "inputs" / f"{sha}.safetensors"
         if levels is None:
             if not self._has_input(sha):
