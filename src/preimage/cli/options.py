@@ -71,6 +71,10 @@ Judge = Annotated[
 ]
 Iterations = Annotated[int | None, typer.Option(metavar="N", help="Instead of the solver's own number.", show_default=False)]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same image.")]
+Seeds = Annotated[
+    str | None,
+    typer.Option(metavar="0-7|0,3,9", help="An image for each of these seeds, the same as that of --seed alone.", show_default=False),
+]
 Device = Annotated[str | None, typer.Option(metavar="NAME", help="cpu, cuda, cuda:1, mps.", show_default="cpu")]
 Precision = Annotated[
     str,

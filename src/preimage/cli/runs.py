@@ -52,7 +52,7 @@ def runs(
             opened.rebuild()
         if measure:
             _measure(opened)
-        found = opened.records(**chosen | dict(_setting(text) for text in where or []))
+        found = opened.records(**chosen | dict(setting(text) for text in where or []))
         everything = opened.records()
         for name, value in (("experiment", experiment), ("layer", layer)):
             there = list(dict.fromkeys(str(r.config[name]) for r in everything if r.config.get(name) is not None))
@@ -80,7 +80,7 @@ def _measure(store: Store) -> None:
         typer.echo(f"preimage: warning: {count} left out: {one_line(why)}", err=True)
 
 
-def _setting(text: str) -> tuple[str, Any]:
+def setting(text: str) -> tuple[str, Any]:
     """name=value; a value that is a number, true, false or null is one."""
     name, equals, value = text.partition("=")
     if not equals or not name:

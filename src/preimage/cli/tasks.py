@@ -14,6 +14,7 @@ import typer
 from ..errors import InputError
 from . import app
 from .common import FAILED, guard, keep, plain, saved_if_interrupted, source_of, tell_state
+from .folder import invert_folder
 from .networks import load
 from .options import (
     Compiled,
@@ -40,6 +41,7 @@ from .options import (
     Quiet,
     Recipe,
     Seed,
+    Seeds,
     Solver,
     Space,
     Squash,
@@ -59,6 +61,7 @@ if TYPE_CHECKING:
 @app.command(
     epilog="Examples:\n\n  preimage invert photo.jpg --layer fire4 -o out/\n\n"
     "  preimage invert a.jpg b.jpg --layer fire9 --solver paper --restarts 4 -o out/\n\n"
+    "  preimage invert photos/ --layer fire4 --seeds 0-7 -o study/\n\n"
     "  preimage invert photo.jpg --net timm/vit_base_patch16_224 --layer blocks.3:grid -o out/\n\n"
     "  preimage invert photo.jpg --net my_models:build --space imagenet:224 --layer layer2 -o out/"
 )
@@ -83,6 +86,7 @@ def invert(
     solver: Solver = None,
     iterations: Iterations = None,
     seed: Seed = 0,
+    seeds: Seeds = None,
     device: Device = None,
     precision: Precision = "float32",
     max_memory: MaxMemory = None,
@@ -99,15 +103,27 @@ def invert(
 ) -> None:
     """Reconstruct a photograph from the features of one layer.
 
-    The result folder holds the pictures, the originals, the energy curve, the exact tensors and result.json.
+    The result folder holds the pictures, the originals, the energy curve, the exact tensors and result.json. Of a folder it is a
+    store: a result for each picture, where one that cannot be read costs no other, and the same command goes on.
     """
-    options = _given(C=C) | {"restarts": restarts, "mask": _mask(mask), "fit": "squash" if squash else None}
+    if any(i.is_dir() for i in images):
+        for name, value in (("--video", video), ("--max-memory", max_memory)):
+            if value is not None:
+                raise typer.BadParameter("not with a folder: name its pictures, as folder/*", param_hint=name)
+        invert_folder(
+            images, out, weights=weights, network=net, space=space, size=size, trust=trust, layer=layer, leak=leak, C=C, restarts=restarts,
+            seeds=seeds_in(seeds) or (seed,), mask=mask, recipe=recipe, objective=objective, transform=transform, jitter=jitter,
+            parameterization=parameterization, prior=prior, start=start, solver=solver, iterations=iterations, device=device,
+            precision=precision, squash=squash, quiet=as_json or quiet,
+        )  # fmt: skip
+        return
+    options = _given(C=C) | {"restarts": _restarts(restarts, seeds, seed), "mask": _mask(mask), "fit": "squash" if squash else None}
     _run(
         lambda phi, common: _tasks().invert(phi, [str(i) for i in images], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
-        _common(solver, iterations, seed, precision, max_memory, compiled, video, every, keep_state, as_json or quiet)
+        _common(solver, iterations, seeds_in(seeds) or seed, precision, max_memory, compiled, video, every, keep_state, as_json or quiet)
         | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
-        _Destination(out, overwrite, video, as_json, images),
+        _Destination(out, overwrite, video, as_json, images, seeds=seeds_in(seeds)),
     )
 
 
@@ -158,6 +174,7 @@ def maximize(
     solver: Solver = None,
     iterations: Iterations = None,
     seed: Seed = 0,
+    seeds: Seeds = None,
     device: Device = None,
     precision: Precision = "float32",
     max_memory: MaxMemory = None,
@@ -173,7 +190,7 @@ def maximize(
     quiet: Quiet = False,
 ) -> None:
     """Find the image that excites a unit or a class most."""
-    options: dict[str, Any] = _given(C=C) | {"restarts": restarts, "everywhere": everywhere, "stats": stats}
+    options: dict[str, Any] = _given(C=C) | {"restarts": _restarts(restarts, seeds, seed), "everywhere": everywhere, "stats": stats}
     options["canvas"] = int(canvas) if canvas.isdecimal() else canvas
     if not unit and not direction:
         raise typer.BadParameter("Say what to excite: --unit UNIT, or --direction FILE.", param_hint="--unit")
@@ -182,9 +199,9 @@ def maximize(
     _run(
         lambda phi, common: _tasks().maximize(phi, wanted, **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device, labels),
-        _common(solver, iterations, seed, precision, max_memory, compiled, video, every, keep_state, as_json or quiet)
+        _common(solver, iterations, seeds_in(seeds) or seed, precision, max_memory, compiled, video, every, keep_state, as_json or quiet)
         | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
-        _Destination(out, overwrite, video, as_json, judge=judge, stats=stats if unit and not everywhere else None),
+        _Destination(out, overwrite, video, as_json, judge=judge, stats=stats if unit and not everywhere else None, seeds=seeds_in(seeds)),
     )
 
 
@@ -254,6 +271,31 @@ def _mask(text: str | None) -> Any:
         return parse_mask(text)
 
 
+def seeds_in(text: str | None) -> tuple[int, ...] | None:
+    """Return the seeds of a range or a list, in the order in which they are written.
+
+    >>> seeds_in("0-3"), seeds_in("0,3,9"), seeds_in(None)
+    ((0, 1, 2, 3), (0, 3, 9), None)
+    """
+    if text is None:
+        return None
+    found: list[int] = []
+    for part in text.split(","):
+        m = re.fullmatch(r"\s*(\d+)(?:-(\d+))?\s*", part)
+        if m is None or (m[2] is not None and int(m[2]) < int(m[1])):
+            raise typer.BadParameter(f"seeds are written 0-7, or 0,3,9; got {text!r}", param_hint="--seeds")
+        found += range(int(m[1]), int(m[2] or m[1]) + 1)
+    return tuple(dict.fromkeys(found))
+
+
+def _restarts(restarts: int, seeds: str | None, seed: int) -> int:
+    """How many images of each request: one for each of several seeds."""
+    chosen = seeds_in(seeds)
+    if chosen is not None and (restarts != 1 or seed != 0):
+        raise typer.BadParameter("--seeds takes the place of --seed and --restarts: leave these out", param_hint="--seeds")
+    return restarts if chosen is None else len(chosen)
+
+
 def parse_unit(text: str) -> int | str | tuple[int, ...]:
     """Return a unit as it is written on the command line: a number, channel,row,column, or a class name."""
     parts = text.split(",")
@@ -313,10 +355,11 @@ class _Destination:
         images: Sequence[Path] = (),
         judge: str | None = None,
         stats: Path | None = None,
+        seeds: tuple[int, ...] | None = None,
     ) -> None:
         if video not in (None, "mp4", "gif"):
             raise typer.BadParameter("mp4 or gif", param_hint="--video")
-        self.images, self._judge, self.stats = images, judge, stats
+        self.images, self._judge, self.stats, self.seeds = images, judge, stats, seeds
         self.phi: Layer | None = None
         self.judge: Network | None = None
         self.out, self.overwrite, self.video, self.as_json = out, overwrite, video, as_json
@@ -334,6 +377,9 @@ class _Destination:
             read_image(image)
 
     def save(self, result: Result) -> None:
+        if self.seeds is not None:  # their own names, not those of restarts
+            of = [self.seeds[b % len(self.seeds)] for b in range(len(result.labels))]
+            result.labels = [f"{re.sub(r' restart [0-9]+$', '', label)} seed {s}" for label, s in zip(result.labels, of, strict=True)]
         if self.judge is not None:
             from ..tasks.judged import judge_result
 
@@ -398,7 +444,7 @@ def _run(task: Callable[[Layer, dict[str, Any]], Result], target: _Target, commo
 def _common(
     solver: str | None,
     iterations: int | None,
-    seed: int,
+    seed: int | tuple[int, ...],
     precision: str,
     max_memory: str | None,
     compiled: bool,
@@ -409,12 +455,13 @@ def _common(
 ) -> dict[str, Any]:
     """The arguments that the three tasks share, by their names."""
     from ..solvers.compute import Compute
+    from ..solvers.starts import EachSeed
     from ..tasks import Monitor
 
     return {
         "solver": solver,
         "iterations": iterations,
-        "seed": seed,
+        "seed": EachSeed(seed) if isinstance(seed, tuple) else seed,
         "compute": Compute(precision=precision, max_memory=max_memory, compiled=compiled),
         "monitor": Monitor(frames=every if video else 0, keep_state=keep_state),
         "progress": not quiet,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,11 +19,22 @@ from ..seeds import hash_to_int
 START = 80.0 / math.sqrt(3)  # B/√3: the 95 % quantile of the random start (nnpreimage.m)
 
 
-def sample_seeds(seed: int | Sequence[int], keys: Sequence[str], restarts: int) -> tuple[list[int], list[torch.Generator]]:
+@dataclass(frozen=True)
+class EachSeed:
+    """Several numbers, of which each gives the image that it gives alone: one image of every request for each of them."""
+
+    numbers: tuple[int, ...]
+
+
+def sample_seeds(seed: int | Sequence[int] | EachSeed, keys: Sequence[str], restarts: int) -> tuple[list[int], list[torch.Generator]]:
     """One seed for each sample, made of what the sample is and not of where it stands in the batch; and its generator."""
     if isinstance(seed, (int, float, np.number)):
         seed = checked("seed", seed)
         seeds = [hash_to_int(f"{seed} {key} {r}") for key in keys for r in range(restarts)]
+    elif isinstance(seed, EachSeed):
+        if len(seed.numbers) != restarts:
+            raise InputError(f"{len(seed.numbers)} seeds of which each gives an image are as many restarts; got {restarts}.")
+        seeds = [hash_to_int(f"{checked('seed', s)} {key} 0") for key in keys for s in seed.numbers]
     else:
         seeds = [checked("seed", s) for s in _listed(seed)]
         if len(seeds) != len(keys) * restarts:

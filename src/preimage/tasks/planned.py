@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from ..representations.base import Representation
@@ -31,3 +32,24 @@ def planned_iterations(task: str, phi: Representation, unit: Any = None, *, C: f
         choice, _, inverse = own_start(phi, recipe_for_layer(phi, choice))
         warm = inverse is not None or choice.parts("invert")[0].start == "inverse"
     return Task(task, Computation(phi), choice, warm=warm).plan.iterations
+
+
+def own_recipe(
+    phi: Representation,
+    start: str | None,
+    C: float | None,
+    solver: str | None,
+    iterations: int | None,
+    chosen: Mapping[str, Any],
+    jitter: int | None = None,
+) -> str | None:
+    """Return the name of the recipe that `invert` takes by itself for these settings, for a job; None where it takes none.
+
+    chosen: recipe, objective, transform, parameterization and prior as text, as far as they were chosen.
+    """
+    if set(chosen) - {"recipe"} or jitter is not None:
+        return chosen.get("recipe")
+    choice = recipe_for_layer(phi, Choice(C=C, solver=solver, iterations=iterations, recipe=chosen.get("recipe")))
+    if start is None:
+        choice = own_start(phi, choice)[0]
+    return choice.recipe if choice.recipe is None or isinstance(choice.recipe, str) else choice.recipe.name
