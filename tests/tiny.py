@@ -15,3 +15,8 @@ def build() -> tuple[nn.Module, preimage.PixelSpace]:
         for p in module.parameters():
             p.copy_(torch.randn(p.shape, generator=generator) * 0.02)
     return module, preimage.PixelSpace(size=24, channels="rgb", scale=255.0, mean=(120.0, 110.0, 100.0))
+
+
+def again() -> tuple[nn.Module, preimage.PixelSpace]:
+    """The same under another name."""
+    return build()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,23 @@ if TYPE_CHECKING:
     from ..studies.jobs import Job
 
 EXPERIMENT = "images"
+_NAME_THEM = "For one result of all pictures name them, as folder/*."
+_NOT_IN_A_STORE = {
+    "video": f"a store keeps no films. {_NAME_THEM}",
+    "every": f"a store keeps no films. {_NAME_THEM}",
+    "max_memory": f"a store's images are computed one by one. {_NAME_THEM}",
+    "compiled": f"a store's images are computed without it. {_NAME_THEM}",
+    "keep_state": f"the same command goes on with a store, picture by picture, without a state. {_NAME_THEM}",
+    "overwrite": "the same command goes on with a store, and other settings add results to it: nothing in it is replaced. Leave it out.",
+}
+
+
+def refuse_what_a_store_cannot_use(context: typer.Context) -> None:
+    """Raise typer.BadParameter for an option that was given to the command and means nothing where the results go to a store."""
+    for option in context.command.params:
+        source = context.get_parameter_source(str(option.name))
+        if source is not None and source.name == "COMMANDLINE" and option.name in _NOT_IN_A_STORE:
+            raise typer.BadParameter(f"not with a folder: {_NOT_IN_A_STORE[option.name]}", param_hint=option.opts[0])
 
 
 def invert_folder(images: Sequence[Path], out: Path, **asked: Any) -> None:
@@ -33,8 +51,12 @@ def invert_folder(images: Sequence[Path], out: Path, **asked: Any) -> None:
             study = _study(store, pictures, asked)
             jobs = _jobs(study, asked)
             with resumable():
-                found = run(jobs, store, progress=not asked["quiet"])
-        typer.echo(f"{found}. Saved in {out}/. Pictures and a table: preimage export {out} -o DIR. A page: preimage report {out}")
+                found = run(jobs, store, progress=not (asked["quiet"] or asked["as_json"]))
+        if asked["as_json"]:
+            facts = {"folder": str(out), "done": found.done, "already": found.skipped, "failed": found.failed, "left_out": study.unreadable}
+            typer.echo(json.dumps(facts, ensure_ascii=False))
+        else:
+            typer.echo(f"{found}. Saved in {out}/. Pictures and a table: preimage export {out} -o DIR. A page: preimage report {out}")
         for reason in [*study.unreadable.values(), *found.failed.values()]:
             tell(f"preimage: error: {one_line(reason)}")
         if study.unreadable or found.failed:

@@ -14,7 +14,7 @@ import typer
 from ..errors import InputError
 from . import app
 from .common import FAILED, guard, keep, plain, saved_if_interrupted, source_of, tell_state
-from .folder import invert_folder
+from .folder import invert_folder, refuse_what_a_store_cannot_use
 from .networks import load
 from .options import (
     Compiled,
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     "  preimage invert photo.jpg --net my_models:build --space imagenet:224 --layer layer2 -o out/"
 )
 def invert(
+    context: typer.Context,
     images: Images,
     layer: Annotated[str, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.")],
     out: Out,
@@ -106,18 +107,17 @@ def invert(
     The result folder holds the pictures, the originals, the energy curve, the exact tensors and result.json. Of a folder it is a
     store: a result for each picture, where one that cannot be read costs no other, and the same command goes on.
     """
+    options = _given(C=C) | {"restarts": _restarts(restarts, seeds, seed), "mask": _mask(mask), "fit": "squash" if squash else None}
     if any(i.is_dir() for i in images):
-        for name, value in (("--video", video), ("--max-memory", max_memory)):
-            if value is not None:
-                raise typer.BadParameter("not with a folder: name its pictures, as folder/*", param_hint=name)
+        refuse_what_a_store_cannot_use(context)
+        _parts(recipe, objective, transform, parameterization, prior, start, jitter)  # refused here as for one picture
         invert_folder(
             images, out, weights=weights, network=net, space=space, size=size, trust=trust, layer=layer, leak=leak, C=C, restarts=restarts,
             seeds=seeds_in(seeds) or (seed,), mask=mask, recipe=recipe, objective=objective, transform=transform, jitter=jitter,
             parameterization=parameterization, prior=prior, start=start, solver=solver, iterations=iterations, device=device,
-            precision=precision, squash=squash, quiet=as_json or quiet,
+            precision=precision, squash=squash, as_json=as_json, quiet=quiet,
         )  # fmt: skip
         return
-    options = _given(C=C) | {"restarts": _restarts(restarts, seeds, seed), "mask": _mask(mask), "fit": "squash" if squash else None}
     _run(
         lambda phi, common: _tasks().invert(phi, [str(i) for i in images], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
