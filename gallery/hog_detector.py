@@ -23,7 +23,8 @@ from preimage.representations.template import HOGTemplate
 def exemplar(windows: Tensor, chosen: int) -> Tensor:
     """(31, h, w): HOG of one window (B, 1, H, W) less the mean cell of all; the outer ring of cells is left out."""
     features = preimage.HOG(texture=True)(windows)[:, :, 1:-1, 1:-1]
-    return features[chosen] - features.mean(dim=(0, 2, 3))[:, None, None]
+    template: Tensor = features[chosen] - features.mean(dim=(0, 2, 3))[:, None, None]
+    return template
 
 
 # %%

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from shared import arguments, side_by_side
@@ -23,7 +24,8 @@ given = arguments(__doc__, name="objectives", size=160, iterations=60)
 net = preimage.load_network("squeezenet1_1", size=given.size)
 other = preimage.load_network("efficientnet-lite0")
 cat = next(p for p in preimage.images.reference_images() if Path(p).stem == "chelsea")
-common = {"recipe": "preimage2026", "iterations": given.iterations, "progress": False}
+length: dict[str, Any] = {"iterations": given.iterations, "progress": False}
+common: dict[str, Any] = {"recipe": "preimage2026", **length}
 
 # %% Two layers of one network, which share one pass: edges of the one, parts of the other
 both = preimage.Match() + 0.5 * preimage.Match("fire3")
@@ -36,7 +38,7 @@ own = preimage.recipes()["preimage2026"]
 assert own.maximize is not None
 unopened = replace(own, maximize=replace(own.maximize, closed_slope=0.0))
 agree = preimage.Distinguish() + preimage.Distinguish(other.layer(other.layers()[-1].name), unit="flamingo")
-two_networks = preimage.maximize(net.layer("pool10"), "flamingo", objective=agree, **common | {"recipe": unopened})
+two_networks = preimage.maximize(net.layer("pool10"), "flamingo", objective=agree, recipe=unopened, **length)
 
 # %% A texture: how channels go together at three layers, and not where
 texture = sum((preimage.Gram(of, image=cat) for of in ("fire2", "fire4")), preimage.Gram("conv1", image=cat))

@@ -12,6 +12,8 @@ pip install '.[shallow]'
 # %%
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from shared import arguments, show, side_by_side
@@ -28,7 +30,7 @@ MEAN, STD = 0.31, 0.38  # of the digits' pixels
 # %%
 def digits(size: int) -> tuple[np.ndarray, Tensor]:
     """The 1797 digits of scikit-learn, white on black, uint8 (N, size, size), and their labels (N,)."""
-    data = load_digits()
+    data: Any = load_digits()
     levels = torch.from_numpy(data.images).float()[:, None] * (255 / 16)
     large = nn.functional.interpolate(levels, (size, size), mode="bilinear", align_corners=False)
     return large[:, 0].round().byte().numpy(), torch.from_numpy(data.target)

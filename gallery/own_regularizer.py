@@ -19,7 +19,7 @@ import preimage
 
 # %%
 @dataclass(frozen=True)
-class Mirror:
+class Mirror(preimage.Regularizer):
     """The mean squared difference of x (B, C, H, W) to its mirror image, in units of `scale` grey levels -> (B,)."""
 
     scale: float = 20.0
@@ -31,7 +31,7 @@ class Mirror:
 # %%
 given = arguments(__doc__, name="own_regularizer", size=160, iterations=150)
 phi = preimage.load_network("squeezenet1_1", size=given.size).layer("pool10")
-paper = {"alpha-norm": preimage.AlphaNorm(), "tv-beta": preimage.TVBeta()}
+paper: dict[str, preimage.Regularizer] = {"alpha-norm": preimage.AlphaNorm(), "tv-beta": preimage.TVBeta()}
 found = [
     preimage.maximize(phi, "tree frog", regularizers=terms, iterations=given.iterations, progress=False)
     for terms in (paper, {**paper, "mirror": Mirror()})

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from .energy.parameterizations import Pixels as Pixels
     from .energy.regularizers import AlphaNorm as AlphaNorm
     from .energy.regularizers import PixelBall as PixelBall
+    from .energy.regularizers import Regularizer as Regularizer
     from .energy.regularizers import TVBeta as TVBeta
     from .energy.terms import FeatureTerm as FeatureTerm
     from .energy.transforms import Jitter as Jitter
@@ -107,6 +108,9 @@ if TYPE_CHECKING:
     from .tasks.natural import PathCheck as PathCheck
     from .tasks.natural import natural_check as natural_check
     from .tasks.natural import path_check as path_check
+    from .tasks.result import CaricatureResult as CaricatureResult
+    from .tasks.result import InversionResult as InversionResult
+    from .tasks.result import MaximizationResult as MaximizationResult
     from .tasks.result import Result as Result
     from .tasks.result import load_result as load_result
     from .tasks.saliency import Saliency as Saliency
@@ -139,7 +143,7 @@ _HOMES = {
     "solvers.run": ["Stage"],
     "methods.recipe": ["Parts", "Recipe", "recipes"],
     "pixels.pixelspace": ["PixelSpace"],
-    "energy.regularizers": ["AlphaNorm", "PixelBall", "TVBeta"],
+    "energy.regularizers": ["AlphaNorm", "PixelBall", "Regularizer", "TVBeta"],
     "representations.base": ["Representation", "Wrapped", "as_representation", "from_callable"],
     "representations.cnn": ["Layer"],
     "representations.listing": ["LayerInfo", "layers"],
@@ -148,7 +152,7 @@ _HOMES = {
     "representations.hog": ["HOG"],
     "representations.lbp": ["LBP"],
     "representations.vocabulary": ["Vocabulary", "learn_vocabulary", "load_vocabulary"],
-    "tasks.result": ["Result", "load_result"],
+    "tasks.result": ["CaricatureResult", "InversionResult", "MaximizationResult", "Result", "load_result"],
     "directions": ["Latents", "factor_channels", "image_text", "learn_concept", "load_autoencoder"],
     "representations.vectors": ["load_direction"],
     "tasks.natural": ["PathCheck", "natural_check", "path_check"],

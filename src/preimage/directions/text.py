@@ -84,7 +84,7 @@ def image_text(pair: str | os.PathLike[str] | nn.Module, tokenizer: Any = None, 
         size = getattr(getattr(getattr(pair, "config", None), "vision_config", None), "image_size", None)
         if not isinstance(size, int):
             raise InputError(f"{name} does not say the size of its images: give space=preimage.PixelSpace(…).")
-        space = PixelSpace(size, "rgb", 1.0, CLIP_MEAN, CLIP_STD)  # type: ignore[arg-type]
+        space = PixelSpace(size, "rgb", 1.0, CLIP_MEAN, CLIP_STD)
     return ImageText(pair, tokenizer, space, name)
 
 

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from .regularizers import REGULARIZERS, check_positive, colours, squared_norm
+from .regularizers import REGULARIZERS, Regularizer, check_positive, colours, squared_norm
 
 
 @REGULARIZERS.register("l2", examples=[{}, {"weight": 0.5, "B": 40.0}])
 @dataclass(frozen=True)
-class L2:
+class L2(Regularizer):
     r"""A small image: :math:`R(x) = \frac{\lambda}{HWB^2}\sum_{uvk} x_{uvk}^2`, the prior of Simonyan, Vedaldi and Zisserman 2014.
 
     x: (B, C, H, W) grey levels less the mean -> (B,), no unit. weight: λ, the value where every pixel's colour has the norm B, which is
@@ -41,7 +41,7 @@ class L2:
 
 @REGULARIZERS.register("stay", examples=[{}, {"weight": 0.5, "B": 40.0}])
 @dataclass(frozen=True)
-class Stay:
+class Stay(Regularizer):
     r"""Stay near the image that the run begins with: :math:`R(x) = \frac{w}{HWB^2}\sum_{uvk} (x_{uvk} - a_{uvk})^2`.
 
     x: (B, C, H, W) grey levels less the mean -> (B,), no unit. weight: w, the value where every pixel's colour is B from a. a is what a

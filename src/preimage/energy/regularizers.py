@@ -17,6 +17,7 @@ from ..registry import Registry
 class Regularizer(Protocol):
     """x canonical (B, C, H, W) -> (B,), no unit; differentiable; sample b depends on x[b] alone.
 
+    A class of your own need not be a subclass; where it is one, type checkers know a dictionary of several as what it is.
     One that also has `add_gradient` (see `Differentiated`) saves the energy the graph of its derivative.
     """
 
@@ -60,7 +61,7 @@ REGULARIZERS: Registry[type] = Registry("regularizer", see="docs/parts.md")
 
 @REGULARIZERS.register("alpha-norm", examples=[{"alpha": 6.0}, {"alpha": 1.0}, {"alpha": 3.0, "B": 40.0}])
 @dataclass(frozen=True)
-class AlphaNorm:
+class AlphaNorm(Regularizer):
     r"""Bounded range :math:`R_\alpha(x) = \frac{1}{HWB^\alpha}\sum_{uv}(\sum_k x_{uvk}^2)^{\alpha/2}`, IJCV Sect. 3.3.
 
     x: (B, C, H, W) grey levels less the mean -> (B,). B is a typical colour norm in grey levels: a pixel of norm B counts 1; it is one
@@ -100,7 +101,7 @@ class AlphaNorm:
 
 @REGULARIZERS.register("tv-beta", examples=[{"beta": 1.0}, {"beta": 1.5}, {"beta": 2.0}, {"beta": 3.0, "V": 5.0}])
 @dataclass(frozen=True)
-class TVBeta:
+class TVBeta(Regularizer):
     r"""Bounded variation :math:`R_{TV^\beta}(x) = \frac{1}{HWV^\beta}\sum_{uvk}(\Delta_v^2+\Delta_h^2)^{\beta/2}`, IJCV Sect. 3.3.
 
     x: (B, C, H, W) grey levels -> (B,). V is a typical gradient norm in grey levels a pixel; each channel by itself; the last

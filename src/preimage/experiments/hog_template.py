@@ -6,18 +6,18 @@ from torch import Tensor
 
 from ..representations.template import HOGTemplate
 from ..tasks import maximize
-from ..tasks.result import Result
+from ..tasks.result import MaximizationResult
 
 ITERATIONS = 300
 
 
 def hog_template(
     template: Tensor, *, C: float = 1.0, solver: str = "paper", iterations: int = ITERATIONS, seed: int = 0, progress: bool = True
-) -> Result:
+) -> MaximizationResult:
     """Maximize C·⟨w, HOG(x)⟩ - R_α(x) - R_TVβ(x) over images of (h+2)·8 x (w+2)·8 pixels; the outer ring of cells does not count.
 
     template: w, (27 or 31, h, w) as `representations.template.load_template` gives it. C: the paper's is 1; a larger one makes the
-    template count more against the regularizers. `Result.activation` is ⟨w, HOG(x)⟩ at the image.
+    template count more against the regularizers. `MaximizationResult.activation` is ⟨w, HOG(x)⟩ at the image.
 
     >>> import torch
     >>> w = torch.zeros(27, 3, 3); w[0] = 1.0

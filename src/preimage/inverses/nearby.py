@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from ..energy.regularizers import REGULARIZERS
+from ..energy.regularizers import REGULARIZERS, Regularizer
 from ..errors import InputError
 
 
 @REGULARIZERS.register("nearby", examples=[{}, {"weight": 0.5, "B": 40.0}])
 @dataclass(frozen=True)
-class Nearby:
+class Nearby(Regularizer):
     r"""Distance to a given image :math:`R(x) = \frac{w}{HWB^2}\sum_{uvk}(x_{uvk} - a_{uvk})^2`.
 
     x: (B, C, H, W) grey levels less the mean -> (B,), no unit; H·W is the size of x itself, jitter border included, as for

@@ -136,7 +136,7 @@ def _card(name: str, steps: list[Step], size: int, mean: tuple[float, ...], stem
 
     card = NetworkCard(
         name=name,
-        space=PixelSpace(size, "rgb", mean=mean),  # type: ignore[arg-type]
+        space=PixelSpace(size, "rgb", mean=mean),
         build=build,
         names={s.name: s.name for s in steps},
         classes=class_names,

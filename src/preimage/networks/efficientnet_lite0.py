@@ -50,7 +50,7 @@ def _names() -> dict[str, str]:
 NETWORKS.register("efficientnet-lite0")(
     NetworkCard(
         name="efficientnet-lite0",
-        space=PixelSpace(224, "rgb", 255.0, 127.0, 128.0),  # type: ignore[arg-type]
+        space=PixelSpace(224, "rgb", 255.0, 127.0, 128.0),
         build=_build,
         weights=_weights,
         names=_names(),

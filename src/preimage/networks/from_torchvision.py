@@ -67,7 +67,7 @@ def open_card(name: str) -> NetworkCard:
 def _space(preset: Any) -> PixelSpace:
     """The space of torchvision.transforms._presets.ImageClassification: scaled to 0–1, mean, std, a square crop."""
     crop = preset.crop_size
-    return PixelSpace(int(crop[0] if isinstance(crop, (list, tuple)) else crop), "rgb", 1.0, tuple(preset.mean), tuple(preset.std))  # type: ignore[arg-type]
+    return PixelSpace(int(crop[0] if isinstance(crop, (list, tuple)) else crop), "rgb", 1.0, tuple(preset.mean), tuple(preset.std))
 
 
 def _fetch(url: str) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -53,6 +53,18 @@ class PixelSpace:
     std: tuple[float, ...] = (1.0,)
     fit: Fit = "crop"
 
+    if TYPE_CHECKING:  # what is taken, of which __post_init__ makes what is kept
+
+        def __init__(
+            self,
+            size: int | tuple[int, int] | None = (224, 224),
+            channels: str | int = "rgb",
+            scale: float = 255.0,
+            mean: float | Sequence[float] = (0.0,),
+            std: float | Sequence[float] = (1.0,),
+            fit: Fit = "crop",
+        ) -> None: ...
+
     def __post_init__(self) -> None:
         size: Any = self.size
         if isinstance(size, int):
@@ -83,12 +95,12 @@ class PixelSpace:
     @staticmethod
     def imagenet(size: int | tuple[int, int] = 224) -> PixelSpace:
         """torchvision's models: RGB, 0–1, minus the mean of ImageNet, divided by its standard deviation."""
-        return PixelSpace(size, "rgb", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # type: ignore[arg-type]
+        return PixelSpace(size, "rgb", 1.0, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
     @staticmethod
     def caffe(size: int | tuple[int, int] = 227) -> PixelSpace:
         """Caffe's models: BGR, 0–255, minus 104, 117, 123."""
-        return PixelSpace(size, "bgr", 255.0, (104.0, 117.0, 123.0))  # type: ignore[arg-type]
+        return PixelSpace(size, "bgr", 255.0, (104.0, 117.0, 123.0))
 
     @staticmethod
     def parse(text: str) -> PixelSpace:

@@ -21,7 +21,7 @@ from ..solvers.run import Solver
 from ..solvers.starts import noise, sample_seeds
 from .choice import Choice, PartArguments, recipe_for_layer
 from .inputs import begins_as, describe_mask, describe_start, load_images, size_of
-from .result import Result
+from .result import CaricatureResult
 from .resuming import Resume, check_start, digest
 from .task import Task
 
@@ -48,7 +48,7 @@ def caricature(
     monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
     resume: Resume = None,
     **parts: Unpack[PartArguments],
-) -> Result:
+) -> CaricatureResult:
     """Exaggerate what a layer sees in an image: minimise −C·⟨Φ(x), Φ₊⟩/‖Φ₊‖² + R_α + R_TVβ from x0, Φ₊ = max(Φ(x0), 0) (IJCV Sect. 6).
 
     `Result.activation` is ⟨Φ(x), Φ₊⟩/‖Φ₊‖², 1 for the image itself where Φ is not negative. The features of x0 are taken of the image
@@ -73,7 +73,7 @@ def caricature(
 
     Returns
     -------
-    Result : one picture an image
+    CaricatureResult : one picture an image
 
     Raises
     ------
@@ -124,4 +124,4 @@ def caricature(
         warnings.warn(fallen[0], PreimageWarning, stacklevel=2)
     more = {"start": task.began, "mask": describe_mask(mask), "fit": fit or phi.space.fit}
     more |= {} if seen is None else {"seen": digest(model)}
-    return task.result(found, took, labels=labels, seeds=seeds, originals=x0, activation=activation, more=more)
+    return task.result(CaricatureResult, found, took, labels=labels, seeds=seeds, originals=x0, activation=activation, more=more)

@@ -29,7 +29,7 @@ from ..solvers.run import Solver
 from ..solvers.starts import noise, sample_seeds
 from .choice import Choice, PartArguments, recipe_for_layer
 from .inputs import Start, begins_as, describe_mask, describe_start, load_images, restarted, size_of
-from .result import Result
+from .result import InversionResult
 from .resuming import Resume, check_start, digest
 from .task import Task
 
@@ -57,7 +57,7 @@ def invert(
     monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
     resume: Resume = None,
     **parts: Unpack[PartArguments],
-) -> Result:
+) -> InversionResult:
     """Reconstruct an image from its features: minimise C·‖M⊙(Φ(x)−Φ(x0))‖²/‖M⊙Φ(x0)‖² + R_α + R_TVβ (IJCV Sect. 4).
 
     Any part of the energy can be given by its name, in the place of the recipe's own: these are listed as other parameters.
@@ -111,7 +111,7 @@ def invert(
 
     Returns
     -------
-    Result : of restarts x images pre-images
+    InversionResult : of restarts x images pre-images
 
     Raises
     ------
@@ -183,6 +183,7 @@ def invert(
         for s, e in zip(found.status, error.tolist(), strict=True)
     ]
     return task.result(
+        InversionResult,
         found,
         took,
         labels=restarted(labels, restarts),

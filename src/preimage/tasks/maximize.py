@@ -24,7 +24,7 @@ from ..statistics.statistics import Statistics, load_statistics
 from .choice import Choice, PartArguments, is_of_classes, recipe_for_classes
 from .inputs import begins_as, describe_start, positive, restarted
 from .reopen import minimize_open
-from .result import Result
+from .result import MaximizationResult
 from .resuming import Resume, check_start
 from .task import Task
 from .units import canvas_size, estimated_largest, open_closed_units, recorded_largest
@@ -54,7 +54,7 @@ def maximize(
     monitor: Monitor = Monitor(),  # noqa: B008 (frozen)
     resume: Resume = None,
     **parts: Unpack[PartArguments],
-) -> Result:
+) -> MaximizationResult:
     """Find the image that excites a unit most: minimise −C·⟨Φ(x), e_unit⟩/Z + R_α + R_TVβ (IJCV Sect. 5).
 
     A unit of a network layer that is closed at its start, so that no gradient reaches the image, is first opened with a gradient that
@@ -95,7 +95,7 @@ def maximize(
 
     Returns
     -------
-    Result : of restarts x units images; `activation` is ⟨Φ(x), e_unit⟩
+    MaximizationResult : of restarts x units images; `activation` is ⟨Φ(x), e_unit⟩
 
     Raises
     ------
@@ -156,6 +156,7 @@ def maximize(
         "canvas": list(size),
     }
     return task.result(
+        MaximizationResult,
         found,
         took,
         labels=restarted(labels, restarts),

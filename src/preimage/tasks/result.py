@@ -45,6 +45,8 @@ class Result:
     task: "invert", "maximize" or "caricature". images: (B, 3 or 1, H, W) float32 levels 0–255, RGB or grey, not clipped.
     error: (B,) ‖M⊙(Φ(x)−Φ0)‖/‖M⊙Φ0‖ at the image, without jitter; None unless the task is an inversion.
     activation: (B,) what was maximized, ⟨Φ(x), Φ0⟩, at the image, without jitter; None for an inversion.
+    Each task returns a class of its own, `InversionResult`, `MaximizationResult` or `CaricatureResult`, in which what the task always has
+    is no longer "or None".
     energy: term -> (B,) at the image, without jitter, as it enters the sum ("loss" includes C), and "total".
     trace: the same per iteration, (T, B), with the jitter of that iteration. evaluations: gradients taken for each image.
     labels: a short name for each image. seeds: each image's own seed. status: "ok" or what is wrong, for each image.
@@ -202,8 +204,45 @@ class Result:
         return f'<div style="display:flex;flex-wrap:wrap">{"".join(tiles)}</div>'
 
 
+@dataclass(repr=False, eq=False)
+class InversionResult(Result):
+    """What `invert` returns: a `Result` that has an error and the photographs, and no activation."""
+
+    error: Tensor
+    activation: None
+    originals: Tensor
+
+
+@dataclass(repr=False, eq=False)
+class MaximizationResult(Result):
+    """What `maximize` returns: a `Result` that has an activation, and no error."""
+
+    error: None
+    activation: Tensor
+
+
+@dataclass(repr=False, eq=False)
+class CaricatureResult(Result):
+    """What `caricature` returns: a `Result` that has an activation and the photographs, and no error."""
+
+    error: None
+    activation: Tensor
+    originals: Tensor
+
+
 def load_result(folder: str | os.PathLike[str]) -> Result:
-    """Read back what `Result.save` wrote (without the frames). Raises ResultFolderError if the folder holds no result."""
+    """Read back what `Result.save` wrote (without the frames), as the class that its task returns.
+
+    A folder without what its task always has (an inversion without an error) gives a plain `Result`.
+    Raises ResultFolderError if the folder holds no result.
+
+    >>> import tempfile, numpy as np, preimage
+    >>> phi = preimage.from_callable(lambda x: x, preimage.PixelSpace(8, "grey"))
+    >>> saved = preimage.invert(phi, np.full((8, 8), 200, np.uint8), iterations=1, progress=False).save(tempfile.mkdtemp() + "/out")
+    >>> read = load_result(saved)
+    >>> isinstance(read, preimage.InversionResult) and read.error.shape
+    torch.Size([1])
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -220,17 +259,25 @@ def load_result(folder: str | os.PathLike[str]) -> Result:
         strange = [k for k, kind in _KINDS.items() if not isinstance(plain[k], kind)]
         if strange or not all(isinstance(label, str) for label in plain["labels"]):
             raise ValueError(f"{', '.join(strange) or 'labels'} cannot be what the record says")
-        return Result(
+        given = {name: tensors.get(name) for name in ("error", "activation", "originals")}
+        return _class_of(plain["task"], given)(
             images=tensors["images"],
-            error=tensors.get("error"),
-            activation=tensors.get("activation"),
-            originals=tensors.get("originals"),
+            error=given["error"],
+            activation=given["activation"],
+            originals=given["originals"],
             energy=groups["energy"],
             trace=groups["trace"],
             **plain,
         )
     except (OSError, KeyError, ValueError, TypeError, RecursionError, SafetensorError) as error:
         raise ResultFolderError(f"{str(path)!r} holds no whole result of preimage ({error}).") from error
+
+
+def _class_of(task: str, given: Mapping[str, Tensor | None]) -> type[Result]:
+    """The class of a task's results, where all is there that it promises and nothing that it excludes."""
+    kind = {"invert": InversionResult, "maximize": MaximizationResult, "caricature": CaricatureResult}.get(task, Result)
+    promised = {name: hint == "None" for name, hint in kind.__annotations__.items()} if kind is not Result else {}
+    return kind if all((given[name] is None) == none for name, none in promised.items()) else Result
 
 
 def load_kept(folder: str | os.PathLike[str]) -> State:

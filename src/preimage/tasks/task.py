@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -39,6 +39,7 @@ from .restarts import in_their_order, loss_of, of_samples, rounds_of
 from .result import Result, load_result, versions
 from .resuming import Resume, check_asked, state_of
 
+R = TypeVar("R", bound=Result)
 _log = logging.getLogger(__name__)
 REVISION = 2  # of what the tasks do beside the parts: raised when their images change
 
@@ -300,6 +301,7 @@ class Task:
 
     def result(
         self,
+        kind: type[R],
         found: Minimum,
         took: float,
         *,
@@ -309,10 +311,10 @@ class Task:
         originals: Tensor | None = None,
         error: Tensor | None = None,
         activation: Tensor | None = None,
-    ) -> Result:
-        """Return everything on the CPU, levels 0–255; raises Interrupted, with the result, if Ctrl-C came."""
+    ) -> R:
+        """Return everything on the CPU, levels 0–255; raises Interrupted, with the result, if Ctrl-C came. kind: the task's own class."""
         decode = self.phi.space.decode
-        result = Result(
+        result = kind(
             task=self.name,
             images=decode(found.x).float().cpu(),
             error=error,
