@@ -11,7 +11,7 @@ import sys
 import time
 import zipfile
 import zlib
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -169,7 +169,8 @@ def test_every_class_can_be_chosen_and_those_of_the_same_name_are_told_apart(han
 
 def test_a_task_shows_its_own_controls(handlers):
     for task in view.TASKS:
-        explanation, picture, unit, C, iterations, restarts = handlers.choose_task(task, "paper")
+        explanation, picture, unit, restarts, recipe, C, iterations = handlers.choose_task(task, "paper", "by the layer")
+        assert recipe["value"] == recipe["choices"][0] == "by the layer" and set(recipe["choices"][1:]) <= set(preimage.recipes())
         assert view.TASKS[task][1] in explanation
         assert picture["visible"] != unit["visible"] == (task == "maximize")
         assert restarts["visible"] == (task != "caricature")
@@ -189,7 +190,7 @@ def test_what_is_left_empty_is_not_said(handlers):
             "solver": "paper",
         }
     for solver in ("fast", BY_LAYER):
-        assert handlers.choose_solver(solver, "invert")["placeholder"] == "default: by the layer"
+        assert handlers.choose_method("invert", solver, BY_LAYER)[1]["placeholder"] == "default: by the layer"
     assert "solver" not in handlers.order(**ORDER | {"solver": BY_LAYER}).said  # as in Python, where nothing is said
     assert handlers.order(**ORDER | {"solver": "fast"}).said["solver"] == "fast"
 
@@ -249,6 +250,84 @@ def test_a_class_by_the_recipe_for_classes_is_planned_as_long_as_it_is(net):
     assert planned_iterations("maximize", net.layer("pool10"), "goose", solver="paper") == 300
     assert planned_iterations("invert", net.layer("fire9")) == 150 and planned_iterations("invert", net.layer("fire9"), iterations=9) == 9
     assert planned_iterations("invert", net.layer("fire2")) == 50 and planned_iterations("caricature", net.layer("fire9")) == 60
+
+
+# Parts of the energy, as the page takes them and as the command line does
+PARTS = {
+    "objective": ({"objective": "match:loss=cosine; 0.5*match:of=0"}, "--objective match:loss=cosine --objective 0.5*match:of=0"),
+    "transform": ({"transform": "crops:low=0.5;noise"}, "--transform crops:low=0.5 --transform noise"),
+    "parameterization": ({"parameterization": " fourier:decay=0.5 "}, "--parameterization fourier:decay=0.5"),
+    "prior": ({"prior": "tv-beta:beta=1"}, "--prior tv-beta:beta=1"),
+    "no prior": ({"prior": "none"}, "--prior none"),
+    "recipe": ({"recipe": "fort2025"}, "--recipe fort2025"),
+    "a part in the place of a recipe's": (
+        {"recipe": "preimage2026", "prior": "tv-beta", "solver": "adam"},
+        "--recipe preimage2026 --prior tv-beta --solver adam",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("task", "part"), [*(("invert", part) for part in PARTS), ("maximize", "objective"), ("maximize", "recipe")])
+def test_the_page_finds_with_each_part_what_the_command_line_does(desk, cat, tmp_path, task, part):
+    pytest.importorskip("gradio", reason="the page needs the extra app")
+    from preimage.app.handlers import Handlers
+
+    written, flags = PARTS[part]
+    if task == "maximize" and part == "objective":
+        written, flags = {"objective": "activate; 0.5*activate:of=0,unit=1"}, "--objective activate --objective 0.5*activate:of=0,unit=1"
+    what = {"task": task, "what": "a channel of the layer, by its number", "channel": 2, "layer": "2"}
+    empty = {"network": f"{__name__}:build", "C": "", "iterations": "3", "seed": None, "restarts": None, "solver": None}
+    job = finish(desk.submit("a", Handlers(Catalogue([f"{__name__}:build"]), desk).order(**ORDER | empty | what | written)))
+    assert job.state == DONE, job.message
+    asked = ["--unit", "2"] if task == "maximize" else [str(cat)]
+    line = [task, *asked, "--net", f"{__name__}:build", "--layer", "2", "--iterations", "3", "--quiet", "-o", str(tmp_path / "told")]
+    done = CliRunner().invoke(app, [*line, *flags.split()], catch_exceptions=False)
+    assert (tmp_path / "told" / "result.json").is_file(), done.output
+    found, told = unpacked(job, tmp_path / "page"), preimage.load_result(tmp_path / "told")
+    assert torch.equal(found.images, told.images) and found.config["parts"] == told.config["parts"]
+    assert job.planned == 3
+
+
+def test_a_recipe_brings_its_own_length_and_weight_to_the_page(handlers):
+    C, iterations = handlers.choose_method("maximize", "by the layer", "lucid2017")
+    assert C["placeholder"] == f"default {preimage.recipes()['lucid2017'].parts('maximize').C:,.6g}"
+    assert iterations["placeholder"] == "default: by the recipe"
+    order = handlers.order(**ORDER | {"recipe": "ulyanov2018", "C": "", "iterations": ""} | {"solver": None})
+    assert set(order.said) == {"recipe", "seed", "restarts"}
+
+
+def test_a_recipe_that_is_not_for_the_next_task_is_given_up(handlers):
+    *_, recipe, _, _ = handlers.choose_task("caricature", "by the layer", "gatys2015")
+    assert recipe["value"] == "by the layer" and "deepdream2015" in recipe["choices"] and "gatys2015" not in recipe["choices"]
+    *_, recipe, _, _ = handlers.choose_task("invert", "by the layer", "preimage2026")
+    assert recipe["value"] == "preimage2026"
+    assert "szegedy2014" not in handlers.choose_task("maximize", "by the layer", "lucid2017")[4]["choices"], "it changes a given image"
+
+
+def test_a_recipe_that_would_fit_an_inverse_first_is_refused_before_it_does(desk, cat):
+    from preimage.app.parts import PartTexts
+
+    order = Order("invert", f"{__name__}:build", "2", image=Path(cat), iterations=3, parts=PartTexts(recipe="inverse2026"))
+    job = finish(desk.submit("a", order))
+    assert job.state == FAILED and "preimage carries none of it" in job.message
+
+
+def test_every_setting_of_a_part_that_is_a_text_names_no_file_or_says_that_it_does():
+    """Otherwise the page could be asked to open any file of its server."""
+    from preimage.app.parts import FIELDS
+
+    words = {"of", "unit", "loss", "padding", "colours", "range", "to"}  # layers, classes and words that the part itself checks
+    texts = [
+        (f"{registry.kind} {name}", field)
+        for _, registry, _ in FIELDS.values()
+        for name in registry
+        for field in fields(registry[name])
+        if field.compare and re.search(r"str|Any|Of", str(field.type)) and field.type != "tuple[str, ...]"
+    ]
+    assert {f.name for _, f in texts if not f.metadata.get("file")} <= words
+    assert {name for name, f in texts if f.metadata.get("file")} == {
+        *("objective match", "objective dream", "objective gram", "objective texture", "objective feature-statistics")
+    }
 
 
 # Runs
@@ -433,6 +512,25 @@ ORDER = {
         ({"choice": "my own image", "upload": "/nowhere/x.png"}, "has been deleted"),
         ({"task": "maximize", "what": "channel", "channel": 999}, "Channel is a whole number from 0 to 127"),
         ({"task": "maximize", "class_index": None}, "Class is a whole number"),
+        ({"recipe": "mahendran"}, "No recipe to invert with .* named 'mahendran'. Did you mean 'mahendran2016'"),
+        ({"recipe": "/tmp/recipe.json"}, "No recipe to invert with"),
+        ({"recipe": "deepdream2015"}, "No recipe to invert with"),
+        ({"objective": "macht"}, "No objective named 'macht'. Did you mean 'match'"),
+        ({"objective": "match:image=/etc/passwd"}, "image names a file, and no file of the server"),
+        ({"objective": "match; 0.5*texture:image=photo.jpg"}, "image names a file"),
+        ({"objective": "feature-statistics:file=/etc/passwd"}, "file names a file"),
+        ({"objective": "activate:direction=v.npy"}, "has no setting 'direction'"),
+        ({"objective": "x*match"}, "weight before an objective is a number"),
+        ({"objective": ";".join(["match"] * 7)}, "Objective takes at most 6 parts; got 7"),
+        ({"transform": "noise;" * 99}, "Transform takes at most 300 letters"),
+        ({"transform": "crops:views=9"}, "at most 8 views on this page; got 9"),
+        ({"transform": "compose:parts=noise/[crops:views=9]"}, "at most 8 views"),
+        ({"transform": "jitter:amount=1000"}, "amount is at most 64 on this page; got 1000"),
+        ({"transform": "compose:parts=noise/[crops:border=99]"}, "border is at most 64"),
+        ({"transform": "jitter=3"}, "No transform named 'jitter=3'"),
+        ({"parameterization": "deep-prior:width=9999"}, "width is at most 64"),
+        ({"parameterization": "pixels; fourier"}, "name one parameterization; got 2"),
+        ({"prior": "tv-beta:gamma=1"}, "has no setting 'gamma'. It has: V, beta"),
     ],
 )
 def test_what_cannot_be_used_is_refused_in_words(handlers, change, words):

@@ -15,6 +15,8 @@ from .registry import Registry
 P = TypeVar("P")
 LATER = {"later": True}
 """Metadata of a field that a class did not have at first: left out of plain values at its default, so that old records and keys stay."""
+FILE = {"file": True}
+"""Metadata of a field whose value names a file, so that who may not name any can be told so."""
 _TRUTH = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 

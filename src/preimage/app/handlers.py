@@ -23,6 +23,7 @@ from . import view
 from .catalogue import Catalogue, Entry
 from .gate import uploaded
 from .jobs import Desk, Job, Order, plain, preview
+from .parts import read_parts, recipes_for
 
 MAX_PIXELS = 32_000_000
 """An uploaded image of more pixels is refused before it is decoded; one that is just within takes about half a gibibyte for a moment."""
@@ -31,7 +32,7 @@ FORMATS = ("PNG", "JPEG", "TIFF", "WEBP", "BMP")
 """Of uploads; pillow reads others, some of them with the help of outside programs."""
 
 OWN = "my own image"
-BY_LAYER = "by the layer"  # no solver is said: the task's own default for the layer
+BY_LAYER = "by the layer"  # no solver, or recipe, is said: the task's own default for the layer
 EXAMPLES = {"cat": "chelsea.jpg", "astronaut": "astronaut.jpg", "coffee": "coffee.jpg"}
 CLASS, CHANNEL = "a class, by its name", "a channel of the layer, by its number"
 LOOKS = 0.2
@@ -74,20 +75,22 @@ class Handlers:
         info = entry.layer(layer)
         return [view.layer_facts(entry, info), gr.update(maximum=info.shape[0] - 1, value=0, info=f"0 to {info.shape[0] - 1}")]
 
-    def choose_task(self, task: str, solver: str) -> list[Any]:
-        """-> explanation, photograph's part, unit's part, C, iterations, restarts."""
+    def choose_task(self, task: str, solver: str, recipe: str) -> list[Any]:
+        """-> explanation, photograph's part, unit's part, restarts, recipe, C, iterations."""
+        able = [BY_LAYER, *recipes_for(task)]
+        chosen = recipe if recipe in able else BY_LAYER
         return [
             view.explain(task),
             gr.update(visible=task != "maximize"),
             gr.update(visible=task == "maximize"),
-            gr.update(placeholder=own_C(task, solver)),
-            self.choose_solver(solver, task),
             gr.update(visible=task != "caricature"),
+            gr.update(choices=able, value=chosen),
+            *self.choose_method(task, solver, chosen),
         ]
 
-    def choose_solver(self, solver: str, task: str) -> Any:
-        """-> iterations."""
-        return gr.update(placeholder=own_iterations(solver, task))
+    def choose_method(self, task: str, solver: str, recipe: str) -> list[Any]:
+        """-> C, iterations."""
+        return [gr.update(placeholder=own_C(task, solver, recipe)), gr.update(placeholder=own_iterations(task, solver, recipe))]
 
     def choose_what(self, what: str) -> list[Any]:
         """-> class, channel."""
@@ -152,6 +155,11 @@ class Handlers:
         iterations: str | None,
         seed: float | None,
         restarts: float | None,
+        recipe: str | None = None,
+        objective: str | None = None,
+        transform: str | None = None,
+        parameterization: str | None = None,
+        prior: str | None = None,
     ) -> Order:
         """The values of the page as an order; what is empty is not said, and the task's own default decides, as everywhere in preimage.
 
@@ -162,6 +170,8 @@ class Handlers:
         chosen = None if not solver or solver == BY_LAYER else solver
         if chosen is not None:
             plan_for(Asked(task), chosen)
+        method = None if not recipe or recipe == BY_LAYER else recipe
+        parts = read_parts(task, method, objective=objective, transform=transform, parameterization=parameterization, prior=prior)
         entry = self.catalogue.entry(network)
         image, unit = None, None
         if task == "maximize":
@@ -179,6 +189,7 @@ class Handlers:
             iterations=None if blank(iterations) else whole("Evaluations", typed("Evaluations", iterations), 1, MOST_ITERATIONS),
             seed=None if seed is None else whole("Seed", seed, 0, MOST_SEED),
             restarts=None if restarts is None else whole("Restarts", restarts, 1, MOST_RESTARTS),
+            parts=parts,
         )
 
     def _image(self, choice: str, upload: str | None) -> Path:
@@ -235,16 +246,19 @@ def unit_of(classes: tuple[str, ...], index: int) -> Unit:
     return classes[index] if classes.count(classes[index]) == 1 else index
 
 
-def own_C(task: str, solver: str = BY_LAYER) -> str:
+def own_C(task: str, solver: str = BY_LAYER, recipe: str = BY_LAYER) -> str:
     """What is written in the field while it is empty, which means the task's own; deep layers have another than early ones."""
-    if solver == BY_LAYER:
+    if recipe == BY_LAYER and solver == BY_LAYER:
         return "default: by the layer"
-    parts = recipe_named("mahendran2016").parts(task) if solver == "paper" else DEFAULTS[task]
-    return f"default {parts.C:,.0f}"
+    method = "mahendran2016" if recipe == BY_LAYER and solver == "paper" else recipe
+    parts = DEFAULTS[task] if method == BY_LAYER else recipe_named(method).parts(task)
+    return f"default {parts.C:,.6g}"
 
 
-def own_iterations(solver: str, task: str) -> str:
+def own_iterations(task: str, solver: str = BY_LAYER, recipe: str = BY_LAYER) -> str:
     """The same for the evaluations."""
+    if recipe != BY_LAYER and solver == BY_LAYER:
+        return "default: by the recipe"
     if solver in (BY_LAYER, "fast"):
         return "default: by the layer"
     return f"default {plan_for(Asked(task), solver).iterations}"

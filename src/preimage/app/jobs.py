@@ -27,6 +27,7 @@ from ..pixels import images as pictures
 from ..tasks import Monitor
 from ..tasks.planned import planned_iterations
 from ..tasks.result import Result, data_uri, file_names
+from .parts import PartTexts, check_inverse
 
 PATIENCE = 15.0
 """Seconds after which a run that nobody looks at any more is stopped."""
@@ -53,6 +54,7 @@ class Order:
     iterations: int | None = None
     seed: int | None = None
     restarts: int | None = None
+    parts: PartTexts = field(default_factory=PartTexts)
 
     @property
     def said(self) -> dict[str, Any]:
@@ -62,7 +64,7 @@ class Order:
         {'C': 30.0, 'seed': 0}
         """
         names = ["C", "solver", "iterations", "seed", *([] if self.task == "caricature" else ["restarts"])]
-        return {n: value for n in names if (value := getattr(self, n)) is not None}
+        return {n: value for n in names if (value := getattr(self, n)) is not None} | self.parts.arguments()
 
 
 @dataclass(frozen=True)
@@ -253,6 +255,7 @@ class Desk:
         order = job.order
         network = self._network(order.network)
         phi = network.layer(order.layer)
+        check_inverse(order.parts, order.task, phi)
         job.planned = planned_iterations(order.task, phi, order.unit, **order.said)
         if order.image is not None:
             levels = network.space.decode(network.space.encode(str(order.image)))

@@ -13,6 +13,7 @@ from . import view
 from .catalogue import Catalogue
 from .handlers import BY_LAYER, CLASS, EXAMPLES, FORMATS, MAX_PIXELS, MOST_ITERATIONS, MOST_RESTARTS, OWN, Handlers, own_C, own_iterations
 from .jobs import Desk
+from .parts import FIELDS, MOST_LETTERS, names_in_words, recipes_for
 
 TITLE = "preimage"
 INTRO = (
@@ -46,6 +47,11 @@ class _Parts:
     iterations: Any
     seed: Any
     restarts: Any
+    recipe: Any
+    objective: Any
+    transform: Any
+    parameterization: Any
+    prior: Any
     start: Any = None
     stop: Any = None
     download: Any = None
@@ -108,7 +114,8 @@ def _controls(handlers: Handlers) -> _Parts:
     explanation = gr.HTML(view.explain("invert"))
     picture, choice, upload, chosen = _picture(handlers)
     unit, what, named, number = _unit(what, channel, classes)
-    return _Parts(network, part, one, about, task, explanation, picture, choice, upload, chosen, unit, what, named, number, *_settings())
+    shown = (network, part, one, about, task, explanation, picture, choice, upload, chosen, unit, what, named, number)
+    return _Parts(*shown, *_settings(), *_energy())
 
 
 def _picture(handlers: Handlers) -> tuple[Any, Any, Any, Any]:
@@ -148,7 +155,7 @@ def _settings() -> tuple[Any, Any, Any, Any, Any]:
             solver = gr.Dropdown([BY_LAYER, *solver_names()], value=BY_LAYER, label="Solver", elem_id="solver", **small)
         gr.HTML('<p class="teach">A higher C comes closer to the features, a lower one is smoother. paper is the published solver.</p>')
         with gr.Row():
-            iterations = gr.Textbox(label="Evaluations", placeholder=own_iterations(BY_LAYER, "invert"), elem_id="iterations", **small)
+            iterations = gr.Textbox(label="Evaluations", placeholder=own_iterations("invert"), elem_id="iterations", **small)
             seed = gr.Number(0, label="Seed", precision=0, placeholder="default 0", elem_id="seed", **small)
         gr.HTML(
             f'<p class="teach">The gradient is taken so often, at most {MOST_ITERATIONS:,} times: more comes closer. '
@@ -157,6 +164,19 @@ def _settings() -> tuple[Any, Any, Any, Any, Any]:
         said = "What differs between several starts, the layer does not hold."
         restarts = gr.Slider(1, MOST_RESTARTS, 1, step=1, label="Restarts", info=said, elem_id="restarts")
     return C, solver, iterations, seed, restarts
+
+
+def _energy() -> tuple[Any, ...]:
+    """A recipe, and the parts that stand in the place of its own, as texts."""
+    with gr.Accordion("Parts of the energy", open=False, elem_id="parts"):
+        said = "A published method: all parts at once. What is written below stands in the place of its own."
+        recipe = gr.Dropdown([BY_LAYER, *recipes_for("invert")], value=BY_LAYER, label="Recipe", info=said, elem_id="recipe")
+        texts = [
+            gr.Textbox(label=label, info=names_in_words(name), placeholder="default", max_length=MOST_LETTERS, elem_id=name)
+            for name, (label, _, _) in FIELDS.items()
+        ]
+        gr.HTML('<p class="teach">As --recipe, --objective, --transform, --parameterization and --prior on the command line.</p>')
+    return recipe, *texts
 
 
 def _go() -> tuple[Any, Any]:
@@ -171,15 +191,17 @@ def _connect(page: gr.Blocks, p: _Parts, h: Handlers) -> None:
     p.network.input(h.choose_network, [p.network], [p.group, p.layer, p.facts, p.channel, p.named, p.what], **quiet)
     p.group.input(h.choose_group, [p.network, p.group], [p.layer, p.facts, p.channel], **quiet)
     p.layer.input(h.choose_layer, [p.network, p.layer], [p.facts, p.channel], **quiet)
-    told = [p.explanation, p.picture, p.unit, p.C, p.iterations, p.restarts]
-    p.task.input(h.choose_task, [p.task, p.solver], told, **quiet)
-    p.solver.input(h.choose_solver, [p.solver, p.task], [p.iterations], **quiet)
+    method = [p.task, p.solver, p.recipe]
+    p.task.input(h.choose_task, method, [p.explanation, p.picture, p.unit, p.restarts, p.recipe, p.C, p.iterations], **quiet)
+    p.solver.input(h.choose_method, method, [p.C, p.iterations], **quiet)
+    p.recipe.input(h.choose_method, method, [p.C, p.iterations], **quiet)
     p.what.change(h.choose_what, [p.what], [p.named, p.channel], **quiet)
     p.named.focus(None, js="() => document.querySelector('#class input').select()", **quiet)  # typing then searches anew
     p.choice.input(h.choose_photograph, [p.choice, p.upload], [p.chosen], **quiet)
     p.upload.upload(h.upload, [p.upload], [p.choice, p.chosen], **quiet)
     p.upload.clear(h.upload, [p.upload], [p.choice, p.chosen], **quiet)
     asked = [p.task, p.network, p.layer, p.choice, p.upload, p.what, p.named, p.channel, p.C, p.solver, p.iterations, p.seed, p.restarts]
+    asked += [p.recipe, *(getattr(p, name) for name in FIELDS)]
     p.start.click(h.start, asked, [p.run, p.start, p.stop, p.download], trigger_mode="once", **quiet)
     p.stop.click(h.stop, queue=False, **quiet)
     page.unload(h.stop)

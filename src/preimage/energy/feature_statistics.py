@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from importlib.resources import as_file, files
 from typing import Any
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..networks.network import Network, weights_hash
+from ..plain import FILE
 from ..representations.base import Representation, features_of
 from ..statistics.statistics import load_statistics
 from .batch_norm import normalisations
@@ -47,7 +48,7 @@ class FeatureStatistics(Objective):
     """
 
     layers: tuple[str, ...] = ()
-    file: str | None = None
+    file: str | None = field(default=None, metadata=FILE)
     required: bool = True
 
     @property

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor
 
 from ..errors import InputError
+from ..plain import FILE
 from ..registry import Registry
 from ..representations.base import Representation, as_representation, features_of
 from ..representations.natural import Centred, centred
@@ -166,7 +167,7 @@ class Match(Objective):
         The name of a loss of features and target, default "euclidean".
     """
 
-    image: str | None = None
+    image: str | None = field(default=None, metadata=FILE)
     loss: str = "euclidean"
 
     @property
@@ -196,7 +197,7 @@ class Activate(Objective):
     """
 
     unit: Any = None
-    direction: Any = field(default=None, compare=False)
+    direction: Any = field(default=None, compare=False, metadata=FILE)
     everywhere: bool = False
     Z: float = 1.0
 
@@ -241,7 +242,7 @@ class Dream(Objective):
         Which image is the scale; default the task's own. The run begins where the task's `start` says.
     """
 
-    image: str | None = None
+    image: str | None = field(default=None, metadata=FILE)
 
     @property
     def losses(self) -> tuple[str, ...]:
@@ -261,7 +262,7 @@ class Gram(Objective):
         Whose texture; default the task's own image.
     """
 
-    image: str | None = None
+    image: str | None = field(default=None, metadata=FILE)
 
     @property
     def losses(self) -> tuple[str, ...]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from ..errors import InputError, whole
+from ..plain import FILE
 from ..representations.base import Representation
 from .losses import LOSSES, Loss
 from .objectives import OBJECTIVES, Given, Match, Objective
@@ -57,7 +58,7 @@ class Texture(Objective):
 
     layers: int = 5
     loss: str = "gram"
-    image: str | None = None
+    image: str | None = field(default=None, metadata=FILE)
 
     def __post_init__(self) -> None:
         super().__post_init__()

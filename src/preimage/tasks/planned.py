@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from ..representations.base import Representation
@@ -15,14 +16,16 @@ from .task import Task
 def planned_iterations(task: str, phi: Representation, unit: Any = None, *, C: float | None = None, **chosen: Any) -> int:
     """Return the evaluations of each image that a task plans for these settings; a unit that closes on the way takes more.
 
-    task: "invert", "maximize" or "caricature". unit: what is maximized. chosen: solver, iterations, recipe, as the task takes them.
+    task: "invert", "maximize" or "caricature". unit: what is maximized. chosen: solver, iterations, recipe and its parts, as the task takes
+    them; a task's other arguments change no plan.
 
     >>> import preimage
     >>> phi = preimage.from_callable(lambda x: x, preimage.PixelSpace(8))
     >>> planned_iterations("maximize", phi, 0), planned_iterations("invert", phi, solver="paper")
     (200, 350)
     """
-    choice = Choice(C=C, **{k: v for k, v in chosen.items() if k in ("solver", "iterations", "recipe")})
+    names = {f.name for f in fields(Choice)}
+    choice = Choice(C=C, **{k: v for k, v in chosen.items() if k in names})
     warm = False
     if task == "maximize":
         choice = recipe_for_classes(phi, unit if isinstance(unit, list) else [unit], choice)
