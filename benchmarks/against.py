@@ -1,11 +1,11 @@
 """Time of a step of inversion in this tree against that of another tree of this repository, by turns in one run.
 
-python -m benchmarks.against TREE [--cases fire2 fire4 fire9] [--solver paper] [--steps 20] [--rounds 25] [--json FILE]
+python -m benchmarks.against TREE [--cases fire2 fire4 fire9 conv3_3] [--solver paper] [--steps 20] [--rounds 25] [--json FILE]
 
-Each tree is served by a process of its own (SqueezeNet 1.1, one photograph), which is asked for a run of 1 + steps iterations and one
-of 1, by turns with the other; the difference over the steps is a step's processor time, which a busy machine changes less than the
-wall's, and the ratio of two neighbours is one value. TREE is a checkout of the other commit, as `git worktree add --detach TREE COMMIT`
-makes it. Ratios above 1: this tree is slower.
+Each tree is served by a process of its own (SqueezeNet 1.1, or VGG-16 with random weights for conv3_3; one photograph), which is asked for
+a run of 1 + steps iterations and one of 1, by turns with the other; the difference over the steps is a step's processor time, which a busy
+machine changes less than the wall's, and the ratio of two neighbours is one value. TREE is a checkout of the other commit, as `git
+worktree add --detach TREE COMMIT` makes it. Ratios above 1: this tree is slower.
 """
 
 from __future__ import annotations
@@ -25,12 +25,17 @@ import sys, time, warnings
 import torch, preimage
 warnings.simplefilter("ignore")
 torch.set_num_threads(1)
-network, picture = preimage.load_network("squeezenet1_1"), sys.argv[1]
-layers = {}
+picture, layers = sys.argv[1], {}
+def representation(case):
+    if case != "conv3_3":
+        return preimage.load_network("squeezenet1_1").layer(case)
+    import torchvision
+    torch.manual_seed(0)
+    return preimage.Layer(torchvision.models.vgg16(weights=None).features, "14", space=preimage.PixelSpace.caffe(112))
 print("ready", preimage.__file__, flush=True)
 for line in sys.stdin:
     layer, solver, count = line.split()
-    phi = layers.setdefault(layer, network.layer(layer))
+    phi = layers[layer] = layers.get(layer) or representation(layer)
     began = time.process_time()
     preimage.invert(phi, picture, solver=solver, iterations=int(count), progress=False)
     print(time.process_time() - began, flush=True)
@@ -88,7 +93,7 @@ def measure(ours: Server, theirs: Server, case: str, solver: str, steps: int, ro
 def options() -> argparse.ArgumentParser:
     found = parser(__doc__ or "", "against")
     found.add_argument("tree", type=Path, metavar="TREE")
-    found.add_argument("--cases", nargs="+", default=["fire2", "fire4", "fire9"])
+    found.add_argument("--cases", nargs="+", default=["fire2", "fire4", "fire9", "conv3_3"])
     found.add_argument("--solver", default="paper")
     found.add_argument("--steps", type=int, default=20)
     found.add_argument("--rounds", type=int, default=25)

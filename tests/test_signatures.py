@@ -14,11 +14,20 @@ import preimage
 from preimage import Jitter, Stage
 from preimage.energy.fourier import Fourier
 from preimage.errors import InputError
+from preimage.experiments.arguments import RunArguments, StudyArguments
+from preimage.inverses.fit import LinearArguments
+from preimage.statistics.collect import ReadingArguments
 from preimage.tasks.choice import PartArguments
 
 SPACE = preimage.PixelSpace(16, "rgb", scale=1.0, mean=0.5, std=0.25)
 GROUPS = {"recipe", "compute", "monitor", "parts"}
-KEPT = {"keep", "threat"}  # the groups of `collect_statistics` and `audit`
+NAMED = {  # the groups of names that other functions take, and the dataclasses beside them
+    "audit": ("study", StudyArguments),
+    "compare": ("run", RunArguments),
+    "fit_inverse": ("linear", LinearArguments),
+    "collect_statistics": ("reading", ReadingArguments),
+}
+KEPT = {"keep", "threat", *(group for group, _ in NAMED.values())}
 TASKS = ("invert", "maximize", "caricature")
 # What the plan of the package protects, by name; beside it a function has its groups and little else.
 PROTECTED = {
@@ -48,7 +57,7 @@ def functions() -> list[str]:
 
 @pytest.mark.parametrize("name", functions())
 def test_no_public_function_takes_more_than_about_a_dozen_arguments_beside_its_groups(name):
-    many = {"invert": 14, "maximize": 15, "caricature": 13, "audit": 19, "compare": 18, "fit_inverse": 14, "collect_statistics": 13}
+    many = {task: len(PROTECTED[task].split()) + len(OWN[task].split()) - 1 for task in TASKS}
     assert len([a for a in arguments(getattr(preimage, name)) if a not in GROUPS | KEPT]) <= many.get(name, 12)
 
 
@@ -59,6 +68,20 @@ def test_help_lists_every_argument_and_every_part_in_lines_that_fit(name):
     listed = {word for line in described for word in line.split(", ")}
     assert listed >= {a for a in arguments(getattr(preimage, name)) if a != "parts"} | set(PartArguments.__annotations__)
     assert max(len(line) for line in text.splitlines()[6:]) <= 148
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_help_lists_every_argument_of_a_group_and_a_name_that_is_not_in_it_is_answered_with_a_near_one(name):
+    function, (group, names) = getattr(preimage, name), NAMED[name]
+    listed = re.findall(r"^    ([\w, ]+?)(?: : .*)?$", inspect.getdoc(function).replace("\n", "\n    "), re.M)
+    described = {word for line in listed for word in line.split(", ")}
+    assert described >= {a for a in arguments(function) if a != group} | set(names.__annotations__)
+    required = {a: "x" for a, p in inspect.signature(function).parameters.items() if p.default is p.empty and p.kind is not p.VAR_KEYWORD}
+    required |= {"phi": preimage.HOG()} if "phi" in required else {"images": ["a", "b"]} if name == "audit" else {}
+    required |= {"units": [3]} if name == "compare" else {}
+    known = next(iter(names.__annotations__))
+    with pytest.raises(InputError, match=rf"no argument '{known}s'. Did you mean '{known}'.*help\(preimage.{name}\)"):
+        function(**required, **{f"{known}s": 1})
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 
-from .errors import UnknownName
+from .errors import InputError, UnknownName
 
 T = TypeVar("T")
 E = TypeVar("E")
@@ -65,6 +65,23 @@ class Registry(Generic[T]):
     def examples(self, name: str) -> tuple[Mapping[str, Any], ...]:
         """Keyword arguments that build the entry, for contract tests and pages."""
         return self._examples[name]
+
+
+def only_known(given: Mapping[str, Any], known: Iterable[str], function: str) -> Mapping[str, Any]:
+    """Return the arguments of a group, if the group has them all. function: whose help lists them. Raises InputError.
+
+    >>> only_known({"sede": 1}, ["seed", "device"], "preimage.audit")
+    Traceback (most recent call last):
+    preimage.errors.InputError: There is no argument 'sede'. Did you mean 'seed'? help(preimage.audit) lists them all.
+    """
+    names = list(known)
+    for name in given:
+        if name not in names:
+            near = difflib.get_close_matches(name, names, 1)
+            raise InputError(
+                f"There is no argument {name!r}. {f'Did you mean {near[0]!r}? ' if near else ''}help({function}) lists them all."
+            )
+    return given
 
 
 def unknown(kind: str, name: str, known: Sequence[str], see: str) -> UnknownName:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, ResultFolderError
 from ..inverses.fit import CROPS
+from .arguments import StudyArguments, divided
 from .attackers import Attacker
 from .attacks import DEFAULT, STRENGTHS
 from .audit_numbers import RATES, columns
@@ -20,6 +21,8 @@ from .leakage import EXACT, NAME, Leakage
 
 if TYPE_CHECKING:
     import os
+
+    from typing_extensions import Unpack
 
 PAGE = "audit.html"
 SPREAD = 8  # layers that are audited unless they are named
@@ -111,30 +114,20 @@ def audit(
     images: Sequence[str | os.PathLike[str]],
     layers: Sequence[str] | str = (),
     *,
-    weights: str = "default",
     C: float | Sequence[float] | None = None,
     release: Sequence[str] = (),
     threat: Threat | None = None,
     recipe: str | ChosenParts | None = None,
     out: str | os.PathLike[str] | None = None,
-    solver: str = "fast",
-    iterations: int | None = None,
-    seed: int = 0,
-    device: str = "cpu",
-    precision: str = "float32",
     lpips: str | None = "alex",
-    workers: int | None = None,
-    progress: bool = True,
     say: Callable[[str], None] | None = None,
-    space: str | None = None,
-    size: str | None = None,
-    trust: bool = False,
+    **study: Unpack[StudyArguments],
 ) -> Audit:
     """Attack every layer in several ways with every image, and measure how much of the images came back.
 
     Parameters
     ----------
-    network, weights, space, size, trust
+    network : name
         As on the command line; it needs layer names.
     images : files
         At least two. One that cannot be read is named in `failed`.
@@ -152,16 +145,21 @@ def audit(
         How "smoothness" makes its images, by name, or with parts as text in the place of its own.
     out : folder, optional
         The store, in which an audit that was stopped goes on; None keeps it as long as the `Audit`.
-    solver, iterations, seed, device, precision
-        As in `preimage.invert`.
     lpips : str, optional
         Its network, where its weights are there; a note says if they are not.
-    workers : int, optional
-        Processes.
-    progress : bool
-        Whether bars are shown.
     say : callable, optional
         Is told how much work there is, before it begins.
+
+    Other Parameters
+    ----------------
+    weights, space, size, trust
+        Of the network, as on the command line.
+    solver, iterations, seed, device, precision
+        As in `preimage.invert`.
+    workers : int, optional
+        Processes that compute; by default one a core.
+    progress : bool
+        Whether bars are shown.
 
     Returns
     -------
@@ -181,14 +179,14 @@ def audit(
     own = STRENGTHS if parts.recipe is None else (parts.strength("invert", 0.0),)
     strengths = own if C is None else (C,) if isinstance(C, (int, float)) else tuple(C)
     threat = threat or Threat()
+    settings, workers, progress = divided(study, StudyArguments, "preimage.audit")
     attacker = Attacker(threat.images, threat.crops, progress)
     experiment = Leakage(strengths, (EXACT, *release), lpips, threat.attacks, attacker, threat.judge, say)
     with store_for(tempfile.mkdtemp(prefix="preimage-audit-") if out is None else out) as store:
-        study = Study(store, [Path(i) for i in images], network, weights, (), solver, iterations, seed, device, precision, parts=parts)
-        study = replace(study, space=space, size=size, trust=trust)
-        study = replace(study, layers=chosen_layers(study, layers))
-        _at_least_two(len(study.photographs))
-        done, _ = run_study(study, {NAME: experiment}, workers=workers, progress=progress)
+        whole = Study(store, [Path(i) for i in images], network, parts=parts, **settings)
+        whole = replace(whole, layers=chosen_layers(whole, layers))
+        _at_least_two(len(whole.photographs))
+        done, _ = run_study(whole, {NAME: experiment}, workers=workers, progress=progress)
     summary = experiment.found
     if summary is None:
         raise InputError(f"No job of the audit went well: {next(iter(done.failed.values()), 'there was none')}")

@@ -15,9 +15,12 @@ from ..errors import InputError, PreimageError, first_line
 from ..methods.recipe import Recipe, recipe_named, recipes
 from ..metrics import recognition, resemblance
 from ..pixels.images import reference_images
+from .arguments import RunArguments, divided
 from .base import Photo, Study
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from ..networks.network import Network
     from ..studies.jobs import Job
     from ..studies.runner import Run
@@ -97,13 +100,8 @@ def compare(
     start: str | os.PathLike[str] | None = None,
     judge: str | None = JUDGE,
     seeds: int = 1,
-    seed: int = 0,
-    iterations: int | None = None,
     smoke: bool = False,
-    device: str = "cpu",
-    precision: str = "float32",
-    workers: int = 1,
-    progress: bool = True,
+    **run: Unpack[RunArguments],
 ) -> Comparison:
     """Find the images of the same units, or of the same photographs, by many methods, and measure them alike.
 
@@ -129,11 +127,18 @@ def compare(
         Which network says what is seen in the images; where it is not there, or made them itself, a note says so.
     seeds : int, default 1
         How many images each, from the seeds `seed`, `seed` + 1, …
-    iterations : int
-        Instead of each method's own number.
     smoke : bool
         Two iterations each, to see that everything works: the pictures are none.
-    device, precision, workers, progress : as of `audit`
+
+    Other Parameters
+    ----------------
+    iterations : int
+        Instead of each method's own number.
+    seed : int
+        The first of the seeds, by default 0.
+    device, precision, progress : as of `audit`
+    workers : int, default 1
+        Processes that compute.
 
     Returns
     -------
@@ -144,22 +149,21 @@ def compare(
     InputError : for units and images both or none, and for a name that is not there
     PreimageError : where no method gave an image
     """
-    from ..studies.runner import run
+    from ..studies.runner import run as compute
     from ..studies.store import store_for
 
     chosen = _checked(units, images, recipes, task, seeds)
+    settings, workers, progress = divided(run, RunArguments, "preimage.compare")
     what = "maximize" if units else task or "invert"
     with store_for(out) as store:
         studies = [
-            Study(store, [Path(i) for i in images], n, w, (), "fast", iterations, seed, device, precision)
-            for n in dict.fromkeys(networks)
-            for w in dict.fromkeys(weights)
+            Study(store, [Path(i) for i in images], n, w, **settings) for n in dict.fromkeys(networks) for w in dict.fromkeys(weights)
         ]
-        plan = _Plan(what, store, chosen, layer, start, seeds, _SMOKE if smoke else iterations, several=len(studies) > 1)
+        plan = _Plan(what, store, chosen, layer, start, seeds, _SMOKE if smoke else settings.get("iterations"), several=len(studies) > 1)
         jobs = [job for study in studies for job in plan.jobs(study, units)]
         if not jobs:
             raise InputError(f"None of the methods is for this: {' '.join(plan.notes)}")
-        done = run(jobs, store, workers=workers, progress=progress)
+        done = compute(jobs, store, workers=workers or 1, progress=progress)
         return _found(plan, studies, jobs, done, judge)
 
 

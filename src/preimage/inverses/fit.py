@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 import torch.nn.functional as F
@@ -19,12 +19,16 @@ from ..bars import progress_bar
 from ..errors import InputError
 from ..pixels.images import ImageLike, atomic_write, check_file
 from ..ranges import checked
+from ..registry import only_known
 from ..representations.base import Representation, RepresentationLike, as_representation, device_of, features_of
 from ..solvers.compute import memory_limit
 from .grid import Grid, Pair, find_grid, like_of
 from .linear import LinearInverse, framed, identity, probe, reduced
 from .photographs import Crops, digest, gather, split
 from .sums import Sums
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 REVISION = 1  # of what a fit gives: raised when it changes
 KERNEL, OVERLAP, RANK = 3, 2, 128
@@ -36,6 +40,15 @@ BAND = 2**26  # bytes of neighbourhoods that are held at once
 EVERY = 20  # crops between checkpoints
 
 
+class LinearArguments(TypedDict, total=False):
+    """What a linear map can be: how many cells it sees, how large its patches are, of which combinations of channels, how regular."""
+
+    kernel: int
+    overlap: int
+    rank: int | None
+    strengths: Sequence[float]
+
+
 def fit_inverse(
     phi: RepresentationLike,
     images: ImageLike | Sequence[ImageLike] | None = None,
@@ -43,15 +56,12 @@ def fit_inverse(
     kind: str = "linear",
     size: int | Pair | None = None,
     crops: int = CROPS,
-    kernel: int = KERNEL,
-    overlap: int = OVERLAP,
-    rank: int | None = None,
-    strengths: Sequence[float] = STRENGTHS,
     held_out: float = 0.25,
     seed: int = 0,
     max_memory: int | str = "2GB",
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
+    **linear: Unpack[LinearArguments],
 ) -> LinearInverse:
     """Fit a linear inverse of a representation: from k x k cells of features to the patch of pixels under the middle one.
 
@@ -72,15 +82,6 @@ def fit_inverse(
         Of the crops; by default what phi takes, or 224.
     crops : int, default 200
         How many to fit on; a tenth of that, at least 24, of the photographs held out decides the strength.
-    kernel : int, default 3
-        k, odd; the photographs held out may choose 1.
-    overlap : int, default 2
-        Side of a patch in strides of the map.
-    rank : int, optional
-        Combinations of channels; by default 128, or all where there are fewer, or less where that would not fit into
-        max_memory. The photographs held out may choose a half or a quarter of them.
-    strengths : sequence of float
-        λ to choose from, in mean variances of an input.
     held_out : float, default 0.25
         The part of the photographs that chooses λ and gives the numbers: every fourth.
     seed : int, default 0
@@ -91,6 +92,18 @@ def fit_inverse(
         A file for the state, written every 20 crops; the same call goes on from it, and removes it at the end.
     progress : bool, default True
         Show a bar with the time left.
+
+    Other Parameters
+    ----------------
+    kernel : int, default 3
+        k, odd; the photographs held out may choose 1.
+    overlap : int, default 2
+        Side of a patch in strides of the map.
+    rank : int, optional
+        Combinations of channels; by default 128, or all where there are fewer, or less where that would not fit into
+        max_memory. The photographs held out may choose a half or a quarter of them.
+    strengths : sequence of float
+        λ to choose from, in mean variances of an input.
 
     Returns
     -------
@@ -120,6 +133,9 @@ def fit_inverse(
     phi = as_representation(phi)
     if kind != "linear":
         raise InputError(f"kind is 'linear'; got {kind!r}.")
+    only_known(linear, LinearArguments.__annotations__, "preimage.fit_inverse")
+    kernel, overlap, rank = linear.get("kernel", KERNEL), linear.get("overlap", OVERLAP), linear.get("rank")
+    strengths = linear.get("strengths", STRENGTHS)
     for name, value in (("crops", crops), ("kernel", kernel), ("overlap", overlap), ("seed", seed)):
         checked(name, value)
     if kernel % 2 == 0:

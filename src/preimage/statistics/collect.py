@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from ..errors import ImageError, InputError
 from ..networks.network import Network, weights_hash
 from ..pixels.pixelspace import Fit, PixelSpace
 from ..ranges import checked
+from ..registry import only_known
 from ..representations.devices import usable_device
 from ..representations.sessions import evaluating, placed
 from .checkpoint import Checkpoint, State
@@ -30,6 +31,9 @@ from .sample import Sample
 from .sources import Picture, find
 from .statistics import Statistics
 from .taps import Tap, choose_taps, run_tapped
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 TOP = 9
 BATCH = 16  # get_neuron_stats.m
@@ -68,6 +72,14 @@ class Keep:
         return {"top": top, "crops": crops, "sample": self.sample, "places": places, "seed": seed}
 
 
+class ReadingArguments(TypedDict, total=False):
+    """How images are read: their shape, how many at once, and by how many processes."""
+
+    fit: Fit | None
+    batch: int
+    workers: int
+
+
 def collect_statistics(
     network: Network | nn.Module,
     images: Any,
@@ -77,29 +89,60 @@ def collect_statistics(
     space: PixelSpace | None = None,
     top: int = TOP,
     keep: Keep = Keep(),
-    fit: Fit | None = None,
-    batch: int = BATCH,
-    workers: int = 0,
     device: str | torch.device | None = None,
     checkpoint: float = 60.0,
     overwrite: bool = False,
     progress: bool = True,
+    **reading: Unpack[ReadingArguments],
 ) -> Statistics:
     """Per channel of every layer: largest, least, mean, std, quantiles, and the `top` images that excite it most (get_neuron_stats.m).
-
-    network: a `Network`, or any module together with its `space`. images: files and folders (searched to any depth, in the order of
-    their names), `.txt` lists of paths, `.tar` files as WebDataset writes them, or a data set whose rows are pictures. layers: some of the
-    network's layers, by name; None is all of them. Every batch is run once, whatever their number.
-    path: a file for the result. The pass then writes its state beside it every `checkpoint` seconds, and the same call goes on from
-    there after it was ended; the finished file is returned at once. overwrite: begin anew instead, and replace the file.
-    keep: what else, as `Keep` says: crops of the strongest images, which `Statistics.top` gives, and a sample of activations.
-    fit="squash" resizes without keeping the aspect ratio, as the paper did. workers: processes that read images ahead.
 
     An image that cannot be read is left out and listed in `Statistics.skipped`. The batch size changes the result by rounding only.
     The original ran over every 1000th training image of ImageNet. Its mean is one over batches and its std a nested one over batches,
     with a counter that runs on from one network to the next; here both are those of all values. Its max, which Z needs, is the same.
-    Raises InputError for what it cannot use, and for a file or an unfinished pass of other weights, images or settings.
+
+    Parameters
+    ----------
+    network : Network, or any module together with its `space`
+    images : files and folders, `.txt` lists of paths, `.tar` files as WebDataset writes them, or a data set whose rows are pictures
+        Folders are searched to any depth, in the order of the names in them.
+    path : file for the result, optional
+        The pass then writes its state beside it, and the same call goes on from there after it was ended; the finished file is returned
+        at once.
+    layers : names of some of the network's layers; default all of them
+        Every batch is run once, whatever their number.
+    space : PixelSpace
+        The pixels of a module; a `Network` has its own.
+    top : int, default 9
+        How many images that excite a channel most are kept of each.
+    keep : Keep
+        What else: crops of the strongest images, which `Statistics.top` gives, and a sample of activations.
+    device : where the network runs; default where its weights are
+    checkpoint : seconds between two states, default 60
+    overwrite : bool, default False
+        Begin anew instead of going on, and replace the file.
+    progress : bool, default True
+        Show a bar with the time left.
+
+    Other Parameters
+    ----------------
+    fit : "squash" resizes without keeping the aspect ratio, as the paper did; default the space's own
+    batch : int, default 16
+        Images at once.
+    workers : int, default 0
+        Processes that read images ahead.
+
+    Returns
+    -------
+    Statistics
+
+    Raises
+    ------
+    InputError
+        For what it cannot use, and for a file or an unfinished pass of other weights, images or settings.
     """
+    only_known(reading, ReadingArguments.__annotations__, "preimage.collect_statistics")
+    fit, batch, workers = reading.get("fit"), reading.get("batch", BATCH), reading.get("workers", 0)
     module, space = _parts(network, space)
     for name, value, told in (
         ("top", top, "top"),
