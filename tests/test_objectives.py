@@ -11,6 +11,7 @@ from PIL import Image
 from torch import nn
 
 import preimage
+from preimage.energy.guide import GuidedDream
 from preimage.energy.losses import InnerProduct
 from preimage.energy.objectives import OBJECTIVES, Activate, Dream, Exaggerate, Given, Gram, Match, data_term
 from preimage.energy.scores import Probability, Score
@@ -164,7 +165,7 @@ def test_dream_and_gram_are_their_formulas():
     same(taken(data_term(Gram(), given(phi, x0), 1.0), x), plain(style, x))
 
 
-@pytest.mark.parametrize("kind", [Dream, Gram])
+@pytest.mark.parametrize("kind", [Dream, Gram, GuidedDream])
 def test_a_picture_is_taken_in_place_of_the_tasks_image(kind):
     phi, _ = layer(4, 3)
     picture = images(5)[:1]

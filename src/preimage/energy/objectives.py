@@ -145,8 +145,11 @@ def parts_of(objective: Any) -> tuple[Objective, ...]:
     return parts
 
 
-def _picture(given: Given, phi: Representation, picture: Any, what: str) -> Tensor:
-    """Features of a picture, or of the task's own images where there is none."""
+def picture_features(given: Given, phi: Representation, picture: Any, what: str) -> Tensor:
+    """Return the features of a picture, or of the task's own images where there is none.
+
+    `what` begins the message of the InputError that says that neither is there.
+    """
     if picture is not None:
         if given.encode is None:
             raise InputError(f"{what} of a picture of its own cannot be asked for here.")
@@ -178,7 +181,7 @@ class Match(Objective):
         phi = given.representation(self.of)
         if self.of is None and self.image is None and given.main is not None and self.loss == "euclidean":
             return given.main[0], phi, given.main[1]
-        return LOSSES[self.loss](), phi, _picture(given, phi, self.image, "To match features")
+        return LOSSES[self.loss](), phi, picture_features(given, phi, self.image, "To match features")
 
 
 @OBJECTIVES.register("activate", examples=[{"unit": 1}])
@@ -230,7 +233,7 @@ class Exaggerate(Objective):
         phi = given.representation(self.of)
         if self.of is None and given.main is not None and isinstance(given.main[0], InnerProduct):
             return given.main[0], phi, given.main[1]
-        return InnerProduct(None), phi, _picture(given, phi, None, "To exaggerate an image").clamp(min=0)
+        return InnerProduct(None), phi, picture_features(given, phi, None, "To exaggerate an image").clamp(min=0)
 
 
 @OBJECTIVES.register("dream", examples=[{}, {"weight": 0.5}])
@@ -250,7 +253,7 @@ class Dream(Objective):
 
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
-        return SquaredNorm(), phi, _picture(given, phi, self.image, "To dream")
+        return SquaredNorm(), phi, picture_features(given, phi, self.image, "To dream")
 
 
 @OBJECTIVES.register("gram", examples=[{}, {"weight": 0.5}])
@@ -270,4 +273,4 @@ class Gram(Objective):
 
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
-        return GramMatrix(), phi, _picture(given, phi, self.image, "To match a texture")
+        return GramMatrix(), phi, picture_features(given, phi, self.image, "To match a texture")

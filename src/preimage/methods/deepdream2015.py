@@ -1,9 +1,11 @@
-"""DeepDream: more of whatever a layer sees in a photograph, from coarse to fine."""
+"""DeepDream: more of whatever a layer sees in a photograph, or of what a guide shows, from coarse to fine."""
 
 from __future__ import annotations
 
 import math
+import os
 
+from ..energy.guide import GuidedDream
 from ..energy.objectives import Dream
 from ..energy.octaves import Octaves
 from ..energy.parameterizations import Box
@@ -30,3 +32,30 @@ RECIPES.register("deepdream2015")(
         ),
     )
 )
+
+
+def guided_by(picture: str | os.PathLike[str]) -> Recipe:
+    """Return a recipe for `caricature` that makes of a photograph what a guide shows: DeepDream with the guide's features.
+
+    Parameters
+    ----------
+    picture : path
+        The guide, of any size.
+
+    Returns
+    -------
+    Recipe : "deepdream2015-guided", of Mordvintsev, Olah, Tyka 2015, the notebook's "Controlling dreams"
+
+    Examples
+    --------
+    >>> guided_by("flowers.jpg").parts("caricature").objective
+    (GuidedDream(of=None, weight=1.0, image='flowers.jpg'),)
+    """
+    dream = RECIPES["deepdream2015"]
+    return Recipe(
+        name="deepdream2015-guided",
+        source=dream.source,
+        sentence=f"At every place what {os.fspath(picture)} has most like it, from the photograph, in four octaves.",
+        differs=dream.differs + " The guide is seen in the size that the network takes.",
+        caricature=dream.parts("caricature").with_given(objective=(GuidedDream(image=os.fspath(picture)),)),
+    )
