@@ -17,7 +17,7 @@ from .styles import channels_of
 @LOSSES.register("guided")
 @dataclass(frozen=True)
 class Guided(Loss):
-    r"""Excite at every place what the guide has most like it: :math:`-\text{mean}_i \max_j \langle f_i, g_j\rangle / \text{mean}_j \|g_j\|^2`.
+    r"""Excite at every place what the guide has most alike: :math:`-\text{mean}_i \max_j \langle f_i, g_j\rangle / \text{mean}_j |g_j|^2`.
 
     features f_i at n places, target g_j at m places, the guide's: (B, C, H, W), or tokens (B, T, D), of any number of places -> (B,). Which
     place of the guide is the most alike is found anew for each image, and the gradient at a place is the guide's features there.
