@@ -280,12 +280,12 @@ FOCUS = "() => document.activeElement.closest('[id]:not(input)')?.id"
 
 def test_tab_closes_menus_and_takes_a_group_of_choices_as_one_stop(visitor):
     page, stops = visitor.page, []
-    for k in range(8):
+    for k in range(9):
         page.keyboard.press("Tab")
         open_menus = "[...document.querySelectorAll('[role=listbox]')].filter((e) => e.checkVisibility()).length"
         page.wait_for_function(f"{open_menus} === {int(k < 3)}")  # its own; the one before has closed
         stops.append(page.evaluate(FOCUS))
-    assert stops == ["network", "depth", "layer", "task", "choice", "upload", "settings", "start"]
+    assert stops == ["network", "depth", "layer", "task", "choice", "upload", "settings", "parts", "start"]
     assert page.locator("[role=listbox]:visible").count() == 0
     page.focus("#task input")
     page.keyboard.press("ArrowRight")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
@@ -29,6 +31,7 @@ from preimage.networks.network import NETWORKS, known_networks
 from preimage.report import write_report
 from preimage.solvers.run import SOLVERS
 from preimage.studies.jobs import Job
+from preimage.studies.runner import run
 from preimage.studies.store import Store
 
 TEXT = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text()
@@ -98,18 +101,67 @@ PARTS = {
 }
 
 
-@pytest.mark.parametrize("part", PARTS)
-def test_a_part_of_the_energy_takes_one_class(part, monkeypatch):
+TEXTS = {  # on the command line, and as settings of a job
+    "loss": ("--objective match:loss=mean-absolute", {"objective": ("match:loss=mean-absolute",)}),
+    "objective": ("--objective half", {"objective": ("half",)}),
+    "transform": ("--transform mirror", {"transform": ("mirror",)}),
+    "parameterization": ("--parameterization scaled --solver adam", {"parameterization": "scaled", "solver": "adam"}),
+    "regularizer": ("--prior energy-of-pixels", {"prior": ("energy-of-pixels",)}),
+    "solver": ("--solver signs:rate=3", {"solver": "signs:rate=3"}),
+    "recipe": ("--recipe sketch", {"recipe": "sketch"}),
+}
+
+
+@pytest.fixture
+def registered(monkeypatch):
+    """A function that runs an example of the text; what it registers is forgotten afterwards."""
     preimage.recipes()
     for registry in (LOSSES, OBJECTIVES, TRANSFORMS, PARAMETERIZATIONS, REGULARIZERS, SOLVERS, RECIPES):
         monkeypatch.setattr(registry, "_entries", dict(registry._entries))
         monkeypatch.setattr(registry, "_examples", dict(registry._examples))
-    example = block(f"# a {part}" if part != "objective" else "# an objective")
-    exec(compile(example, "CONTRIBUTING.md", "exec", dont_inherit=True), {"__name__": "one_file"})
+
+    def register(part: str) -> None:
+        example = block(f"# a {part}" if part != "objective" else "# an objective")
+        exec(compile(example, "CONTRIBUTING.md", "exec", dont_inherit=True), {"__name__": "one_file"})
+
+    return register
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_the_energy_takes_one_class(part, registered):
+    registered(part)
     phi = preimage.from_callable(lambda x: x[:, :, ::2, ::2], preimage.PixelSpace(8, "grey"))
     photograph = np.arange(64, dtype=np.uint8).reshape(8, 8) * 3
     first, last = (preimage.invert(phi, photograph, iterations=n, progress=False, **PARTS[part]()) for n in (1, 30))
     assert last.energy["total"].item() < first.energy["total"].item()
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_of_one_class_gives_the_same_bits_in_python_on_the_command_line_and_in_a_store(part, registered, tmp_path):
+    registered(part)
+    given = PARTS[part]() | ({"solver": "signs:rate=3"} if part == "solver" else {})
+    given |= {"regularizers": {"energy-of-pixels": REGULARIZERS["energy-of-pixels"]()}} if part == "regularizer" else {}
+    flags, settings = TEXTS[part]
+    picture = tmp_path / "picture.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(picture)
+    phi = preimage.load_network("tests.tiny:build").layer("2")
+    wanted = preimage.invert(phi, picture, iterations=3, progress=False, **given)
+
+    out = ["--net", "tests.tiny:build", "--layer", "2", "--iterations", "3", "--quiet", "-o", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, ["invert", str(picture), *flags.split(), *out], catch_exceptions=False)
+    assert (tmp_path / "out" / "result.json").is_file(), done.output
+    assert torch.equal(preimage.load_result(tmp_path / "out").images, wanted.images)
+
+    store, x = Store.open(tmp_path / "store"), phi.space.encode(picture)
+    common = {"experiment": "e", "task": "invert", "C": 100.0, "network": "tests.tiny:build", "layer": "2", "iterations": 3}
+    original = store.add_input(x, phi.space.decode(x))
+    job = Job(**common, original=original, **settings)
+    assert job.key != Job(**common, original=original).key
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", preimage.PreimageWarning)  # three iterations do not come far
+        ran = run([job], store, progress=False)
+    assert not ran.failed
+    assert torch.equal(store.result(job.key).images, wanted.images)
 
 
 def test_a_metric_takes_one_class_and_is_in_the_result_the_store_its_report_and_the_audit(tmp_path, monkeypatch):
