@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import preimage
+from preimage.energy.resampling import RandomView
 from preimage.errors import InputError, PreimageWarning
 from preimage.methods.recipe import Parts, Recipe
 from preimage.networks.network import NetworkCard, weights_hash
@@ -160,3 +161,11 @@ def test_classes_of_any_network_are_made_by_the_recipe_and_one_of_a_single_size_
         assert found.config["recipe"] == "preimage2026"
         assert found.config["parts"]["transform"]["resolution"] == resolution
         assert "bee" in found.labels[0]
+
+
+def test_a_recipe_of_one_s_own_with_smaller_views_is_shown_all_pixels_where_a_network_takes_one_size() -> None:
+    net = classifier(fixed=True)
+    seen = Parts(C=10.0, transform=RandomView(resolution=0.5), solver="adam")
+    mine = Recipe(name="mine", source="this test", sentence="Smaller views.", maximize=seen)
+    found = preimage.maximize(net.layer(net.layers()[-1].name), "bee", recipe=mine, iterations=2, progress=False)
+    assert found.config["parts"]["transform"]["resolution"] == 1.0

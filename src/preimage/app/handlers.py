@@ -35,8 +35,8 @@ OWN = "my own image"
 BY_LAYER = "by the layer"  # no solver, or recipe, is said: the task's own default for the layer
 EXAMPLES = {"cat": "chelsea.jpg", "astronaut": "astronaut.jpg", "coffee": "coffee.jpg"}
 CLASS, CHANNEL = "a class, by its name", "a channel of the layer, by its number"
-LOOKS = 0.2
-"""Seconds between two looks at a run."""
+EVERY = 0.2
+"""Seconds between two views of a run."""
 
 MOST_ITERATIONS, MOST_RESTARTS, MOST_SEED = 1000, 4, 2**31
 
@@ -130,7 +130,7 @@ class Handlers:
         try:
             while not job.over.is_set():
                 yield [view.run(job.touch(), self.desk.ahead(job)), *buttons(True)]
-                await asyncio.sleep(LOOKS)
+                await asyncio.sleep(EVERY)
             yield [view.run(job), *buttons(False, job)]
         finally:
             if not job.over.is_set():

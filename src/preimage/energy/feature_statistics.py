@@ -159,12 +159,12 @@ def kept_by_normalisations(given: Given) -> Known | None:
 
         return keep
 
-    def look(layer: nn.Module, args: Sequence[Any]) -> None:
+    def note_input(layer: nn.Module, args: Sequence[Any]) -> None:
         if args and (name := made.get(id(args[0]))):
             fed[name] = layer
 
     handles = [m.register_forward_hook(note(n)) for n, m in module.named_modules() if n and not list(m.children())]
-    handles += [m.register_forward_pre_hook(look) for m in all_]
+    handles += [m.register_forward_pre_hook(note_input) for m in all_]
     try:
         features_of(given.phi, given.like.new_zeros(1, given.phi.space.count, *given.size))
     finally:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..errors import InputError
-from ..methods.recipe import recipe_named
+from ..methods.recipe import NATURAL, recipe_named
 from ..ranges import checked
 from ..tasks.choice import is_of_classes
 from .base import ChosenParts, Experiment, Found, Study, Summary, row
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from ..studies.jobs import Job
 
 EVALUATIONS = 100  # of a unit, half of what `maximize` takes: an atlas is looked at in small
-CLASSES = "preimage2026"  # the recipe that `maximize` takes for classes
 CARICATURE_C, INVERSION_C = 10.0, 100.0
 _TOP = 25  # units of a layer with "top"
 _DRAWN = 100  # tiles of a layer's mosaic: more would be too small to see, and too many to hold in memory
@@ -76,8 +75,8 @@ class Atlas:
         Z = divisors(phi, wanted, "auto", self.stats, study.device)
         named = self._class_names(study, info)
         classes = is_of_classes(phi) and study.parts == ChosenParts() and study.solver == "fast"
-        own: dict[str, Any] = {"recipe": CLASSES} if classes else {}
-        strength = recipe_named(CLASSES).parts("maximize").C if classes else study.parts.strength("maximize", STRENGTH)
+        own: dict[str, Any] = {"recipe": NATURAL} if classes else {}
+        strength = recipe_named(NATURAL).parts("maximize").C if classes else study.parts.strength("maximize", STRENGTH)
         if study.iterations is None and not study.smoke and not classes and study.parts.recipe is None:
             own = {"iterations": EVALUATIONS}
         return [

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ..methods.recipe import recipe_named
+from ..methods.recipe import NATURAL, recipe_named
 from ..registry import Registry
 from ..representations.release import known_part, parse_release
 from ..tasks.choice import is_deep
@@ -72,7 +72,7 @@ class Natural(Attack):
     def settings(self, study: Study, layer: str) -> list[Settings]:
         if not is_deep(study.phi(layer)):
             return []
-        return [_OWN | {"recipe": "preimage2026", "C": recipe_named("preimage2026").parts("invert").C}]
+        return [_OWN | {"recipe": NATURAL, "C": recipe_named(NATURAL).parts("invert").C}]
 
 
 @ATTACKS.register("inverse")

@@ -24,6 +24,7 @@ from ..solvers.run import SOLVERS, Solver, Stage
 
 TASKS = ("invert", "maximize", "caricature")
 STARTS = ("noise", "image", "inverse")
+NATURAL = "preimage2026"  # the recipe that tasks take by themselves for deep layers and classes
 _FAMILIES = (
     *(
         "mahendran2016",

@@ -26,11 +26,11 @@ from ..representations.devices import usable_device
 from ..representations.sessions import evaluating, placed
 from .checkpoint import Checkpoint, State
 from .examples import SIDE, Examples, Grid, as_pictures
+from .hooks import HookedOutput, choose_outputs, run_hooked
 from .layer import LayerStatistics
 from .sample import Sample
 from .sources import Picture, find
 from .statistics import Statistics
-from .taps import Tap, choose_taps, run_tapped
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -160,17 +160,17 @@ def collect_statistics(
         stack.enter_context(placed(module, device, None))
         stack.enter_context(torch.no_grad())
         like = _like(module, device)
-        taps = choose_taps(network, module, space, like, layers, min(batch, 2))
-        about = _about(network, module, space, fit, taps, files) | keep.plain(top, space)
+        hooked = choose_outputs(network, module, space, like, layers, min(batch, 2))
+        about = _about(network, module, space, fit, hooked, files) | keep.plain(top, space)
         kept = None if path is None else Checkpoint(Path(path), about, checkpoint)
         if kept is not None and not overwrite and (finished := kept.finished()) is not None:
             return finished
         state = None if kept is None or overwrite else kept.unfinished()
-        state = state or _empty(taps, space, about)
+        state = state or _empty(hooked, space, about)
         home = torch.device("cpu") if device.type == "mps" else device  # which has no float64
         state.layers = {name: s.to(home) for name, s in state.layers.items()}
         for read in _batches(files[state.done :], space, fit, batch, workers, progress, len(files)):
-            _count(module, space, taps, state, read, like)
+            _count(module, space, hooked, state, read, like)
             if kept is not None:
                 kept.keep(state)
     state.layers = {n: s.to("cpu") for n, s in state.layers.items()}
@@ -185,7 +185,7 @@ def collect_statistics(
 def _count(
     module: nn.Module,
     space: PixelSpace,
-    taps: Sequence[Tap],
+    hooked: Sequence[HookedOutput],
     state: State,
     read: Sequence[_Read],
     like: Tensor,
@@ -199,18 +199,18 @@ def _count(
         if state.sample is not None:
             state.sample.draw([r.digest for r, _ in good], first)
 
-        def take(tap: Tap, features: Tensor) -> None:
+        def take(output: HookedOutput, features: Tensor) -> None:
             here = features.cpu() if features.device.type == "mps" else features
-            state.layers[tap.name].add(here, numbers)
+            state.layers[output.name].add(here, numbers)
             if state.sample is not None:
-                state.sample.take(tap.name, here)
+                state.sample.take(output.name, here)
 
-        run_tapped(module, space, x.to(like), taps, take)
+        run_hooked(module, space, x.to(like), hooked, take)
         if state.sample is not None:
             state.sample.keep()
         if state.examples is not None:
             shown = as_pictures(space.decode(x))
-            strongest = {t.name: state.layers[t.name].to("cpu").strongest() for t in taps}
+            strongest = {o.name: state.layers[o.name].to("cpu").strongest() for o in hooked}
             for name, best in strongest.items():
                 state.examples.take(name, best, first, shown)
             state.examples.forget(strongest)
@@ -220,11 +220,11 @@ def _count(
     state.done += len(read)
 
 
-def _empty(taps: Sequence[Tap], space: PixelSpace, about: Mapping[str, Any]) -> State:
+def _empty(hooked: Sequence[HookedOutput], space: PixelSpace, about: Mapping[str, Any]) -> State:
     """Before the first image."""
     assert space.size is not None
-    layers = {t.name: LayerStatistics.none(t.name, t.dotted, t.shape, about["top"]) for t in taps}
-    grids = {t.name: Grid.of(t.shape, t.field, space.size) for t in taps}
+    layers = {o.name: LayerStatistics.none(o.name, o.dotted, o.shape, about["top"]) for o in hooked}
+    grids = {o.name: Grid.of(o.shape, o.field, space.size) for o in hooked}
     examples = Examples(about["crops"], space.size, grids) if about["crops"] else None
     sample = Sample(about["sample"], about["places"], about["seed"]) if about["sample"] else None
     return State(layers, [], [], 0, [], examples, sample)
@@ -251,7 +251,7 @@ def _about(
     module: nn.Module,
     space: PixelSpace,
     fit: Fit | None,
-    taps: Sequence[Tap],
+    hooked: Sequence[HookedOutput],
     files: Sequence[Picture],
 ) -> dict[str, Any]:
     """What the statistics are of. Files are told apart by their names and sizes: to read them all would take as long as the pass."""
@@ -264,7 +264,7 @@ def _about(
         "fit": fit or space.fit,
         "files": len(files),
         "files_sha256": hashlib.sha256(json.dumps(named).encode()).hexdigest(),
-        "layers": [t.name for t in taps],
+        "layers": [o.name for o in hooked],
         "preimage": __version__,
     }
 

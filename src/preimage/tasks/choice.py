@@ -15,7 +15,7 @@ from ..energy.regularizers import PixelBall, Regularizer
 from ..energy.resampling import RandomView
 from ..energy.transforms import Transform
 from ..errors import InputError
-from ..methods.recipe import DEFAULTS, Parts, Recipe, recipe_named
+from ..methods.recipe import DEFAULTS, NATURAL, Parts, Recipe, recipe_named
 from ..networks.network import Network
 from ..ranges import checked
 from ..representations.base import Representation
@@ -105,19 +105,19 @@ def recipe_for_layer(phi: Representation, choice: Choice, share: float = 0.5) ->
     A solver, "fast" too, is a choice: it minimises the energy of the paper. share: as of `is_deep`.
     """
     bare = replace(choice, iterations=None) == Choice()
-    return replace(choice, recipe="preimage2026") if bare and is_deep(phi, share) else choice
+    return replace(choice, recipe=NATURAL) if bare and is_deep(phi, share) else choice
 
 
 def recipe_for_classes(phi: Representation, units: list[Unit], choice: Choice) -> Choice:
     """Return the choice with the recipe for classes, where classes are asked for and nothing was chosen: docs/recognition.md.
 
-    The recipe shows views of a lower resolution; a network that takes images of one size alone is shown views of that size.
+    Where a recipe shows views of a lower resolution, a network that takes images of one size alone is shown views of that size.
     """
     bare = replace(choice, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")
     if bare and is_of_classes(phi) and not any(is_direction(u) or isinstance(u, tuple) for u in units):
-        choice = replace(choice, recipe="preimage2026", solver=None)
-    if choice.recipe == "preimage2026" and choice.transform is None:
-        view = recipe_named("preimage2026").parts("maximize").transform
+        choice = replace(choice, recipe=NATURAL, solver=None)
+    if choice.recipe is not None and choice.transform is None:
+        view = recipe_named(choice.recipe).parts("maximize").transform
         if isinstance(view, RandomView) and not _takes(phi, view.resolution):
             choice = replace(choice, transform=replace(view, resolution=1.0))
     return choice

@@ -16,9 +16,9 @@ from ..networks.network import Network, weights_hash
 from ..ranges import checked
 from ..representations.base import Representation, module_of
 from ..representations.sessions import evaluating
+from ..statistics.hooks import HookedOutput, choose_outputs, run_hooked
 from ..statistics.originals import windows
 from ..statistics.statistics import Excitation, Statistics, load_statistics
-from ..statistics.taps import Tap, choose_taps, run_tapped
 
 if TYPE_CHECKING:
     from .result import Result
@@ -80,9 +80,9 @@ def path_check(phi: Representation, synthetic: Tensor, natural: Tensor, others: 
             f"The path check needs a synthetic image, two natural ones of the unit and one of another; got {len(synthetic)}, "
             f"{len(natural)} and {len(others)}."
         )
-    taps, module = _taps(phi)
+    hooked, module = _outputs(phi)
     x = torch.cat([synthetic, natural, others])
-    means = _channel_means(phi, module, taps, x)
+    means = _channel_means(phi, module, hooked, x)
     s, n = len(synthetic), len(natural)
     rows = []
     for values in means.values():
@@ -237,39 +237,39 @@ def _path(
 
 
 def _spread(phi: Representation, images: Tensor) -> float:
-    taps, module = _taps(phi)
-    (values,) = _channel_means(phi, module, taps[-1:], images).values()
+    hooked, module = _outputs(phi)
+    (values,) = _channel_means(phi, module, hooked[-1:], images).values()
     alike, n = rank_correlation(values), len(images)
     return float(alike.sum() - n) / (n * (n - 1))
 
 
-def _taps(phi: Representation) -> tuple[list[Tap], nn.Module]:
+def _outputs(phi: Representation) -> tuple[list[HookedOutput], nn.Module]:
     """The outputs of the network's layers up to phi's own."""
     module, network = module_of(phi), phi.network
     if module is None or phi.space.size is None:
         raise InputError(f"The path check follows a network's layers, and {phi.name} is not one.")
     owner: Network | nn.Module = network if isinstance(network, Network) else module
-    own = choose_taps(owner, module, phi.space, _like(module), [phi.name], 2)[0]
+    own = choose_outputs(owner, module, phi.space, _like(module), [phi.name], 2)[0]
     before = []
-    for tap in choose_taps(owner, module, phi.space, _like(module), None, 2):
-        if tap.dotted == own.dotted:
+    for output in choose_outputs(owner, module, phi.space, _like(module), None, 2):
+        if output.dotted == own.dotted:
             break
-        before.append(tap)
+        before.append(output)
     return [*before, own], module
 
 
-def _channel_means(phi: Representation, module: nn.Module, taps: Sequence[Tap], x: Tensor) -> dict[str, Tensor]:
+def _channel_means(phi: Representation, module: nn.Module, hooked: Sequence[HookedOutput], x: Tensor) -> dict[str, Tensor]:
     """(N, channels) of each output, means over its places, image by image so that memory does not grow with their number."""
     from ..statistics.accumulators import by_channel
 
-    found: dict[str, list[Tensor]] = {t.name: [] for t in taps}
+    found: dict[str, list[Tensor]] = {o.name: [] for o in hooked}
 
-    def take(tap: Tap, features: Tensor) -> None:
-        found[tap.name].append(by_channel(features).double().mean(dim=2).cpu())
+    def take(output: HookedOutput, features: Tensor) -> None:
+        found[output.name].append(by_channel(features).double().mean(dim=2).cpu())
 
     with torch.no_grad(), evaluating(module):
         for image in x.to(_like(module)):
-            run_tapped(module, phi.space, image[None], taps, take)
+            run_hooked(module, phi.space, image[None], hooked, take)
     return {name: torch.cat(parts) for name, parts in found.items()}
 
 

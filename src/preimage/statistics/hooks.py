@@ -1,4 +1,4 @@
-"""Looking at the outputs of many layers in one forward pass."""
+"""Hooks on many layers: their outputs, taken in one forward pass."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..representations.sessions import Reached, ReachedInHooks, signal_for
 
 
 @dataclass(frozen=True)
-class Tap:
+class HookedOutput:
     """Which output of which run of which module; the shape of one image's, and what its places see."""
 
     name: str
@@ -33,32 +33,32 @@ class Tap:
     field: Field | None = None
 
 
-def choose_taps(
+def choose_outputs(
     network: Network | nn.Module, module: nn.Module, space: PixelSpace, like: Tensor, names: Sequence[str] | None, images: int
-) -> list[Tap]:
-    """The outputs to look at: those named, or all that are real numbers for each image. `images` are tried together."""
+) -> list[HookedOutput]:
+    """Return the outputs to put hooks on: those named, or all that are real numbers for each image. `images` are tried together."""
     infos, known = layers(module, space), dict(module.named_modules())
     own = {dotted: name for name, dotted in network.card.names.items()} if isinstance(network, Network) else {}
     if names is None:
         wanted = [i for i in infos if i.name in own] if own else infos
     else:
         wanted = list({i.name: i for i in (_named(name, infos, own, known) for name in names)}.values())
-    taps = []
+    hooked = []
     for info in wanted:
         dotted, key, call, *_ = parse_name(info.name, known)
-        taps.append(Tap(own.get(info.name, info.name), info.name, dotted, key, call or 0, info.shape, info.field))
+        hooked.append(HookedOutput(own.get(info.name, info.name), info.name, dotted, key, call or 0, info.shape, info.field))
     usable: dict[str, tuple[int, ...]] = {}
 
-    def look(tap: Tap, features: Tensor) -> None:
+    def note_shape(output: HookedOutput, features: Tensor) -> None:
         if features.is_floating_point() and features.ndim and len(features) == images:
-            usable[tap.name] = tuple(features.shape[1:])
+            usable[output.name] = tuple(features.shape[1:])
 
     assert space.size is not None
-    run_tapped(module, space, like.new_zeros(images, space.count, *space.size), taps, look)
-    bad = [t.name for t in taps if t.name not in usable]
+    run_hooked(module, space, like.new_zeros(images, space.count, *space.size), hooked, note_shape)
+    bad = [o.name for o in hooked if o.name not in usable]
     if bad and names is not None:
         raise InputError(f"{', '.join(bad)}: the output is not one set of real numbers for each image, so it has no statistics.")
-    return [replace(t, shape=usable[t.name]) for t in taps if t.name in usable]
+    return [replace(o, shape=usable[o.name]) for o in hooked if o.name in usable]
 
 
 def _named(name: str, infos: Sequence[LayerInfo], own: Mapping[str, str], known: Collection[str]) -> LayerInfo:
@@ -76,12 +76,14 @@ def _named(name: str, infos: Sequence[LayerInfo], own: Mapping[str, str], known:
     return found[-1][0]
 
 
-def run_tapped(module: nn.Module, space: PixelSpace, x: Tensor, taps: Sequence[Tap], take: Callable[[Tap, Tensor], None]) -> None:
-    """One forward pass, which ends at the last tap; each output is handed over before an in-place operation can change it."""
-    waiting: dict[str, list[Tap]] = {}
-    for tap in taps:
-        waiting.setdefault(tap.module, []).append(tap)
-    left, modules, me, signal = len(taps), dict(module.named_modules()), threading.get_ident(), signal_for(module)
+def run_hooked(
+    module: nn.Module, space: PixelSpace, x: Tensor, hooked: Sequence[HookedOutput], take: Callable[[HookedOutput, Tensor], None]
+) -> None:
+    """One forward pass, which ends at the last of the outputs; each is handed over before an in-place operation can change it."""
+    waiting: dict[str, list[HookedOutput]] = {}
+    for output in hooked:
+        waiting.setdefault(output.module, []).append(output)
+    left, modules, me, signal = len(hooked), dict(module.named_modules()), threading.get_ident(), signal_for(module)
 
     def hook(name: str) -> Callable[[nn.Module, Any, Any], None]:
         calls = -1
@@ -91,10 +93,10 @@ def run_tapped(module: nn.Module, space: PixelSpace, x: Tensor, taps: Sequence[T
             if threading.get_ident() != me:  # somebody else runs the module meanwhile
                 return
             calls += 1
-            for tap in waiting[name]:
-                if tap.call == calls:
+            for wanted in waiting[name]:
+                if wanted.call == calls:
                     choices = tensors_in(output)
-                    take(tap, choices[find_key(tap.key, choices)])
+                    take(wanted, choices[find_key(wanted.key, choices)])
                     left -= 1
             if left == 0:
                 raise signal
