@@ -23,7 +23,7 @@ from preimage.energy.energy import Energy
 from preimage.energy.losses import Euclidean
 from preimage.energy.regularizers import AlphaNorm, TVBeta
 from preimage.energy.terms import FeatureTerm
-from preimage.inverses import LinearInverse, Nearby, fit_inverse, load_inverse, start_from_inverse
+from preimage.inverses import LearnedInverse, Nearby, fit_inverse, load_inverse, start_from_inverse
 from preimage.representations.base import features_of
 
 from .common import parser, photographs, quartiles, show_machine, write
@@ -32,7 +32,7 @@ LAYERS = ("fire2", "fire4", "fire6", "fire9")
 C = 100.0
 
 
-def fitted(phi: Any, layer: str, folder: Path, **options: Any) -> tuple[LinearInverse, float | None]:
+def fitted(phi: Any, layer: str, folder: Path, **options: Any) -> tuple[LearnedInverse, float | None]:
     """The inverse in the folder, or a new one and the seconds that it took."""
     path = folder / f"{layer}.safetensors"
     if path.exists():
@@ -63,12 +63,16 @@ def descended(phi: Any, target: Tensor, start: Tensor, evaluations: int, near: N
 
 def study(layer: str, paths: list[str], given: argparse.Namespace) -> tuple[dict[str, Any], list[Tensor]]:
     phi = preimage.load_network("squeezenet1_1").layer(layer)
-    inverse, took = fitted(phi, layer, given.folder, crops=given.crops, rank=given.rank)
+    inverse, took = fitted(phi, layer, given.folder, kind=given.kind, crops=given.crops)
     x = torch.cat([phi.space.encode(p) for p in paths])
     target = features_of(phi, x)
     size = (int(x.shape[2]), int(x.shape[3]))
     start = start_from_inverse(inverse, target, size)
-    out: dict[str, Any] = {"about": inverse.about["held_out"], "chosen": inverse.about["chosen"], "fit seconds": took}
+    out: dict[str, Any] = {
+        "about": inverse.about["held_out"],
+        "chosen": inverse.about.get("chosen") or inverse.about["architecture"],
+        "fit seconds": took,
+    }
     out["start"] = judged(phi, x, target, start)
     pictures = [phi.space.decode(x), phi.space.decode(start)]
     few = slice(0, given.images)
@@ -92,7 +96,7 @@ def study(layer: str, paths: list[str], given: argparse.Namespace) -> tuple[dict
 
 def show(layer: str, found: dict[str, Any]) -> None:
     start, chosen = found["start"], found["chosen"]
-    how = f"{chosen['kernel']}x{chosen['kernel']}, rank {chosen['rank']}, λ {chosen['strength']:g}"
+    how = ", ".join(f"{name} {value:g}" for name, value in chosen.items())
     seconds = "" if found["fit seconds"] is None else f", {found['fit seconds']:.0f} s"
     print(f"{layer}: {how}{seconds}; held out {found['about']['psnr']:.1f} dB; {len(start['psnr'])} test photographs: {_mean(start)}")
     if "paper" in found:
@@ -123,9 +127,9 @@ def options() -> argparse.ArgumentParser:
     found.add_argument("--near", type=float, nargs="*", default=[])
     found.add_argument("--evaluations", type=int, default=50, help="of the runs with Nearby")
     found.add_argument("--paper", type=int, default=350)
-    found.add_argument("--crops", type=int, default=200)
+    found.add_argument("--crops", type=int, default=None, help="to fit on; the kind's own number")
     found.add_argument("--folder", type=Path, default=Path("build/inverses"))
-    found.add_argument("--rank", type=int, default=None)
+    found.add_argument("--kind", default="linear", help="as of preimage inverse fit")
     found.add_argument("--picture", type=Path, default=None, help="a row each for the photographs, the inverse, paper, the descents")
     return found
 
@@ -134,7 +138,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = options().parse_args(arguments)
     if given.smoke:
         given.layers, given.images, given.photographs, given.lengths, given.paper, given.crops = ["fire4"], 1, 1, [2], 2, 2
-        given.rank, given.near, given.evaluations, given.folder = 4, [1.0], 2, given.json.parent / "smoke-inverses"
+        given.kind, given.near, given.evaluations, given.folder = "linear:rank=4", [1.0], 2, given.json.parent / "smoke-inverses"
     torch.set_num_threads(given.threads)
     show_machine()
     record: dict[str, Any] = {}

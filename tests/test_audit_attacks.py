@@ -340,7 +340,9 @@ def test_an_inverse_from_pairs_alone_is_nearly_as_good_as_one_that_knows_the_lay
 
 def test_an_inverse_of_protected_features_lies_where_the_layer_s_does(photographs, net):
     phi = net.layer("fire2")
-    inverse = preimage.fit_inverse(Protected(phi, parse_release("bits:2")), photographs[:4], crops=2, rank=4, size=64, progress=False)
+    inverse = preimage.fit_inverse(
+        Protected(phi, parse_release("bits:2")), photographs[:4], crops=2, kind="linear:rank=4", size=64, progress=False
+    )
     assert inverse.grid == find_grid(phi, (64, 64), 2)[0] and inverse.grid.stride == (4, 4)
 
 
@@ -350,7 +352,7 @@ def test_an_inverse_is_kept_by_what_it_is_fitted_with_and_a_job_begins_with_it(p
 
     def fit():
         calls.append(1)
-        return preimage.fit_inverse(phi, photographs[:4], crops=2, kernel=1, progress=False)
+        return preimage.fit_inverse(phi, photographs[:4], crops=2, kind="linear:kernel=1", progress=False)
 
     name = keep_inverse({"layer": "a"}, fit)
     assert keep_inverse({"layer": "a"}, fit) == name != keep_inverse({"layer": "b"}, fit) and len(calls) == 2

@@ -25,10 +25,12 @@ from preimage.energy.losses import Euclidean
 from preimage.energy.terms import FeatureTerm
 from preimage.energy.transforms import Jitter
 from preimage.errors import InputError, MissingExtra
-from preimage.inverses import Nearby, fit, fit_inverse, free_photographs, known, linear, load_inverse, start_from_inverse
+from preimage.inverses import Linear, Nearby, fit, fit_inverse, free_photographs, known, load_inverse, start_from_inverse
+from preimage.inverses.fitting import HELD_CROPS
 from preimage.inverses.grid import Grid, find_grid
 from preimage.inverses.photographs import Crops, digest, gather, split
 from preimage.inverses.sums import Sums
+from preimage.networks.network import weights_hash
 
 SPACE = preimage.PixelSpace(32, "rgb", scale=1.0, mean=0.45, std=0.25)
 QUICK = {"crops": 10, "progress": False}
@@ -76,7 +78,7 @@ def test_an_invertible_linear_map_is_inverted(channels, overlap, photographs):
     phi = preimage.from_callable(lambda x: F.conv2d(F.pixel_unshuffle(x, 4), mixing[:, :, None, None]) / 100 + 3, space)
     # of overlapping patches the outer half belongs to the neighbours, which 3x3 cells hold, but not beyond the border, which disturbs
     # the regression a little; weights are kept in half precision
-    inverse = fit_inverse(phi, photographs, kernel=2 * overlap - 1, overlap=overlap, strengths=[1e-10], crops=60, progress=False)
+    inverse = fit_inverse(phi, photographs, kind=Linear(2 * overlap - 1, overlap, strengths=(1e-10,)), crops=60, progress=False)
     x = space.encode(smooth(99), size=(40, 24))  # of another size, and not seen before
     assert (inverse(phi(x), (40, 24)) - x)[:, :, 2:-2, 2:-2].abs().max() < (0.5 if overlap == 1 else 3.0)
     assert inverse.about["held_out"]["psnr"] > (50 if overlap == 1 else 40)
@@ -110,7 +112,7 @@ def test_the_sums_of_some_inputs_are_those_of_their_rows():
 def test_the_photographs_held_out_choose_fewer_inputs_where_more_only_learn_by_heart(photographs):
     noise = torch.randn(60, 3, 4, 4, generator=torch.Generator().manual_seed(0))  # many channels of one cell's own pixels
     phi = preimage.from_callable(lambda x: torch.tanh(F.conv2d(x, noise, stride=4) / 100), SPACE)
-    few, many = (fit_inverse(phi, photographs, crops=n, strengths=[1e-6], progress=False).about["chosen"] for n in (2, 60))
+    few, many = (fit_inverse(phi, photographs, crops=n, kind=Linear(strengths=(1e-6,)), progress=False).about["chosen"] for n in (2, 60))
     assert few["rank"] * few["kernel"] ** 2 < many["rank"] * many["kernel"] ** 2
 
 
@@ -128,11 +130,11 @@ def test_the_fit_is_the_ridge_regression_of_neighbourhoods_on_patches(module, ph
     """Against a plain writing with all rows in memory: loops over cells, float64, numpy's solver."""
     monkeypatch.setattr(fit, "BAND", 4096)  # several bands a crop
     phi = preimage.Layer(module.double(), "1", space=replace(SPACE, size=(12, 12)))
-    inverse = fit_inverse(phi, photographs, crops=12, overlap=2, rank=5, strengths=[0.01], progress=False)
+    inverse = fit_inverse(phi, photographs, crops=12, kind=Linear(rank=5, strengths=(0.01,)), progress=False)
     assert (inverse.kernel, len(inverse.projection)) == (3, 5)
     chosen, held = split(5, 0.25)
     rows, patches = [], []
-    for seed, which, count in ((0, chosen, 12), (1, held, fit.HELD_CROPS)):
+    for seed, which, count in ((0, chosen, 12), (1, held, HELD_CROPS)):
         crops = Crops([photographs[k] for k in which], phi.space, (12, 12), seed)
         for n in range(count):
             x = crops[n].double()
@@ -261,13 +263,13 @@ def test_features_with_nan_are_refused(photographs):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "magic"}, "kind is 'linear'"),
-        ({"kernel": 2}, "an odd number of cells"),
-        ({"rank": 99}, "at most the number of channels, 20"),
+        ({"kind": "magic"}, "No kind of inverse named 'magic'"),
+        ({"kind": 3}, "kind is 'linear', 'upconv'"),
+        ({"kind": "linear:kernel=2"}, "an odd number of cells"),
+        ({"kind": "linear:rank=99"}, "at most the number of channels, 20"),
         ({"held_out": 0.9}, "above 0 and at most 0.5"),
-        ({"strengths": []}, "at least one"),
         ({"max_memory": 1000}, "Nothing fits into max_memory"),
-        ({"rank": 20, "max_memory": 1000}, "does not fit into max_memory"),
+        ({"kind": "linear:rank=20", "max_memory": 1000}, "does not fit into max_memory"),
         ({"size": (32, 0)}, "size is a whole number of pixels"),
         ({"crops": 0}, "crops is a whole number of at least 1"),
         ({"checkpoint": "no/such/folder/c"}, "There is no folder"),
@@ -276,6 +278,11 @@ def test_features_with_nan_are_refused(photographs):
 def test_settings_of_no_use_are_refused_with_a_reason(phi, photographs, options, message):
     with pytest.raises(InputError, match=message):
         fit_inverse(phi, photographs, progress=False, **options)
+
+
+def test_a_regression_without_a_strength_is_refused():
+    with pytest.raises(InputError, match="at least one"):
+        Linear(strengths=())
 
 
 def test_fewer_than_four_photographs_are_refused(phi, photographs):
@@ -398,7 +405,7 @@ def test_a_killed_fit_goes_on_where_it_stopped_and_ends_the_same(photographs, tm
 
 def test_a_checkpoint_of_another_fit_and_a_damaged_one_are_refused(phi, photographs, tmp_path, monkeypatch):
     part = tmp_path / "c"
-    monkeypatch.setattr(fit, "_judge", lambda *_: 1 / 0)  # ends the fit after its last checkpoint
+    monkeypatch.setattr(fit, "held_out_numbers", lambda *_: 1 / 0)  # ends the fit after its last checkpoint
     with pytest.raises(ZeroDivisionError):
         fit_inverse(phi, photographs, checkpoint=part, **QUICK)
     monkeypatch.undo()
@@ -516,7 +523,7 @@ def test_the_command_fits_a_file_or_a_folder_and_refuses_what_it_cannot_use(fold
         return CliRunner().invoke(app, ["inverse", "fit", *map(str, arguments)])
 
     out = tmp_path / "fire2.safetensors"
-    quick = ["--crops", 2, "--rank", 4, "--kernel", 1, "--quiet", "--size", 64]
+    quick = ["--crops", 2, "--kind", "linear:rank=4,kernel=1", "--quiet", "--size", 64]
     done = run("squeezenet1_1", folder, "--layers", "fire2", "-o", out, *quick)
     assert done.exit_code == 0, done.output
     assert "fire2" in done.output
@@ -534,11 +541,12 @@ def test_the_command_fits_a_file_or_a_folder_and_refuses_what_it_cannot_use(fold
 
 def test_the_record_of_an_inverse_says_what_it_is_of(phi, photographs):
     about = fit_inverse(phi, photographs, **QUICK).about
-    assert about["weights_sha256"] == linear.weights_hash(phi.module)
+    assert about["weights_sha256"] == weights_hash(phi.module)
     assert about["settings"] == {
-        "kind": "linear", "crops": 10, "kernel": 3, "overlap": 2, "strengths": list(fit.STRENGTHS), "held_out": 0.25, "seed": 0, "rank": 20
+        "kind": "linear", "crops": 10, "held_out": 0.25, "seed": 0,
+        "kernel": 3, "overlap": 2, "rank": 20, "strengths": list(Linear().strengths),
     }  # fmt: skip
-    assert about["chosen"]["strength"] in fit.STRENGTHS
+    assert about["chosen"]["strength"] in Linear().strengths
     assert about["chosen"]["kernel"] in (1, 3)
     assert about["chosen"]["rank"] in (5, 10, 20)
     assert len(about["photographs_sha256"]) == 64

@@ -15,7 +15,6 @@ from preimage import Jitter, Stage
 from preimage.energy.fourier import Fourier
 from preimage.errors import InputError
 from preimage.experiments.arguments import RunArguments, StudyArguments
-from preimage.inverses.fit import LinearArguments
 from preimage.statistics.collect import ReadingArguments
 from preimage.tasks.choice import PartArguments
 
@@ -24,7 +23,6 @@ GROUPS = {"recipe", "compute", "monitor", "parts"}
 NAMED = {  # the groups of names that other functions take, and the dataclasses beside them
     "audit": ("study", StudyArguments),
     "compare": ("run", RunArguments),
-    "fit_inverse": ("linear", LinearArguments),
     "collect_statistics": ("reading", ReadingArguments),
 }
 KEPT = {"keep", "threat", *(group for group, _ in NAMED.values())}

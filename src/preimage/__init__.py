@@ -60,8 +60,12 @@ if TYPE_CHECKING:
     from .experiments.audit import audit as audit
     from .experiments.methods import Comparison as Comparison
     from .experiments.methods import compare as compare
+    from .inverses import LearnedInverse as LearnedInverse
+    from .inverses import Linear as Linear
     from .inverses import LinearInverse as LinearInverse
     from .inverses import Nearby as Nearby
+    from .inverses import Upconv as Upconv
+    from .inverses import UpconvInverse as UpconvInverse
     from .inverses import fit_inverse as fit_inverse
     from .inverses import free_photographs as free_photographs
     from .inverses import inverse_of as inverse_of
@@ -135,7 +139,8 @@ _HOMES = {
     "experiments.audit": ["Audit", "Threat", "audit"],
     "experiments.methods": ["Comparison", "compare"],
     "inverses": [
-        "LinearInverse", "Nearby", "fit_inverse", "free_photographs", "inverse_of", "load_inverse", "shipped_inverse", "start_from_inverse"
+        "LearnedInverse", "Linear", "LinearInverse", "Nearby", "Upconv", "UpconvInverse", "fit_inverse", "free_photographs", "inverse_of",
+        "load_inverse", "shipped_inverse", "start_from_inverse",
     ],
     "networks.network": ["Network", "load_network"],
     "solvers.compute": ["Compute"],

@@ -69,6 +69,8 @@ RANGES: Mapping[str, Range] = {
     "kernel": Range(1, 999),
     "overlap": Range(1, 999),
     "rank": _COUNT,
+    "width": Range(1, 8192),
+    "hidden": Range(1, 65536),
     "words": _COUNT,
     "descriptors": _COUNT,
 }

@@ -14,6 +14,7 @@ from .options import Device, InputSize, Json, Quiet, Space, Trust, Weights
 from .signals import exit_code, tell
 
 if TYPE_CHECKING:
+    from ..inverses.learned import LearnedInverse
     from ..representations.base import Representation
 
 inverse = typer.Typer(
@@ -35,6 +36,7 @@ def _group() -> None:
 @inverse.command(
     epilog="Examples:\n\n  preimage inverse fit squeezenet1_1 --layers fire4 -o fire4.safetensors\n\n"
     "  preimage inverse fit squeezenet1_1 --layers fire2,fire4,fire9 photos/ -o inverses/\n\n"
+    "  preimage inverse fit squeezenet1_1 --layers fire9 --kind upconv photos/ -o fire9.safetensors\n\n"
     "  preimage inverse fit hog -o hog.safetensors"
 )
 def fit(
@@ -57,22 +59,26 @@ def fit(
     space: Space = None,
     size: InputSize = None,
     trust: Trust = False,
-    crops: Annotated[int, typer.Option(metavar="N", help="Random crops to fit on.")] = 200,
-    kernel: Annotated[int, typer.Option(metavar="K", help="Cells along each side that tell about a patch of pixels; odd.")] = 3,
-    rank: Annotated[
-        int | None, typer.Option(metavar="R", help="Combinations of channels that are used.", show_default="128, or all of fewer")
-    ] = None,
+    kind: Annotated[
+        str,
+        typer.Option(
+            metavar="KIND[:SETTING=VALUE,...]",
+            help="linear (half a minute) or upconv (a small network, minutes; also for layers without places); as linear:kernel=1,rank=64 "
+            "or upconv:width=64,feature_loss=0.",
+        ),
+    ] = "linear",
+    crops: Annotated[int | None, typer.Option(metavar="N", help="Random crops to fit on.", show_default="200; 4,000 for upconv")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same file.")] = 0,
-    max_memory: Annotated[str, typer.Option(metavar="SIZE", help="For the regression, the network aside.")] = "2GB",
+    max_memory: Annotated[str, typer.Option(metavar="SIZE", help="For the fit, the network aside.")] = "2GB",
     device: Device = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that are there.")] = False,
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Fit an inverse of each layer: a linear map from its features to the image, by ridge regression on photographs.
+    """Fit an inverse of each layer: a map from its features to the image, learned from photographs.
 
-    It takes about half a minute a layer on two cores and at most --max-memory. Every fourth photograph is held out: it chooses the
-    regression's strength and gives the numbers that are printed, PSNR of the images and error of their features. Where a layer has
+    A linear one takes about half a minute a layer on two cores, an up-convolutional network minutes, both at most --max-memory. Every
+    fourth photograph is held out and gives the numbers that are printed, PSNR of the images and error of their features. Where a layer has
     forgotten much the images are blurred; as the start of `invert` they save most of its evaluations. An ended command goes on where
     it stopped when it is given again (FILE.part). An inverse is of use for the network, weights and layer that it was made of only.
     """
@@ -91,20 +97,17 @@ def fit(
         try:
             for name, phi in representations.items():
                 part = paths[name].with_name(paths[name].name + ".part")
-                options: dict[str, Any] = {"crops": crops, "kernel": kernel, "rank": rank, "seed": seed, "max_memory": max_memory}
+                options: dict[str, Any] = {"kind": kind, "crops": crops, "seed": seed, "max_memory": max_memory}
                 with phi.session(None if device is None else _device(device)):
                     found = fit_inverse(phi, photos or None, checkpoint=part, progress=not (as_json or quiet), **options)
                 found.save(paths[name])
                 held = found.about["held_out"]
-                chosen = found.about["chosen"]
                 rows.append(
                     [
                         name,
                         f"{held['psnr']:.2f}",
                         f"{held['feature_error']:.3f}",
-                        f"{chosen['kernel']}x{chosen['kernel']}",
-                        chosen["rank"],
-                        f"{chosen['strength']:g}",
+                        _made_of(found),
                         paths[name].stat().st_size,
                         str(paths[name]),
                     ]
@@ -112,7 +115,17 @@ def fit(
         except KeyboardInterrupt:
             tell("preimage: interrupted; the same command goes on from the .part file")
             raise typer.Exit(exit_code() or INTERRUPTED) from None
-        table(["layer", "PSNR, dB", "feature error", "cells", "rank", "strength", "bytes", "file"], rows, as_json)
+        table(["layer", "PSNR, dB", "feature error", "inverse", "bytes", "file"], rows, as_json)
+
+
+def _made_of(inverse: LearnedInverse) -> str:
+    """What was fitted, in a few words."""
+    about = inverse.about
+    if inverse.kind == "linear":
+        chosen = about["chosen"]
+        return f"{chosen['kernel']}x{chosen['kernel']} cells, rank {chosen['rank']}, strength {chosen['strength']:g}"
+    plan = about["architecture"]
+    return f"width {plan['width']}, {plan['stages']} doublings"
 
 
 def _representations(

@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import InputError, MissingExtra
 from ..inverses.fit import CROPS, fit_inverse
 from ..inverses.known import inverse_of, keep_inverse, kept_inverse, shipped_inverse
-from ..inverses.linear import LinearInverse, identity
+from ..inverses.learned import LearnedInverse, identity
 from ..inverses.photographs import digest, free_photographs, gather
 from ..representations.base import Representation, device_of
 from ..representations.pairs import Pairs
@@ -88,7 +88,7 @@ class Attacker:
             self.notes.append(f"No inverse of {layer} could be fitted, so no attack with one was tried there: {error}")
             return None
 
-    def inverse(self, study: Study, layer: str) -> LinearInverse | None:
+    def inverse(self, study: Study, layer: str) -> LearnedInverse | None:
         """The inverse of a layer's exact features, if there is one."""
         found = self.settings(study, layer, "photographs", None)
         if found is None:
@@ -108,7 +108,7 @@ class Attacker:
         learned = {"learns": learns, "release": release, "crops": self.crops, "photographs": digest(self.photographs())}
         return identity(phi) | learned | {"size": list(study.net.space.size or ()), "device": study.device} | revised
 
-    def _fit(self, phi: Representation, learns: str, release: str | None) -> LinearInverse:
+    def _fit(self, phi: Representation, learns: str, release: str | None) -> LearnedInverse:
         device = device_of(phi)
         shown = Pairs(lambda x: phi(x.to(device)), phi.space, f"{phi.name}, known by pairs") if learns == "pairs" else phi
         seen = shown if release is None else Protected(shown, parse_release(release))

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .. import metrics
 from ..errors import FetchError, InputError, MissingExtra, UnknownName
-from ..inverses.linear import LinearInverse
+from ..inverses.learned import LearnedInverse
 from ..inverses.start import start_from_inverse
 from ..networks.network import Network, load_network, weights_hash
 from ..representations.base import device_of, features_of
@@ -103,7 +103,7 @@ class Comparison:
         mean = self.levels.mean(dim=0, keepdim=True)
         return self._control((mean, k) for k in range(len(self.levels)))
 
-    def shuffled(self, layer: str, inverse: LinearInverse) -> dict[str, Tensor]:
+    def shuffled(self, layer: str, inverse: LearnedInverse) -> dict[str, Tensor]:
         """How often an inverse's answer to the shuffled features of an image is taken for it: a control for what the inverse invents."""
         height, width = self.levels.shape[-2:]
         mean = self.study.net.space.mean_colour

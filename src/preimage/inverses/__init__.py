@@ -1,17 +1,25 @@
-"""Learned inverses of representations: fitted once on photographs, then an image for any features in one convolution."""
+"""Learned inverses of representations: fitted once on photographs, then an image for any features at once."""
 
 from __future__ import annotations
 
 from .fit import fit_inverse
+from .kinds import Linear, Upconv
 from .known import inverse_of, shipped_inverse
-from .linear import LinearInverse, load_inverse
+from .learned import LearnedInverse
+from .linear import LinearInverse
 from .nearby import Nearby
 from .photographs import free_photographs
+from .reading import load_inverse
 from .start import start_from_inverse
+from .upconv import UpconvInverse
 
 __all__ = [
+    "LearnedInverse",
+    "Linear",
     "LinearInverse",
     "Nearby",
+    "Upconv",
+    "UpconvInverse",
     "fit_inverse",
     "free_photographs",
     "inverse_of",

@@ -4,170 +4,171 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from .. import __version__
-from ..bars import progress_bar
 from ..errors import InputError
-from ..pixels.images import ImageLike, atomic_write, check_file
+from ..pixels.images import ImageLike, check_file
+from ..plain import name_of
 from ..ranges import checked
-from ..registry import only_known
 from ..representations.base import Representation, RepresentationLike, as_representation, device_of, features_of
 from ..solvers.compute import memory_limit
+from .fitting import HELD_CROPS, Checkpoint, canvas_of, fit_bar, held_out_numbers
 from .grid import Grid, Pair, find_grid, like_of
-from .linear import LinearInverse, framed, identity, probe, reduced
+from .kinds import KINDS, Linear, Upconv, kind_of
+from .learned import LearnedInverse, identity, probe, rounded
+from .linear import LinearInverse, framed, reduced
 from .photographs import Crops, digest, gather, split
 from .sums import Sums
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
+from .train import CROPS as TRAINING_CROPS
+from .train import of_pairs, train_upconv
 
 REVISION = 1  # of what a fit gives: raised when it changes
-KERNEL, OVERLAP, RANK = 3, 2, 128
-CROPS, HELD_CROPS, FIRST_CROPS = 200, 24, 48
-STRENGTHS = (1e-3, 1e-2, 1e-1, 1.0, 10.0)  # λ, of the mean variance of an input
+RANK = 128
+CROPS, FIRST_CROPS = 200, 48
 WHITENING = 1e-2  # of the mean variance of a channel, added before the channels' directions are compared
-SIDE = 224  # of crops for representations of any size
 BAND = 2**26  # bytes of neighbourhoods that are held at once
 EVERY = 20  # crops between checkpoints
-
-
-class LinearArguments(TypedDict, total=False):
-    """What a linear map can be: how many cells it sees, how large its patches are, of which combinations of channels, how regular."""
-
-    kernel: int
-    overlap: int
-    rank: int | None
-    strengths: Sequence[float]
 
 
 def fit_inverse(
     phi: RepresentationLike,
     images: ImageLike | Sequence[ImageLike] | None = None,
     *,
-    kind: str = "linear",
+    kind: str | Linear | Upconv = "linear",
     size: int | Pair | None = None,
-    crops: int = CROPS,
+    crops: int | None = None,
     held_out: float = 0.25,
     seed: int = 0,
     max_memory: int | str = "2GB",
     checkpoint: str | os.PathLike[str] | None = None,
     progress: bool = True,
-    **linear: Unpack[LinearArguments],
-) -> LinearInverse:
-    """Fit a linear inverse of a representation: from k x k cells of features to the patch of pixels under the middle one.
+) -> LearnedInverse:
+    """Fit an inverse of a representation: a map from its features to the image, learned from photographs.
 
-    Features are taken of random crops (40 to 100 % of a photograph, mirrored or not), one at a time, and only sums of their products
-    are kept. From the first crops come each channel's mean and the `rank` combinations of channels that tell most about the pixels;
-    from all of them the ridge regression, whose strength and size are chosen on the photographs held out. The result then also learns from
-    those; `about["chosen"]` has what was chosen and `about["held_out"]` the numbers from before it did.
+    Features are taken of random crops (40 to 100 % of a photograph, mirrored or not), a few at a time, and never kept. A linear
+    inverse keeps sums of their products: from the first crops come each channel's mean and the `rank` combinations of channels that tell
+    most about the pixels; from all of them the ridge regression, whose strength and size are chosen on the photographs held out, from
+    which the result then learns too. An up-convolutional inverse is trained on the crops of the photographs that are not held out.
+    `about["held_out"]` has the numbers on those that are, from before anything was learned from them.
 
     Parameters
     ----------
     phi : representation
-        One that gives a map of features: a network's layer, the `layer:grid` of a transformer, HOG, dense SIFT.
+        For a linear inverse one that gives a map of features: a network's layer, the `layer:grid` of a transformer, HOG, dense SIFT. For
+        an up-convolutional one any.
     images : files, folders, pictures, optional
         Photographs to learn from, at least four. By default the free ones that scikit-image, scikit-learn and matplotlib carry.
-    kind : {"linear"}
-        What to fit.
+    kind : "linear", "upconv", `Linear` or `Upconv`
+        What to fit; with settings as `Linear(kernel=1)` or "linear:kernel=1".
     size : int or (height, width), optional
         Of the crops; by default what phi takes, or 224.
-    crops : int, default 200
-        How many to fit on; a tenth of that, at least 24, of the photographs held out decides the strength.
+    crops : int, optional
+        How many to learn from, by default 200 for a linear inverse and 4,000 for an up-convolutional one; a tenth of them, at
+        least 24, of the photographs held out decides a regression's strength.
     held_out : float, default 0.25
-        The part of the photographs that chooses λ and gives the numbers: every fourth.
+        The part of the photographs that is held out: every fourth.
     seed : int, default 0
-        Of the crops. The same call with the same number of threads gives the same bits.
+        Of the crops and first weights. The same call with the same number of threads gives the same bits.
     max_memory : int or str, default "2GB"
-        For the sums and their solution, the network aside.
+        For the sums and their solution, or the weights and what their training keeps; the network aside.
     checkpoint : path, optional
-        A file for the state, written every 20 crops; the same call goes on from it, and removes it at the end.
+        A file for the state, written now and then; the same call goes on from it, and removes it at the end.
     progress : bool, default True
         Show a bar with the time left.
 
-    Other Parameters
-    ----------------
-    kernel : int, default 3
-        k, odd; the photographs held out may choose 1.
-    overlap : int, default 2
-        Side of a patch in strides of the map.
-    rank : int, optional
-        Combinations of channels; by default 128, or all where there are fewer, or less where that would not fit into
-        max_memory. The photographs held out may choose a half or a quarter of them.
-    strengths : sequence of float
-        λ to choose from, in mean variances of an input.
-
     Returns
     -------
-    LinearInverse
+    LearnedInverse
+        A `LinearInverse` or an `UpconvInverse`.
 
     Raises
     ------
     InputError
-        For features without a grid or with NaN, too few photographs, settings that cannot be used, and a foreign checkpoint.
+        For features without a grid (linear) or with NaN, too few photographs, settings that cannot be used, and a foreign checkpoint.
     MissingExtra
         Without photographs where scikit-image or scikit-learn is not installed.
 
     References
     ----------
-    Dosovitskiy & Brox, Inverting visual representations with convolutional networks, CVPR 2016, learn such maps with a network.
+    Dosovitskiy & Brox, Inverting visual representations with convolutional networks, CVPR 2016.
 
     Examples
     --------
     >>> import numpy as np, preimage
     >>> phi = preimage.from_callable(lambda x: torch.nn.functional.pixel_unshuffle(x, 4), preimage.PixelSpace(32, "grey"))
     >>> photographs = [np.random.default_rng(k).integers(0, 256, (40, 40), dtype=np.uint8) for k in range(4)]
-    >>> inverse = fit_inverse(phi, photographs, crops=8, kernel=1, overlap=1, strengths=[1e-9], progress=False)
+    >>> one = Linear(kernel=1, overlap=1, strengths=(1e-9,))
+    >>> inverse = fit_inverse(phi, photographs, kind=one, crops=8, progress=False)
     >>> x = phi.space.encode(photographs[0])
     >>> bool((inverse(phi(x)) - x).abs().max() < 1)
     True
     """
-    phi = as_representation(phi)
-    if kind != "linear":
-        raise InputError(f"kind is 'linear'; got {kind!r}.")
-    only_known(linear, LinearArguments.__annotations__, "preimage.fit_inverse")
-    kernel, overlap, rank = linear.get("kernel", KERNEL), linear.get("overlap", OVERLAP), linear.get("rank")
-    strengths = linear.get("strengths", STRENGTHS)
-    for name, value in (("crops", crops), ("kernel", kernel), ("overlap", overlap), ("seed", seed)):
-        checked(name, value)
-    if kernel % 2 == 0:
-        raise InputError(f"kernel is an odd number of cells; got {kernel}.")
-    if not strengths or not all(s > 0 for s in strengths):
-        raise InputError(f"strengths are numbers above 0, at least one; got {strengths!r}.")
+    phi, how = as_representation(phi), kind_of(kind)
+    crops = checked("crops", (CROPS if isinstance(how, Linear) else TRAINING_CROPS) if crops is None else crops)
+    checked("seed", seed)
     if checkpoint is not None:
         check_file(checkpoint)
     photographs = gather(images)
-    chosen, held = split(len(photographs), held_out)
-    canvas = _canvas(phi, size)
-    grid, shape = find_grid(phi, canvas, overlap)
-    outputs = phi.space.count * grid.side[0] * grid.side[1]
-    chosen_rank = _rank(rank, shape[0], kernel, outputs, memory_limit(max_memory, torch.device("cpu")) or 0)
-    settings = {"kind": kind, "crops": crops, "kernel": kernel, "overlap": overlap, "strengths": list(strengths), "held_out": held_out}
-    settings |= {"seed": seed, "rank": chosen_rank}
+    parts = split(len(photographs), held_out)
+    canvas = canvas_of(phi, size)
+    memory = memory_limit(max_memory, torch.device("cpu")) or 0
     about = identity(phi) | {"photographs": len(photographs), "photographs_sha256": digest(photographs), "free": images is None}
-    about |= {"size": list(canvas), "cells": list(shape[1:]), "settings": settings, "preimage": __version__}
-    about = json.loads(json.dumps(about))  # tuples as lists, as a file gives them back
-    fitted = [Crops([photographs[k] for k in which], phi.space, canvas, seed + n) for n, which in enumerate((chosen, held))]
+    about |= {"size": list(canvas), "preimage": __version__}
+    about["settings"] = {"kind": name_of(how, KINDS), "crops": crops, "held_out": held_out, "seed": seed} | asdict(how)
+    fitted = [Crops([photographs[k] for k in which], phi.space, canvas, seed + n) for n, which in enumerate(parts)]
+    kept = None if checkpoint is None else partial(Checkpoint, Path(checkpoint))
+    if isinstance(how, Upconv):
+        if of_pairs(phi):
+            about["settings"]["feature_loss"] = 0.0
+            how = replace(how, feature_loss=0.0)
+        with fit_bar(phi.name, min(FIRST_CROPS, crops) + crops // how.batch * how.batch, progress) as tick:
+            final: LearnedInverse = train_upconv(phi, (fitted[0], fitted[1]), crops, how, _listed(about), memory, kept, tick)
+    else:
+        final = _regress(phi, (fitted[0], fitted[1]), crops, how, _listed(about), memory, kept, progress)
+    if checkpoint is not None:
+        Path(checkpoint).unlink(missing_ok=True)
+    return final
+
+
+def _regress(
+    phi: Representation,
+    fitted: tuple[Crops, Crops],
+    crops: int,
+    how: Linear,
+    about: dict[str, Any],
+    memory: int,
+    kept: Callable[[Mapping[str, Any]], Checkpoint] | None,
+    progress: bool,
+) -> LinearInverse:
+    """Fit a linear inverse; see `fit_inverse`."""
+    grid, shape = find_grid(phi, (about["size"][0], about["size"][1]), how.overlap)
+    outputs = phi.space.count * grid.side[0] * grid.side[1]
+    rank = _rank(how.rank, shape[0], how.kernel, outputs, memory)
+    about = about | {"cells": list(shape[1:]), "settings": about["settings"] | {"rank": rank}}
     counts = (crops, max(HELD_CROPS, crops // 10))
-    kept = None if checkpoint is None else _Checkpoint(Path(checkpoint), about)
-    with torch.no_grad(), phi.session(), _bar(phi.name, min(FIRST_CROPS, crops) + sum(counts), progress) as tick:
-        pass_ = _Pass(phi, grid, shape, chosen_rank, kernel, kept, tick)
+    checkpoint = None if kept is None else kept(about)
+    with torch.no_grad(), phi.session(), fit_bar(phi.name, min(FIRST_CROPS, crops) + sum(counts), progress) as tick:
+        pass_ = _Pass(phi, grid, shape, rank, how.kernel, checkpoint, tick)
         pass_.learn_channels(fitted[0], min(FIRST_CROPS, crops))
         sums = [pass_.learn(f, count, n) for n, (f, count) in enumerate(zip(fitted, counts, strict=True))]
-        best = pass_.choose(sums, strengths)
-        numbers = _judge(pass_.inverse(sums[0], best, about), phi, fitted[1], HELD_CROPS)
-        final = pass_.inverse(sums[0].merge(sums[1]), best, about | {"chosen": asdict(best), "held_out": numbers})
-    if kept is not None:
-        kept.path.unlink(missing_ok=True)
-    return final
+        best = pass_.choose(sums, how.strengths)
+        numbers = held_out_numbers(pass_.inverse(sums[0], best, about), phi, fitted[1])
+        return pass_.inverse(sums[0].merge(sums[1]), best, about | {"chosen": asdict(best), "held_out": numbers})
+
+
+def _listed(about: dict[str, Any]) -> dict[str, Any]:
+    """Tuples as lists, as a file gives them back."""
+    found: dict[str, Any] = json.loads(json.dumps(about))
+    return found
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ class _Pass:
     shape: tuple[int, int, int]
     rank: int
     kernel: int
-    kept: _Checkpoint | None
+    kept: Checkpoint | None
     tick: Any
 
     @property
@@ -239,9 +240,7 @@ class _Pass:
     def inverse(self, sums: Sums, choice: Choice, about: dict[str, Any]) -> LinearInverse:
         """The regression as convolution weights, rounded as they will be kept in a file."""
         weights, offsets = sums.of_inputs(self._inputs(choice.rank, choice.kernel)).solve(choice.strength)
-        half = weights.half()
-        weights = (half if bool(torch.isfinite(half).all()) else weights).float()
-        shaped = weights.view(-1, choice.rank, choice.kernel, choice.kernel)
+        shaped = rounded(weights).view(-1, choice.rank, choice.kernel, choice.kernel)
         projection = self.projection[: choice.rank].contiguous()
         size = (about["size"][0], about["size"][1])
         mean, projection, shaped, offsets = (t.cpu() for t in (self.mean, projection, shaped, offsets.float()))
@@ -266,14 +265,14 @@ class _Pass:
     def _resumed(self, name: str, inputs: int, outputs: int) -> tuple[Sums, int]:
         sums, done = Sums.none(inputs, outputs, self.device), 0
         if self.kept is not None and (found := self.kept.read(name)) is not None:
-            sums, done = found[0].to(self.device), found[1]
+            sums, done = Sums.from_tensors(found[0]).to(self.device), found[1]
         self.tick(done)
         return sums, done
 
     def _keep(self, name: str, sums: Sums, done: int, count: int) -> None:
         self.tick(1)
         if self.kept is not None and (done % EVERY == 0 or done == count):
-            self.kept.write(name, sums, done)
+            self.kept.write(name, sums.tensors(), done)
 
 
 def directions(xx: Tensor, xy: Tensor, rank: int) -> Tensor:
@@ -293,64 +292,6 @@ def directions(xx: Tensor, xy: Tensor, rank: int) -> Tensor:
     return out
 
 
-class _Checkpoint:
-    """The state of a fit that has not ended: sums by name, and how many crops are in them; one file a name, each whole."""
-
-    def __init__(self, path: Path, about: dict[str, Any]) -> None:
-        self.path, self.about = path, json.loads(json.dumps(about))
-        self._found = self._load() if path.exists() else {}
-
-    def read(self, name: str) -> tuple[Sums, int] | None:
-        return self._found.get(name)
-
-    def write(self, name: str, sums: Sums, done: int) -> None:
-        from safetensors.torch import save
-
-        self._found[name] = (sums, done)
-        tensors = {k: t.cpu() for n, (s, _) in self._found.items() for k, t in s.tensors(n).items()}
-        record = {"about": self.about, "done": {n: d for n, (_, d) in self._found.items()}}
-        with atomic_write(self.path) as file:
-            file.write(save(tensors, metadata={"preimage-inverse-checkpoint": json.dumps(record)}))
-
-    def _load(self) -> dict[str, tuple[Sums, int]]:
-        from safetensors import SafetensorError, safe_open
-
-        try:
-            with safe_open(self.path, framework="pt") as file:
-                record = json.loads((file.metadata() or {})["preimage-inverse-checkpoint"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-            found = {n: (Sums.from_tensors(n, tensors), int(done)) for n, done in record["done"].items()}
-        except (OSError, KeyError, TypeError, ValueError, SafetensorError) as error:
-            raise InputError(f"{str(self.path)!r} is no checkpoint of a fit ({error}). Name another file, or remove it.") from error
-        differ = [k for k, v in self.about.items() if record["about"].get(k) != v]
-        if differ:
-            raise InputError(f"{str(self.path)!r} is of a fit with another {' and '.join(differ)}. Name another file, or remove it.")
-        return found
-
-
-def _judge(inverse: LinearInverse, phi: Representation, crops: Crops, count: int) -> dict[str, Any]:
-    """Means over crops of photographs held out: PSNR in dB, and the normalised error of the features of the inverse's images."""
-    psnr, error = [], []
-    for n in range(count):
-        x = crops[n].to(like_of(phi))
-        f = features_of(phi, x)
-        found = inverse(f, (x.shape[2], x.shape[3]))
-        levels = phi.space.decode(found.to(x)).clamp(0.0, 255.0)
-        psnr.append(10 * torch.log10(255.0**2 / (levels - phi.space.decode(x)).square().mean()).item())
-        again = features_of(phi, levels - phi.space.mean_colour.to(x))
-        error.append(((again - f).norm() / f.norm()).item())
-    return {"crops": count, "psnr": sum(psnr) / count, "feature_error": sum(error) / count}
-
-
-def _canvas(phi: Representation, size: int | Pair | None) -> Pair:
-    if size is None:
-        return phi.space.size or (SIDE, SIDE)
-    sides = (size, size) if isinstance(size, int) else tuple(size)
-    if len(sides) != 2 or not all(isinstance(s, int) and s > 0 for s in sides):
-        raise InputError(f"size is a whole number of pixels, or (height, width); got {size!r}.")
-    return sides[0], sides[1]
-
-
 def _rank(rank: int | None, channels: int, kernel: int, outputs: int, memory: int) -> int:
     """How many combinations of channels. Raises InputError for more than there are, or than fit into the memory."""
 
@@ -359,7 +300,6 @@ def _rank(rank: int | None, channels: int, kernel: int, outputs: int, memory: in
         return 8 * (5 * inputs**2 + 6 * inputs * outputs) + 4 * BAND <= memory
 
     if rank is not None:
-        checked("rank", rank)
         if rank > channels:
             raise InputError(f"rank is at most the number of channels, {channels}; got {rank}.")
         if not fits(rank):
@@ -369,10 +309,3 @@ def _rank(rank: int | None, channels: int, kernel: int, outputs: int, memory: in
     if not found:
         raise InputError(f"Nothing fits into max_memory of {memory:,} bytes for patches of {outputs} values: give more.")
     return found
-
-
-@contextmanager
-def _bar(title: str, length: int, shown: bool) -> Iterator[Any]:
-
-    with progress_bar(total=length, desc=f"inverse of {title}", unit="crop", shown=shown) as bar:
-        yield bar.update

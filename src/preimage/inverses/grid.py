@@ -60,7 +60,11 @@ class Grid:
         height, width = ((n - 1) * s + p for n, s, p in zip(cells, self.stride, self.side, strict=True))
         total = F.fold(patches * window.repeat(channels).view(1, -1, 1), (height, width), self.side, stride=self.stride)
         weight = F.fold(window.view(1, -1, 1).expand(1, -1, cells[0] * cells[1]), (height, width), self.side, stride=self.stride)
-        return _window(total / weight, -self.origin[0], -self.origin[1], *size)
+        return self.place(total / weight, size)
+
+    def place(self, canvas: Tensor, size: Pair) -> Tensor:
+        """Pixels (B, C, h, w), the first where the patch of cell (0, 0) begins -> images of a size; the edge is repeated."""
+        return _window(canvas, -self.origin[0], -self.origin[1], *size)
 
 
 def find_grid(phi: Representation, size: Pair, overlap: int) -> tuple[Grid, tuple[int, int, int]]:

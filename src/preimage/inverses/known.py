@@ -14,14 +14,16 @@ from typing import Any
 from ..errors import InputError
 from ..networks.fetch import cache_folder
 from ..representations.base import Representation, RepresentationLike, as_representation
-from .fit import REVISION, SIDE, fit_inverse
-from .linear import LinearInverse, identity, load_inverse, probe, read
+from .fit import REVISION, fit_inverse
+from .fitting import SIDE
+from .learned import LearnedInverse, identity, probe
+from .reading import load_inverse, read
 
 SHIPPED = {"squeezenet1_1": ("fire2", "fire3", "fire4", "fire5")}
 """Networks and layers whose inverses the package carries: fitted by `fit_inverse` with its defaults, on the free photographs."""
 
 
-def shipped_inverse(phi: RepresentationLike) -> LinearInverse | None:
+def shipped_inverse(phi: RepresentationLike) -> LearnedInverse | None:
     """Return the inverse that the package carries for a representation, or None: for other layers, weights and pixels.
 
     Parameters
@@ -31,7 +33,7 @@ def shipped_inverse(phi: RepresentationLike) -> LinearInverse | None:
 
     Returns
     -------
-    LinearInverse or None
+    LearnedInverse or None
 
     >>> import preimage
     >>> net = preimage.load_network("squeezenet1_1")
@@ -52,7 +54,7 @@ def shipped_inverse(phi: RepresentationLike) -> LinearInverse | None:
     return found
 
 
-def inverse_of(phi: RepresentationLike, progress: bool = True) -> LinearInverse:
+def inverse_of(phi: RepresentationLike, progress: bool = True) -> LearnedInverse:
     """Return the inverse of a representation: the package's, or the one in the cache folder, or a new one, which is kept there.
 
     A new one is fitted on the free photographs with the defaults of `fit_inverse`, so that the same request has the same inverse
@@ -67,7 +69,7 @@ def inverse_of(phi: RepresentationLike, progress: bool = True) -> LinearInverse:
 
     Returns
     -------
-    LinearInverse
+    LearnedInverse
 
     Raises
     ------
@@ -98,7 +100,7 @@ def inverse_of(phi: RepresentationLike, progress: bool = True) -> LinearInverse:
     return load_inverse(path, phi)
 
 
-def keep_inverse(facts: Mapping[str, Any], fit: Callable[[], LinearInverse]) -> str:
+def keep_inverse(facts: Mapping[str, Any], fit: Callable[[], LearnedInverse]) -> str:
     """Fit an inverse unless one of these facts is in the cache folder already, and return the name by which `kept_inverse` gives it.
 
     Parameters
@@ -122,7 +124,7 @@ def keep_inverse(facts: Mapping[str, Any], fit: Callable[[], LinearInverse]) -> 
     return name
 
 
-def kept_inverse(name: str) -> LinearInverse:
+def kept_inverse(name: str) -> LearnedInverse:
     """Return the inverse that `keep_inverse` has named so. Raises InputError where the cache folder does not hold it any more."""
     if re.fullmatch(r"[0-9a-f]{32}", name) is None:
         raise InputError(f"An inverse that was kept is named by 32 digits; got {name!r}.")
@@ -137,7 +139,7 @@ def _named(name: str) -> Path:
 
 
 @lru_cache(maxsize=8)
-def _read(path: Path, changed: int) -> LinearInverse:
+def _read(path: Path, changed: int) -> LearnedInverse:
     return read(path)
 
 
@@ -149,6 +151,6 @@ def _kept(phi: Representation) -> Path:
 
 
 @lru_cache(maxsize=8)
-def _carried(network: str, layer: str) -> LinearInverse:
+def _carried(network: str, layer: str) -> LearnedInverse:
     with as_file(files("preimage") / "data" / f"inverse-{network}-{layer}.safetensors") as path:
         return read(path)

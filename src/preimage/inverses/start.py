@@ -10,13 +10,13 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
-from .linear import LinearInverse
+from .learned import LearnedInverse
 
 NOISE = 2.0  # grey levels, so that seeds and restarts differ
 
 
 def start_from_inverse(
-    inverse: LinearInverse,
+    inverse: LearnedInverse,
     phi0: Tensor,
     size: tuple[int, int],
     jitter_canvas: tuple[int, int] | None = None,
@@ -30,7 +30,7 @@ def start_from_inverse(
 
     Parameters
     ----------
-    inverse : LinearInverse
+    inverse : LearnedInverse
         Of the representation that gave the features.
     phi0 : tensor (B, C, h, w)
         The target features.

@@ -72,16 +72,16 @@ class Sums:
         total = total + 2 * (offsets @ (weights @ self.x)) + ((weights @ self.xx) * weights).sum()
         return float(total) / (self.n * len(offsets))
 
-    def tensors(self, prefix: str) -> dict[str, Tensor]:
-        """Everything as tensors under names that begin with the prefix, for a file; `from_tensors` reads it back."""
-        return {f"{prefix}.{f.name}": torch.as_tensor(getattr(self, f.name)) for f in fields(self)}
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything as tensors by name, for a file; `from_tensors` reads it back."""
+        return {f.name: torch.as_tensor(getattr(self, f.name)) for f in fields(self)}
 
     def to(self, device: torch.device) -> Sums:
         """The same sums on a device."""
         return Sums(self.n, *(t.to(device) for t in (self.x, self.y, self.xx, self.xy, self.yy)))
 
     @staticmethod
-    def from_tensors(prefix: str, tensors: Mapping[str, Tensor]) -> Sums:
+    def from_tensors(tensors: Mapping[str, Tensor]) -> Sums:
         """What `tensors` gave."""
-        found = {f.name: tensors[f"{prefix}.{f.name}"] for f in fields(Sums)}
+        found = {f.name: tensors[f.name] for f in fields(Sums)}
         return Sums(int(found.pop("n")), **found)

@@ -24,7 +24,7 @@ from ..energy.transforms import TRANSFORMS
 from ..errors import InputError, PreimageWarning
 from ..inverses.fit import REVISION as INVERSE_REVISION
 from ..inverses.known import kept_inverse
-from ..inverses.linear import LinearInverse
+from ..inverses.learned import LearnedInverse
 from ..methods.recipe import recipe_named
 from ..methods.text import parts_from_text
 from ..networks.network import Network, load_network, weights_hash
@@ -384,7 +384,7 @@ def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | Non
     if release is not None and job.protection_known:
         known, release = known_part(release)
         phi = phi if known is None else Protected(phi, known)
-    start: str | LinearInverse | None = None if job.recipe is not None and job.start == "noise" else job.start  # else the recipe's own
+    start: str | LearnedInverse | None = None if job.recipe is not None and job.start == "noise" else job.start  # else the recipe's own
     start = start if job.inverse is None else kept_inverse(job.inverse)
     return invert(phi, x0, stages=stages, release=release, start=start, **common)
 

@@ -23,7 +23,7 @@ from ..representations.units import Unit, is_direction
 from ..solvers.run import Solver, Stage
 
 if TYPE_CHECKING:
-    from ..inverses.linear import LinearInverse
+    from ..inverses.learned import LearnedInverse
     from .inputs import Start
 
 _MOVED = {  # arguments of earlier versions, and where they are now
@@ -50,7 +50,7 @@ class PartArguments(TypedDict, total=False):
     regularizers: Mapping[str, Regularizer] | None
     bound: float | None
     stages: Sequence[Stage] | None
-    start: Start | LinearInverse
+    start: Start | LearnedInverse
 
 
 @dataclass(frozen=True)

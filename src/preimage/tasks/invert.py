@@ -13,7 +13,8 @@ from torch import Tensor
 from ..energy.losses import Euclidean
 from ..errors import InputError
 from ..inverses.known import inverse_of, shipped_inverse
-from ..inverses.linear import LinearInverse, load_inverse
+from ..inverses.learned import LearnedInverse
+from ..inverses.reading import load_inverse
 from ..inverses.start import start_from_inverse
 from ..methods.recipe import Recipe
 from ..pixels.images import ImageLike
@@ -103,7 +104,7 @@ def invert(
     regularizers : by name, instead of the paper's
     bound : of each pixel's colour norm in grey levels, B₊ = 160; infinity for none
     stages : instead of the solver's own, as the one stage of the paper's HOG experiment, [Stage(300)]
-    start : "noise", "image", "inverse", an image, a `Result`, or a learned inverse of the layer (`LinearInverse` or its .safetensors file)
+    start : "noise", "image", "inverse", an image, a `Result`, or a learned inverse of the layer (`LearnedInverse` or its .safetensors file)
         What to begin with; default noise, or the inverse that the package carries for the layer if nothing but C and iterations is
         chosen. "inverse" is the layer's own: the package's, or one that is fitted now and kept in the cache. From an inverse "fast"
         descends at once, 50 evaluations long, from the answer and noise of ±2 levels, each sample its own; iterations=0 gives the
@@ -204,7 +205,7 @@ def invert(
 _LOST = "the error is {:.0%}: these features are no nearer to the image's than none at all. Give more iterations or a larger C."
 
 
-def own_start(phi: Representation, choice: Choice) -> tuple[Choice, Start, LinearInverse | None]:
+def own_start(phi: Representation, choice: Choice) -> tuple[Choice, Start, LearnedInverse | None]:
     """Return the choice and the start of a layer that comes with an inverse, and that, where only the strength and the length were chosen.
 
     Coarse layers, which leave much of the image open, also stay near the inverse's answer, unless "fast" is said, which minimises the
@@ -219,9 +220,9 @@ def own_start(phi: Representation, choice: Choice) -> tuple[Choice, Start, Linea
     return replace(choice, recipe="inverse2026"), None, found
 
 
-def _inverse(start: Start | LinearInverse, own: str, phi: Representation, progress: bool) -> LinearInverse | None:
+def _inverse(start: Start | LearnedInverse, own: str, phi: Representation, progress: bool) -> LearnedInverse | None:
     """The learned inverse that a run begins with, if it does. own: the start of the recipe."""
-    if isinstance(start, LinearInverse):
+    if isinstance(start, LearnedInverse):
         return start
     if (isinstance(start, str) and start == "inverse") or (start is None and own == "inverse"):
         return inverse_of(phi, progress)
