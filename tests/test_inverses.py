@@ -105,8 +105,8 @@ def test_the_sums_of_some_inputs_are_those_of_their_rows():
     whole, some = Sums.none(6, 2), Sums.none(3, 2)
     whole.add(x, y)
     some.add(x[[4, 0, 3]], y)
-    for name, tensor in some.tensors("s").items():
-        torch.testing.assert_close(whole.of_inputs(torch.tensor([4, 0, 3])).tensors("s")[name], tensor)
+    for name, tensor in some.tensors().items():
+        torch.testing.assert_close(whole.of_inputs(torch.tensor([4, 0, 3])).tensors()[name], tensor)
 
 
 def test_the_photographs_held_out_choose_fewer_inputs_where_more_only_learn_by_heart(photographs):
@@ -122,8 +122,8 @@ def test_sums_of_two_halves_merge_to_those_of_the_whole():
     for part, rows in zip(parts, (slice(0, 15), slice(15, 40), slice(0, 40)), strict=True):
         part.add(x[:, rows], y[:, rows])
     merged = parts[0].merge(parts[1])
-    for name, tensor in parts[2].tensors("s").items():
-        torch.testing.assert_close(merged.tensors("s")[name], tensor)
+    for name, tensor in parts[2].tensors().items():
+        torch.testing.assert_close(merged.tensors()[name], tensor)
 
 
 def test_the_fit_is_the_ridge_regression_of_neighbourhoods_on_patches(module, photographs, monkeypatch):
@@ -263,7 +263,6 @@ def test_features_with_nan_are_refused(photographs):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "magic"}, "No kind of inverse named 'magic'"),
         ({"kind": 3}, "kind is 'linear', 'upconv'"),
         ({"kind": "linear:kernel=2"}, "an odd number of cells"),
         ({"kind": "linear:rank=99"}, "at most the number of channels, 20"),
@@ -278,6 +277,11 @@ def test_features_with_nan_are_refused(photographs):
 def test_settings_of_no_use_are_refused_with_a_reason(phi, photographs, options, message):
     with pytest.raises(InputError, match=message):
         fit_inverse(phi, photographs, progress=False, **options)
+
+
+def test_a_kind_that_is_not_there_is_answered_with_those_that_are(phi, photographs):
+    with pytest.raises(preimage.UnknownName, match=r"No kind of inverse named 'magic'\. Known: linear, upconv"):
+        fit_inverse(phi, photographs, kind="magic", progress=False)
 
 
 def test_a_regression_without_a_strength_is_refused():
@@ -651,5 +655,5 @@ def test_an_inverse_is_no_start_of_a_unit_s_image(squeezenet):
 
 def test_features_without_places_have_no_inverse_of_their_own_and_it_is_said():
     phi = preimage.Layer(nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 5)), "1", space=SPACE)
-    with pytest.raises(InputError, match=r"needs a map of features .* gives \(1, 5\)"):
+    with pytest.raises(InputError, match=r"shape \(5,\) .* or fit an up-convolutional one \(kind=\"upconv\"\)"):
         preimage.invert(phi, smooth(0, 32), start="inverse", progress=False)

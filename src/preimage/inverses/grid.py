@@ -82,7 +82,8 @@ def find_grid(phi: Representation, size: Pair, overlap: int) -> tuple[Grid, tupl
         hint = " Name the patches of a transformer as LAYER:grid." if len(shape) == 2 else ""
         raise InputError(
             f"{phi.name} gives features of shape {shape} for {size[0]}x{size[1]} pixels; an inverse is fitted to a map of channels, rows "
-            f"and columns of at least 2x2 cells: choose a layer before they become global.{hint}"
+            f"and columns of at least 2x2 cells: choose a layer before they become global, or fit an up-convolutional one "
+            f'(kind="upconv").{hint}'
         )
     while isinstance(phi, Protected):
         phi = phi.inner
