@@ -11,6 +11,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+from matplotlib.backends import backend_pdf
 from typer.testing import CliRunner
 
 import preimage
@@ -32,6 +33,7 @@ from preimage.studies.jobs import execute
 from preimage.studies.store import Store
 
 FAMILIES = list(known_experiments())
+SMOKE = ("--smoke", "--iterations", 2, "--size", 64, "-q")  # small pictures: what is tried here does not depend on their size
 
 
 def command(*arguments):
@@ -40,9 +42,11 @@ def command(*arguments):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """`preimage paper all --smoke` with two iterations, once for all tests."""
+    """`preimage paper all --smoke` with two iterations, once for all tests; `test_a_figure_is_whole…` sees to the fonts."""
     out = tmp_path_factory.mktemp("paper") / "store"
-    done = command("paper", "all", "--smoke", "--iterations", 2, "--workers", 1, "-q", "-o", out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(backend_pdf.PdfFile, "writeFonts", lambda file: file.writeObject(file.fontObject, {}))  # half a second each
+        done = command("paper", "all", *SMOKE, "--workers", 1, "-o", out)
     assert done.exit_code == 0, done.output
     assert all(f"{name}: " in done.output for name in FAMILIES)
     return out
@@ -86,7 +90,7 @@ def test_every_family_writes_a_table_and_figures_of_results_that_are_there(name,
 
 def test_the_same_command_again_finds_everything_done(folder, store):
     before = len(store.records())
-    done = command("paper", "inversion", "--smoke", "--iterations", 2, "-q", "-o", folder)
+    done = command("paper", "inversion", *SMOKE, "-o", folder)
     assert done.exit_code == 0 and "0 jobs done" in done.output
     assert len(store.records()) == before
 
@@ -152,6 +156,7 @@ def test_a_figure_is_whole_with_a_white_edge_and_the_same_each_time(tmp_path):
     files = [f"a-layer.{kind}" for kind in ("png", "svg", "pdf")]
     assert draw_mosaics(tmp_path, "a/layer", [(f"layer {k}", blue) for k in range(3)]) == files[:1]
     before = [(tmp_path / name).read_bytes() for name in files]
+    assert b"/FontFile2" in before[2]  # the letters are in the PDF, as TrueType, so that a printer has them
     with PIL.Image.open(tmp_path / files[0]) as picture:
         pixels = np.asarray(picture.convert("RGB")).astype(int)
     edges = [pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]]
@@ -189,7 +194,7 @@ def test_the_control_is_the_loss_alone_in_pixels_and_its_roughness_a_curve_besid
 
 
 def test_stretched_png_takes_the_numbers_of_the_stretched_picture(folder, store):
-    command("paper", "naturalness", "--smoke", "--iterations", 2, "-q", "-o", folder, "--quirk", "stretched-png")
+    command("paper", "naturalness", *SMOKE, "-o", folder, "--quirk", "stretched-png")
     summary = json.loads((folder / "summary" / "naturalness" / "summary.json").read_text())
     assert summary["notes"][0].startswith("As published: stretched-png.")
     row = next(r for r in summary["rows"] if (r["layer"], r["case"]) == ("fire2", "C=100"))
@@ -202,18 +207,18 @@ def test_stretched_png_takes_the_numbers_of_the_stretched_picture(folder, store)
     assert row["mean"] == pytest.approx(statistics.fmean(values), abs=1e-6)
     plain = [r.metrics["naturalness"] for r in store.records(experiment="inversion", layer="fire2", C=100)]
     assert row["mean"] != pytest.approx(statistics.fmean(plain), abs=1e-6)
-    command("paper", "naturalness", "--smoke", "--iterations", 2, "-q", "-o", folder)
+    command("paper", "naturalness", *SMOKE, "-o", folder)
 
 
 def test_the_early_error_is_that_of_the_last_step_before_its_update(folder, store):
-    command("paper", "errors", "--smoke", "--iterations", 2, "-q", "-o", folder, "--quirk", "early-error")
+    command("paper", "errors", *SMOKE, "-o", folder, "--quirk", "early-error")
     rows = json.loads((folder / "summary" / "errors" / "table.json").read_text())
     records = store.records(experiment="inversion", layer="fire2", C=20)
     early = [(store.result(r.key).trace["loss"][-1, 0].item() / 20) ** 0.5 for r in records]
     row = next(r for r in rows if (r["layer"], r["strength"]) == ("fire2", "C=20"))
     assert row["mean"] == pytest.approx(statistics.fmean(early), rel=1e-5)
     assert row["mean"] != pytest.approx(statistics.fmean(r.metrics["error"] for r in records), rel=1e-4)
-    command("paper", "errors", "--smoke", "--iterations", 2, "-q", "-o", folder)
+    command("paper", "errors", *SMOKE, "-o", folder)
 
 
 def test_forgetting_the_mean_changes_what_a_caricature_exaggerates(study):
