@@ -15,7 +15,7 @@ from shared import arguments
 import preimage
 
 # %%
-given = arguments(__doc__, name="privacy_audit", size=None, iterations=50)
+given = arguments(__doc__, name="privacy_audit", size=227, iterations=50)
 found = preimage.audit(
     "squeezenet1_1",
     preimage.images.reference_images(),
@@ -24,6 +24,7 @@ found = preimage.audit(
     release=["bits:2"],
     threat=preimage.Threat(["smoothness"]),  # the quickest attack; without this line also those that learn from photographs
     iterations=given.iterations,
+    size=str(given.size),
     lpips=None,
     workers=1,
     progress=False,

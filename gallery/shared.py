@@ -13,16 +13,15 @@ from torch import Tensor
 from preimage.pixels.images import write_png
 
 
-def arguments(text: str | None, *, name: str, size: int | None, iterations: int) -> argparse.Namespace:
+def arguments(text: str | None, *, name: str, size: int, iterations: int) -> argparse.Namespace:
     """The command line of a script; in a notebook, where there is none, the values that stand there.
 
-    text: its docstring. size: side of the images in pixels; None where it cannot be chosen.
+    text: its docstring. size: side of the images in pixels.
     """
     parser = argparse.ArgumentParser(description=text, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=Path("out", name), help="folder for the pictures (%(default)s)")
     parser.add_argument("--iterations", type=int, default=iterations, help="gradients for each image (%(default)s)")
-    if size is not None:
-        parser.add_argument("--size", type=int, default=size, help="side of the images in pixels (%(default)s)")
+    parser.add_argument("--size", type=int, default=size, help="side of the images in pixels (%(default)s)")
     given = parser.parse_args([] if in_notebook() else None)
     given.out.mkdir(parents=True, exist_ok=True)
     return given

@@ -9,9 +9,11 @@ import PIL.Image
 import pytest
 import torch
 from torch import Tensor
+from typer.testing import CliRunner
 
 import preimage
-from preimage.errors import InputError, MissingExtra
+from preimage.cli import app
+from preimage.errors import InputError, MissingExtra, PreimageWarning
 from preimage.representations.base import Representation
 from preimage.representations.dsift import DenseSIFT
 from preimage.representations.encodings import VLAD, BagOfWords, FisherVector
@@ -160,6 +162,26 @@ def test_each_inverts_by_the_same_call(words: Vocabulary, mixture: Vocabulary, c
     assert result.error.item() < reached
     assert result.energy["total"] < 0.3 * result.trace["total"][0]
     assert result.config["weights_sha256"] is not None
+
+
+def test_a_fisher_vector_that_is_not_reached_is_said_by_the_status_the_caption_and_the_exit_code(
+    mixture: Vocabulary, tmp_path: Path
+) -> None:
+    levels = np.random.default_rng(0).integers(0, 255, (24, 24), dtype=np.uint8)
+    phi = FisherVector(mixture)
+    with pytest.warns(PreimageWarning, match="no nearer to the image's than none at all"):
+        own = preimage.invert(phi, levels, C=1e-9, progress=False)
+    assert own.error is not None and own.error.item() >= 1
+    assert own.status[0].startswith("the error is 1") and "no nearer" in own.captions()[0] and "(not ok)" in own.captions()[0]
+    short = preimage.invert(phi, levels, C=1e-9, iterations=3, progress=False)  # chosen: no failure, but not without a word
+    assert short.status == ["ok"] and "no nearer to the image's features than none at all" in short.captions()[0]
+    PIL.Image.fromarray(levels).save(tmp_path / "photo.png")
+    mixture.save(tmp_path / "words.safetensors")
+    given = ["--name", "fisher", "--vocabulary", tmp_path / "words.safetensors", "--C", "1e-9", "-q", "-o", tmp_path / "out"]
+    done = CliRunner().invoke(app, [str(w) for w in ["invert-shallow", tmp_path / "photo.png", *given]])
+    assert (
+        done.exit_code == 1 and "no nearer" in done.stdout and "no nearer" in done.stderr and (tmp_path / "out" / "result.json").is_file()
+    )
 
 
 def test_a_vocabulary_comes_back_from_its_file(mixture: Vocabulary, words: Vocabulary, tmp_path: Path) -> None:

@@ -11,7 +11,6 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
-from matplotlib.backends import backend_pdf
 from typer.testing import CliRunner
 
 import preimage
@@ -32,6 +31,8 @@ from preimage.studies import jobs, runner
 from preimage.studies.jobs import execute
 from preimage.studies.store import Store
 
+from . import letters
+
 FAMILIES = list(known_experiments())
 SMOKE = ("--smoke", "--iterations", 2, "--size", 64, "-q")  # small pictures: what is tried here does not depend on their size
 
@@ -45,7 +46,7 @@ def folder(tmp_path_factory):
     """`preimage paper all --smoke` with two iterations, once for all tests; `test_a_figure_is_whole…` sees to the fonts."""
     out = tmp_path_factory.mktemp("paper") / "store"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(backend_pdf.PdfFile, "writeFonts", lambda file: file.writeObject(file.fontObject, {}))  # half a second each
+        letters.leave_out(patch)
         done = command("paper", "all", *SMOKE, "--workers", 1, "-o", out)
     assert done.exit_code == 0, done.output
     assert all(f"{name}: " in done.output for name in FAMILIES)
@@ -310,7 +311,10 @@ def test_a_failed_job_ends_in_exit_code_1_and_is_missing_from_the_summary(tmp_pa
     assert done.exit_code == 1
     assert "error: inversion conv1 astronaut C=20: MemoryError: no memory" in done.output
     summary = json.loads((tmp_path / "s" / "summary" / "inversion" / "summary.json").read_text())
-    assert (len(summary["rows"]), summary["notes"]) == (3, ["1 of its jobs failed and are missing here."])
+    assert (len(summary["rows"]), summary["notes"]) == (
+        3,
+        ["1 of its jobs failed and are missing here: inversion conv1 astronaut C=20: MemoryError: no memory"],
+    )
     monkeypatch.undo()
     assert command("paper", "inversion", *flags).exit_code == 0
     assert len(json.loads((tmp_path / "s" / "summary" / "inversion" / "table.json").read_text())) == 4

@@ -26,7 +26,7 @@ WRITTEN = {
     "privacy_audit": ["audit/audit.html"],
     "vit_tokens": ["tokens.png"],
 }
-SIZE = {"hog_detector": 64, "many_units": 96, "privacy_audit": None}  # some cells; room for the units; the network's own
+SIZE = {"hog_detector": 64, "many_units": 96, "privacy_audit": 64}  # some cells; room for the units; some cells of fire9
 MOVING = ("objectives",)  # 12 steps, each with another view of 32 pixels, need not bring the energy down
 SCRIPTS = sorted(p.stem for p in GALLERY.glob("*.py") if p.stem != "shared")
 
@@ -38,8 +38,7 @@ def ran(tmp_path, monkeypatch):
     def run(name: str) -> Path:
         monkeypatch.syspath_prepend(str(GALLERY))
         monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # an audit without a folder makes one there, for its user to look at
-        size = SIZE.get(name, 32)
-        options = ["--out", str(tmp_path / "out"), "--iterations", "12"] + ([] if size is None else ["--size", str(size)])
+        options = ["--out", str(tmp_path / "out"), "--iterations", "12", "--size", str(SIZE.get(name, 32))]
         monkeypatch.setattr("sys.argv", [f"{name}.py", *options])
         with warnings.catch_warnings():
             if name in MOVING:

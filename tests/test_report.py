@@ -32,6 +32,7 @@ from preimage.report.grids import arrange
 from preimage.report.traces import short_trace, trace_curve
 from preimage.studies.store import Store
 
+from . import letters
 from .report_store import WEIGHTS, build_store, write_summary
 
 HOSTILE = "<script>alert(1)</script>"
@@ -272,7 +273,8 @@ def test_a_trace_keeps_its_ends_and_its_quartiles():
     assert short["lines"][0][1][-1] == 4.0 and short["steps"][-1] == 500
 
 
-def test_figures_are_written_in_every_format_and_open(store, tmp_path):
+def test_figures_are_written_in_every_format_and_open(store, tmp_path, monkeypatch):
+    letters.leave_out(monkeypatch)
     written = save_figures(store, tmp_path / "figures")
     names = {p.stem for p in written}
     assert {"inversion-curve-1", "inversion-astronaut", "inversion-cat", "inversion-energy-fire2", "classes-energy-pool10"} <= names
@@ -309,7 +311,8 @@ def test_a_summary_made_of_another_experiments_results_stands_after_it_with_its_
     assert len([i for i in Page(text).all("img") if i.get("alt") == "a"]) == 1
 
 
-def test_the_command_writes_the_page_and_says_where(store, tmp_path):
+def test_the_command_writes_the_page_and_says_where(store, tmp_path, monkeypatch):
+    letters.leave_out(monkeypatch)
     done = CliRunner().invoke(app, ["report", str(store.path), "-o", str(tmp_path / "p.html"), "--figures", str(tmp_path / "f")])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "p.html").is_file() and (tmp_path / "p.html").as_uri() in done.output

@@ -158,19 +158,26 @@ def _plain(value: Any) -> Any:
 
 @contextmanager
 def saving(out: Path, overwrite: bool, files: list[Path]) -> Iterator[Any]:
-    """A function that saves a result of these files and prints its captions; what was found before Ctrl-C is saved too."""
+    """A function that saves a result of these files and prints its captions; what was found before Ctrl-C is saved too.
+
+    Raises typer.Exit at the end for a result that is not ok: it is saved, but no success.
+    """
+    wrong = []
 
     def save(result: Result) -> None:
         if len(files) == len(result.labels):
             result.labels = [printable(file.stem) for file in files]
         result.config["files"] = [source_of(file) for file in files]
         keep(result, out, overwrite)
+        wrong.extend(state for state in result.status if state != "ok")
         typer.echo("\n".join([*map(plain, result.captions()), f"{result.evaluations} evaluations an image. Saved in {out}/"]))
 
     from ..tasks.result import printable
 
     with saved_if_interrupted(save):
         yield save
+    if wrong:
+        raise typer.Exit(FAILED)
 
 
 @contextmanager

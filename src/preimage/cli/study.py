@@ -40,7 +40,8 @@ def run_and_tell(study: Study, experiments: Mapping[str, Experiment], **how: Any
         typer.echo(line)
     typer.echo(f"{found}. Saved in {study.store.path}/")
     unmirrored = found.mirrored.failed if found.mirrored else {}
-    for reason in [*found.failed.values(), *(f"not in the mirror: {reason}" for reason in unmirrored.values())]:
+    failed = [*found.failed.values(), *found.without_image.values()]
+    for reason in [*failed, *(f"not in the mirror: {reason}" for reason in unmirrored.values())]:
         tell(f"preimage: error: {one_line(reason)}")
-    if found.failed or unmirrored:
+    if failed or unmirrored:
         raise typer.Exit(FAILED)

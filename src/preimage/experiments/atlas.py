@@ -11,7 +11,7 @@ from ..errors import InputError
 from ..methods.recipe import NATURAL, recipe_named
 from ..ranges import checked
 from ..tasks.choice import is_of_classes
-from .base import ChosenParts, Experiment, Found, Study, Summary, row
+from .base import ChosenParts, Experiment, Found, Study, Summary
 from .neurons import STRENGTH, divisors
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Atlas:
         notes = found.without_image(lambda r: f"unit {r.config['unit']}")
         if len(found.where(restart=0)) > _DRAWN:
             notes.append(f"The figure has the first {_DRAWN} units.")
-        return Summary(f"Atlas of {self.layer}", self.caption, columns, [row(r, columns) for _, r in found.pairs], figures, notes=notes)
+        return Summary(f"Atlas of {self.layer}", self.caption, columns, found.rows(columns), figures, notes=notes)
 
     def _wanted(self, info: LayerInfo) -> list[tuple[int, ...]]:
         """The units as `maximize` takes them: a channel, or the middle token and a feature."""

@@ -248,13 +248,23 @@ class Study:
         return known[name] if name in known else self.phi(name).info
 
 
+_NAMED = 20  # failed jobs that a summary names
+
+
 class Found:
-    """The records of an experiment's jobs. A job that failed, or was never run, has none."""
+    """The records of an experiment's jobs. A job that failed, or was never run, has none.
+
+    lost: the jobs that failed, with what the store says of each.
+    """
 
     def __init__(self, store: Store, jobs: Sequence[Job]) -> None:
         rows = {r.key: r for r in store.records(status="done")}
         self.store, self.jobs = store, list(jobs)
         self.pairs: list[tuple[Job, Record]] = [(job, rows[job.key]) for job in jobs if job.key in rows]
+        self.lost: list[tuple[Job, Record]] = []
+        if any(job.key not in rows for job in jobs):
+            failed = {r.key: r for r in store.records(status="failed")}
+            self.lost = [(job, failed[job.key]) for job in jobs if job.key in failed and job.key not in rows]
 
     def with_earlier(self, experiment: str) -> Found:
         """Return these and all other results of the experiment in the store, of earlier commands with other settings."""
@@ -281,6 +291,23 @@ class Found:
             if not r.metrics["ok"]:
                 reasons.setdefault(self.store.result(r.key).status[0], []).append(name(r))
         return [f"No image was found for {', '.join(names)}, which stay grey: {reason}" for reason, names in reasons.items()]
+
+    def rows(self, columns: Iterable[str]) -> list[dict[str, Any]]:
+        """Return a row of a table for every job that has ended, with ok = 0 for those that failed, which have no numbers."""
+        names = list(columns)
+        return [row(r, names) for _, r in self.pairs] + [row(r, names) | {"ok": 0.0} for _, r in self.lost]
+
+    def missing(self) -> list[str]:
+        """Return a note about the jobs without a result: how many there are, which, and why."""
+        count = len({job.key for job in self.jobs}) - len({r.key for _, r in self.pairs} & {job.key for job in self.jobs})
+        if not count:
+            return []
+        reasons: dict[str, list[str]] = {}
+        for job, r in self.lost[:_NAMED]:
+            reasons.setdefault(r.reason, []).append(job.title)
+        named = "; ".join(f"{', '.join(titles)}: {reason}" for reason, titles in reasons.items())
+        more = "; and more, see: preimage runs DIR --status failed" if len(self.lost) > _NAMED else ""
+        return [f"{count} of its jobs failed and are missing here{': ' if named else '.'}{named}{more}"]
 
     def original(self, photo: Photo, space: Any) -> Tensor:
         """A photograph as levels 0–255."""

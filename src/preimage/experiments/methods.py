@@ -255,6 +255,7 @@ def _found(plan: _Plan, studies: Sequence[Study], jobs: Sequence[Job], done: Run
     if not entries:
         raise PreimageError(f"No method gave an image. {' '.join(notes)}")
     failed = {key: reason for key, reason in done.failed.items() if not _refused(reason)}
+    failed |= {} if plan.smoke else done.without_image
     originals = {s: studies[0].net.space.decode(plan.store.input(sha)) for s, sha in plan.sources.items()}
     judged = _Judge(judge, studies, plan.task, originals, notes)
     groups: dict[tuple[str, str, str], list[Entry]] = {}

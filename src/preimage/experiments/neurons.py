@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from .base import EXPERIMENTS, Found, Study, Summary, flag, row
+from .base import EXPERIMENTS, Found, Study, Summary, flag
 
 if TYPE_CHECKING:
     from ..representations.cnn import Layer
@@ -76,9 +76,8 @@ class Neurons:
             "energy": "",
             "ok": "1: yes",
         }
-        table = [row(r, columns) for _, r in found.pairs]
         notes = found.without_image(lambda r: str(r.config["name"]))
-        return Summary(self.title, self.caption, columns, table, figures, notes=notes)
+        return Summary(self.title, self.caption, columns, found.rows(columns), figures, notes=notes)
 
     def _weights(self, study: Study, info: LayerInfo) -> dict[int, float | None]:
         """Unit -> its divisor Z = M·rf²; None leaves it to `maximize`."""

@@ -73,13 +73,12 @@ def _summarise(study: Study, name: str, experiment: Experiment, found: Found) ->
     summary.keys = list(dict.fromkeys(record.key for _, record in found.pairs))
     chosen = sorted(study.quirks & set(experiment.quirks))
     summary.notes += [f"As published: {quirk}. {experiment.quirks[quirk]}" for quirk in chosen]
-    missing = len({job.key for job in found.jobs}) - len(summary.keys)
     others = len({r.key for r in study.store.records(experiment=name, status="done")} - set(summary.keys))
     summary.notes += (
         [f"The store holds {others} more of its results, of other settings; the numbers here leave them out."] if others else []
     )
     lost = len(study.unreadable)
     summary.notes += [f"Could not be read and missing here: {lost} photograph{'s' if lost > 1 else ''}."] if lost else []
-    summary.notes += [f"{missing} of its jobs failed and are missing here."] if missing else []
+    summary.notes += found.missing()
     summary.write(folder)
     return len(summary.keys)

@@ -50,19 +50,22 @@ BACKENDS: Registry[Backend] = Registry("backend", see="preimage paper --help")
 class Run:
     """What a run did. done, failed: keys; skipped: keys that were there already, or that another run has done meanwhile.
 
+    without_image: units whose result is kept, also of an earlier run, though no image was found: key -> which it is, and why.
     mirrored: what was copied to the mirror, None without one.
     """
 
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+    without_image: dict[str, str] = field(default_factory=dict)
     seconds: float = 0.0
     mirrored: Copied | None = None
 
     def __str__(self) -> str:
         rate = f" ({len(self.done) / self.seconds:.2f} a second)" if self.done and self.seconds > 0 else ""
+        closed = f", {len(self.without_image)} found no image" if self.without_image else ""
         mirrored = f"; in the mirror: {self.mirrored}" if self.mirrored else ""
-        return f"{len(self.done)} jobs done{rate}, {len(self.skipped)} were there already, {len(self.failed)} failed{mirrored}"
+        return f"{len(self.done)} jobs done{rate}, {len(self.skipped)} were there already, {len(self.failed)} failed{closed}{mirrored}"
 
 
 def run(
@@ -120,8 +123,16 @@ def run(
             copy(key)
         tick(found)
     store.refresh()
+    found.without_image = _without_image(store, wanted)
     found.seconds = time.monotonic() - began
     return found
+
+
+def _without_image(store: Store, jobs: Sequence[Job]) -> dict[str, str]:
+    """Return the jobs of units that ended without an image, as closed ones, with the reason of each."""
+    units = {job.key: job for job in jobs if job.task == "maximize"}
+    grey = [r.key for r in store.records(status="done") if r.key in units and not r.metrics.get("ok", 1.0)] if units else []
+    return {key: f"{units[key].title}: no image was found: {store.result(key).status[0]}" for key in grey}
 
 
 def known_backends() -> Registry[Backend]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..energy.losses import Euclidean
-from ..errors import InputError
+from ..errors import InputError, PreimageWarning
 from ..inverses.known import inverse_of, shipped_inverse
 from ..inverses.learned import LearnedInverse
 from ..inverses.reading import load_inverse
@@ -183,6 +184,8 @@ def invert(
         _LOST.format(e) if s == "ok" and task.as_default and not found.interrupted and e >= 1 else s
         for s, e in zip(found.status, error.tolist(), strict=True)
     ]
+    if lost := [f"sample {b}: {s}" for b, s in enumerate(found.status) if s.startswith("the error is")]:
+        warnings.warn(lost[0], PreimageWarning, stacklevel=2)
     return task.result(
         InversionResult,
         found,

@@ -90,7 +90,9 @@ class Result:
         """A line for each image: its label and what was reached."""
         lines = []
         for b, label in enumerate(self.labels):
-            reached = f"error {self.error[b].item():.1%}" if self.error is not None else ""
+            reached = "" if self.error is None else f"error {self.error[b].item():.1%}"
+            if self.error is not None and self.error[b] >= 1:  # also where a length was chosen, so that it may well be ok
+                reached += ", no nearer to the image's features than none at all"
             if self.activation is not None:
                 reached = f"activation {self.activation[b].item():.4g}" + (" of the photograph's" if self.task == "caricature" else "")
             lines.append(
