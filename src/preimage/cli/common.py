@@ -162,7 +162,7 @@ def saving(out: Path, overwrite: bool, files: list[Path]) -> Iterator[Any]:
 
     Raises typer.Exit at the end for a result that is not ok: it is saved, but no success.
     """
-    wrong = []
+    wrong: list[str] = []
 
     def save(result: Result) -> None:
         if len(files) == len(result.labels):
