@@ -104,7 +104,7 @@ def _unread(path: Path, name: str, formats: tuple[str, ...] | None) -> str:
         return f"{name} is not an image that can be read here: it is {found.name}. {found.advice}."
     if formats is not None:
         return f"{name} is not an image, whatever its name says, or of a format that is not taken here ({', '.join(formats)})."
-    return f"{name} is not an image, whatever its name says. Give a PNG, JPEG, TIFF, WebP or BMP."
+    return f"{name} is not an image, whatever its name says, or of a format that is not read here. Give a PNG, JPEG, TIFF, WebP or BMP."
 
 
 def _what(path: Path) -> str:
