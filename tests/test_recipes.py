@@ -15,7 +15,6 @@ from torch import nn
 
 import preimage
 from preimage.energy.octaves import Octaves
-from preimage.energy.priors import Stay
 from preimage.energy.scores import LogProbability
 from preimage.energy.texture import Sorted, Texture
 from preimage.errors import InputError
@@ -169,7 +168,7 @@ def test_szegedy_lowers_the_probability_s_logarithm_and_the_distance_together():
     loss = -scores(x).log_softmax(dim=1)[0, 2].item()
     apart = 30.0 * ((x - x0) ** 2).sum().item() / (12 * 12 * 80.0**2)
     assert found.energy["loss"].item() == pytest.approx(loss, rel=1e-4)
-    assert found.energy["stay"].item() == pytest.approx(apart, rel=1e-3)
+    assert found.energy["nearby"].item() == pytest.approx(apart, rel=1e-3)
     assert loss + apart < -scores(x0).log_softmax(dim=1)[0, 2].item()
 
 
@@ -303,7 +302,7 @@ def test_a_method_that_changes_an_image_asks_for_one():
     with pytest.raises(InputError, match="start=IMAGE"):
         preimage.maximize(phi, 1, recipe="goodfellow2015", progress=False)
     with pytest.raises(InputError, match="give start="):
-        preimage.maximize(phi, 1, regularizers={"stay": Stay()}, progress=False)
+        preimage.maximize(phi, 1, regularizers={"nearby": preimage.Nearby(to="start")}, progress=False)
 
 
 def test_a_start_of_another_size_is_brought_to_the_canvas_as_a_picture_would_be():

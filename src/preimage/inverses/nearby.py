@@ -27,7 +27,8 @@ class Nearby(Regularizer):
     B : float, default 80
         A typical colour norm in grey levels.
     to : "mean" (default) or "start"
-        What a is where no image is given: the mean colour, or what the task begins with.
+        What a is where no image is given: the mean colour, or what the task begins with. The ‖r‖ of Szegedy et al. 2014 is such a
+        distance, not squared; Hamblin et al. 2024 measure it in features.
     image : tensor (B, C, H, W) or (1, C, H, W), optional
         a, one for each sample or one for all, of the size of the canvas. Not part of equality.
 

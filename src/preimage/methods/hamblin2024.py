@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from ..energy.fourier import Fourier
-from ..energy.priors import Stay
 from ..energy.resampling import RandomView
 from ..energy.scores import Score
+from ..inverses.nearby import Nearby
 from ..solvers.methods import Adam
 from ..solvers.run import Stage
 from .recipe import RECIPES, Parts, Recipe
@@ -24,7 +24,7 @@ RECIPES.register("hamblin2024")(
             objective=(Score(),),
             parameterization=Fourier(),
             transform=RandomView(low=0.5, degrees=0.0, noise=6.0),
-            regularizers={"stay": Stay(weight=40.0)},
+            regularizers={"nearby": Nearby(weight=40.0, to="start")},
             bound=math.inf,
             solver=Adam(rate=3.0),
             stages=(Stage(100),),

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from ..energy.parameterizations import Box
-from ..energy.priors import Stay
 from ..energy.scores import Probability
 from ..energy.transforms import Jitter
+from ..inverses.nearby import Nearby
 from ..solvers.methods import LBFGS
 from ..solvers.run import Stage
 from .recipe import RECIPES, Parts, Recipe
@@ -24,7 +24,7 @@ RECIPES.register("szegedy2014")(
             objective=(Probability(),),
             parameterization=Box(),
             transform=Jitter(1),
-            regularizers={"stay": Stay(weight=30.0)},
+            regularizers={"nearby": Nearby(weight=30.0, to="start")},
             bound=math.inf,
             solver=LBFGS(),
             stages=(Stage(50),),
