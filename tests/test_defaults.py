@@ -157,3 +157,15 @@ def test_a_caricature_raises_the_activation_or_says_that_it_did_not(net, cat, la
     assert found.activation is not None
     said = found.status != ["ok"]
     assert bool(found.activation > 1) != said, (found.activation, found.status)
+
+
+@pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")
+def test_a_caricature_at_every_layer_raises_the_activation_or_says_that_it_did_not(cat, monkeypatch):
+    """As at the default length, but shorter."""
+    monkeypatch.setattr(Task, "as_default", property(lambda task: True))
+    small = preimage.load_network("squeezenet1_1", size=48)
+    layers = [i.name for i in small.layers() if i.shape]
+    assert len(layers) > 25 and {"conv1", "fire9", "pool10"} <= set(layers)
+    for layer in layers:
+        found = preimage.caricature(small.layer(layer), cat, iterations=2, progress=False)
+        assert bool(found.activation > 1) != (found.status != ["ok"]), (layer, found.activation, found.status)

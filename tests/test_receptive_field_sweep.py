@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import random
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
 
+import preimage
 from preimage import PixelSpace, layers
 
 C = 4  # channels everywhere
@@ -323,6 +325,38 @@ def test_fields_of_a_random_network_are_those_that_are_measured(seed):
 def test_fields_of_a_hundred_more_random_networks(seed):
     print("seed", seed)
     check(seed, EVERY_ACTIVATION[seed % len(EVERY_ACTIVATION)].replace("MultiheadAttention", "ReLU"))
+
+
+def inverted(seed):
+    """An inversion of the last block, and the same network's features of image and photograph, computed apart from the package."""
+    module = network(seed, EVERY_ACTIVATION[seed % len(EVERY_ACTIVATION)].replace("MultiheadAttention", "ReLU"))
+    phi = preimage.Layer(module, str(len(module) - 1), space=PixelSpace(SIZE, "rgb", scale=1.0, mean=0.5, std=1.0))
+    photo = np.random.default_rng(seed).integers(0, 255, (*SIZE, 3), dtype=np.uint8)
+    found = preimage.invert(phi, photo, solver="paper", iterations=2, C=7.0, dtype=torch.float64, progress=False)
+    levels = [found.images.double(), torch.from_numpy(photo.transpose(2, 0, 1)[None].astype(np.float64))]
+    with torch.no_grad():
+        features = [module(x / 255 - 0.5).numpy().ravel() for x in levels]
+    return found, features
+
+
+def check_numbers(seed):
+    found, (ours, its) = inverted(seed)
+    error = np.linalg.norm(ours - its) / np.linalg.norm(its)
+    assert found.error.item() == pytest.approx(error, rel=1e-4), f"seed {seed}"
+    assert found.energy["loss"].item() == pytest.approx(7.0 * error**2, rel=2e-4), f"seed {seed}"
+
+
+@pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")  # two steps do not come far
+@pytest.mark.parametrize("seed", range(12))
+def test_the_error_of_a_random_network_is_that_of_an_independent_computation(seed):
+    check_numbers(seed)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")
+@pytest.mark.parametrize("seed", range(12, 112))
+def test_errors_of_a_hundred_more_random_networks(seed):
+    check_numbers(seed)
 
 
 class Detector(nn.Module):
