@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from ..errors import InputError, first_line
 from ..pixels.pixelspace import PixelSpace
 from .receptive_field import Number
-from .sessions import Draws, evaluating, placed
+from .sessions import Draws, evaluating, on_device
 
 
 class Representation(ABC):
@@ -280,7 +280,7 @@ class FromCallable(Representation):
                     stack.callback(setattr, self, "_owner", None)
                     self._owner = threading.get_ident()
                 if first or device is not None or dtype is not None:
-                    stack.enter_context(placed(self.f, device, dtype))
+                    stack.enter_context(on_device(self.f, device, dtype))
             yield
 
 

@@ -27,7 +27,7 @@ from .sessions import (
     channels_last_kernels,
     evaluating,
     likes_channels_last,
-    placed,
+    on_device,
     plain_torch,
     signal_for,
 )
@@ -188,7 +188,7 @@ class Layer(Representation):
                 stack.callback(setattr, self, "_owner", None)
                 self._owner, self._draws, self._signal = threading.get_ident(), Draws(), signal_for(self.module)
             if first or device is not None or dtype is not None:
-                stack.enter_context(placed(self.module, device, dtype))
+                stack.enter_context(on_device(self.module, device, dtype))
             if channels_last:
                 stack.enter_context(channels_last_kernels(self.module, self.skipped))
                 stack.callback(setattr, self, "_channels_last", self._channels_last)

@@ -21,7 +21,7 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
     The modes are changed through ``train`` and ``eval``, which some modules override to do more, as adapters that merge their weights
     into those of the network. Weights that such a module has brought back but for rounding get their own bits again. Other threads
-    wait for their turn. Enter it before `placed`: a change of mode may change weights, and must meet the module's own.
+    wait for their turn. Enter it before `on_device`: a change of mode may change weights, and must meet the module's own.
     """
     with TURNS.take(module):
         modes = {m: m.training for m in module.modules()}
@@ -97,7 +97,7 @@ def _bring_back(before: Sequence[tuple[Tensor, Tensor]]) -> None:
 
 
 @contextmanager
-def placed(module: nn.Module, device: torch.device | None, dtype: torch.dtype | None) -> Iterator[None]:
+def on_device(module: nn.Module, device: torch.device | None, dtype: torch.dtype | None) -> Iterator[None]:
     """Put a module on a device and into a floating-point type for a while; its own tensors come back untouched."""
     tensors = [*module.parameters(), *module.buffers()]
     if all((device is None or t.device == device) and (dtype is None or not t.is_floating_point() or t.dtype == dtype) for t in tensors):

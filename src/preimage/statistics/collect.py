@@ -23,7 +23,7 @@ from ..pixels.pixelspace import Fit, PixelSpace
 from ..ranges import checked
 from ..registry import only_known
 from ..representations.devices import usable_device
-from ..representations.sessions import evaluating, placed
+from ..representations.sessions import evaluating, on_device
 from .checkpoint import Checkpoint, State
 from .examples import SIDE, Examples, Grid, as_pictures
 from .hooks import HookedOutput, choose_outputs, run_hooked
@@ -157,7 +157,7 @@ def collect_statistics(
     device = usable_device(device) if device is not None else next((t.device for t in module.parameters()), torch.device("cpu"))
     with ExitStack() as stack:
         stack.enter_context(evaluating(module))
-        stack.enter_context(placed(module, device, None))
+        stack.enter_context(on_device(module, device, None))
         stack.enter_context(torch.no_grad())
         like = _like(module, device)
         hooked = choose_outputs(network, module, space, like, layers, min(batch, 2))
