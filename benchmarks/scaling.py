@@ -22,9 +22,10 @@ from typing import Any
 import torch
 
 import preimage
+from preimage.studies.backends import Backend, Batch
 from preimage.studies.jobs import Job, Outcome, open_network
 from preimage.studies.ray import connected
-from preimage.studies.runner import Backend, Batch, known_backends, run
+from preimage.studies.runner import known_backends, run
 from preimage.studies.store import Store
 
 from .common import quartiles, write

@@ -25,9 +25,10 @@ from typing import Any
 
 from preimage.experiments.atlas import atlas
 from preimage.experiments.base import Study
+from preimage.studies.backends import Batch
 from preimage.studies.jobs import Job, Outcome
 from preimage.studies.ray import connected
-from preimage.studies.runner import Batch, known_backends, run
+from preimage.studies.runner import known_backends, run
 from preimage.studies.scheduler import Answer, Lost, Ready, Scheduler
 from preimage.studies.store import Store
 

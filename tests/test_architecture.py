@@ -43,12 +43,6 @@ ALLOWED = {
     ("doctor", ""): "the version, which it tells",
     ("cli", ""): "the version, for --version",
 }
-# Files that need each other, and why; imports inside functions count.
-CIRCLES = {
-    frozenset(
-        {"studies.runner", "studies.ray", "studies.scheduler"}
-    ): "a backend is imported, inside a function, when the list of backends is asked for",
-}
 COMMANDS = "cli"  # its __init__ makes the app and imports the commands at its end, each of which adds itself to the app
 
 
@@ -117,7 +111,7 @@ def test_no_two_files_need_each_other():
     found = circles({a: {b for b in wanted if (a, b) not in ALLOWED} for a, wanted in GRAPH.items()})
     commands = {circle for circle in found if COMMANDS in circle}
     assert all(name == COMMANDS or name.startswith(f"{COMMANDS}.") for circle in commands for name in circle)
-    assert found - commands == set(CIRCLES)
+    assert found == commands
 
 
 @pytest.mark.parametrize(

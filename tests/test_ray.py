@@ -22,9 +22,10 @@ from preimage.cli import app
 from preimage.errors import InputError, MissingExtra
 from preimage.pixels.pixelspace import PixelSpace
 from preimage.studies import ray as backend
+from preimage.studies.backends import Batch
 from preimage.studies.jobs import Job
 from preimage.studies.ray import Ray
-from preimage.studies.runner import Batch, run
+from preimage.studies.runner import run
 from preimage.studies.scheduler import DEPTH
 from preimage.studies.store import Store
 

@@ -19,6 +19,7 @@ import torch
 from preimage.errors import InputError, UnknownName
 from preimage.solvers.plans import solver_names
 from preimage.studies import runner
+from preimage.studies.backends import Batch
 from preimage.studies.jobs import execute
 from preimage.studies.runner import run
 from preimage.studies.store import Store
@@ -169,7 +170,7 @@ def test_a_job_that_another_run_is_at_is_left_to_it(store):
 
 def test_a_worker_that_dies_costs_its_jobs_a_second_try_and_no_more(store, monkeypatch, tmp_path):
     jobs = small_jobs(4)
-    again, batches = [], [runner.Batch([job], [None]) for job in jobs]
+    again, batches = [], [Batch([job], [None]) for job in jobs]
     pool = runner._Pool(2, 1)
     first = list(pool._bury(batches[:2], again))
     assert (first, [b.jobs[0] for b in again]) == ([], jobs[:2])

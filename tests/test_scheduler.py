@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preimage.errors import InputError
+from preimage.studies.backends import Batch
 from preimage.studies.jobs import Job
-from preimage.studies.runner import Batch
 from preimage.studies.scheduler import DEPTH, LIVES, STARTS, Scheduler
 
 

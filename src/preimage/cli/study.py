@@ -14,7 +14,7 @@ from .signals import tell
 if TYPE_CHECKING:
     from ..experiments import Experiment
     from ..experiments.base import Study
-    from ..studies.runner import Backend
+    from ..studies.backends import Backend
 
 
 def choose_backend(name: str, address: str | None, workers: int | None) -> Backend:

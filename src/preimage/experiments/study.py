@@ -11,7 +11,8 @@ from ..registry import unknown
 from .base import Experiment, Found, Study, check_flags
 
 if TYPE_CHECKING:
-    from ..studies.runner import Backend, Run
+    from ..studies.backends import Backend
+    from ..studies.runner import Run
 
 _FEW = 24  # jobs for which another process is not worth its start
 

@@ -14,8 +14,8 @@ from typing import Any
 
 from ..errors import InputError, first_line, missing_extra
 from ..tasks.result import code_version
+from .backends import BACKENDS, Batch
 from .jobs import Outcome, execute
-from .runner import BACKENDS, Batch
 from .scheduler import Answer, Done, Lost, Ready, Scheduler
 
 _KNOCK = 10.0  # seconds

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..bars import progress_bar
 from ..errors import PreimageError
 from ..ranges import checked
 from ..registry import Registry
+from .backends import BACKENDS, Backend, Batch
 from .jobs import Job, Outcome, execute
 from .mirror import Copied, Mirror, copying
 from .store import Store
@@ -29,21 +29,6 @@ _log = logging.getLogger(__name__)
 _WAIT = 0.5  # seconds between two looks at jobs that another run is at
 _LIVES = 2  # a job whose worker dies is tried so often
 _ACCELERATED = 16  # samples in a batch on an accelerator; on a CPU samples are computed one by one, so a batch would gain nothing
-
-
-@dataclass
-class Batch:
-    """Jobs of one shape, with the photograph or template of each: all that a worker needs."""
-
-    jobs: list[Job]
-    inputs: list[Tensor | None]
-
-
-Backend = Callable[[Iterable[Batch], int, int], Iterator[tuple[Batch, list[Outcome]]]]
-"""(batches, workers, threads of each) -> each batch with its outcomes, in any order. It takes batches as it has room for them: one
-that it has taken is claimed for this run. Whatever happens to a worker ends in an outcome; only KeyboardInterrupt comes through."""
-
-BACKENDS: Registry[Backend] = Registry("backend", see="preimage paper --help")
 
 
 @dataclass

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..errors import InputError, first_line
+from .backends import Batch
 from .jobs import Outcome
-from .runner import Batch
 
 DEPTH = 2  # batches that a worker has: one at work, and one waiting when that is done
 LIVES = 3  # a job whose worker dies is tried so often: machines of a cluster are taken away more often than one's own
