@@ -13,7 +13,7 @@ import preimage
 ROOT = Path(preimage.__file__).parent
 # Each row is a file or a folder of src/preimage; "" is the package itself, whose __init__ gathers the public names.
 ROWS = (
-    *("errors", "registry", "plain", "files", "untrusted", "seeds", "bars", "ranges"),
+    *("errors", "registry", "plain", "files", "untrusted", "seeds", "bars", "ranges", "schemas"),
     *("pixels", "representations", "networks", "metrics", "statistics", "energy"),
     *(
         "solvers",

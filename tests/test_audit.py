@@ -8,6 +8,7 @@ import math
 import tempfile
 from dataclasses import replace
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -25,6 +26,7 @@ from preimage.experiments.audit_numbers import BLUR, COLUMNS, blurred, interval
 from preimage.experiments.base import Found, Study
 from preimage.experiments.leakage import Leakage
 from preimage.representations.release import InTurn, Noisy, Quantised, parse_release
+from preimage.schemas import schema
 from preimage.studies.jobs import Job
 from preimage.studies.store import Store
 from preimage.tasks.result import Result
@@ -267,6 +269,7 @@ def test_the_command_writes_the_table_the_curves_and_the_page_and_does_nothing_t
     assert {"psnr_low", "psnr_high"} <= set(json.loads((folder / "table.json").read_text())[0])
     again = command(*arguments, "--json")
     assert again.exit_code == 0
+    jsonschema.validate(json.loads(again.stdout), schema("audit"))
     assert [r["layer"] for r in json.loads(again.stdout)["table"]] == [r["layer"] for r in rows]
     assert [r.created for r in Store.open(out).records()] == created
 

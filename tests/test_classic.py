@@ -140,9 +140,9 @@ def test_every_row_of_the_paper_s_table(shapes, name):
 
 
 def test_the_command_line_prints_the_same_table():
-    listed = json.loads(CliRunner().invoke(app, ["layers", "caffe-alex", "--json"]).stdout)
-    found = [(r["layer"], r["output"], r["receptive field"], r["stride"], r["jitter"]) for r in listed]
-    assert found == [(n, f"{c}x{s}x{s}", f, t, j) for n, s, c, f, t, j in ALEX]
+    listed = json.loads(CliRunner().invoke(app, ["layers", "caffe-alex", "--json"]).stdout)["layers"]
+    found = [(r["name"], r["shape"], r["receptive_field"], r["stride"], r["jitter"]) for r in listed]
+    assert found == [(n, [c, s, s], f, t, j) for n, s, c, f, t, j in ALEX]
 
 
 def test_the_other_three_have_the_published_maps_and_numbers_of_weights(shapes):

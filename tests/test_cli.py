@@ -71,9 +71,10 @@ def test_json_is_one_object_and_nothing_else(photo, tmp_path):
     assert record["folder"] == str(tmp_path / "out")
     assert len(record["energy"]["total"]) == 1
     names = json.loads(run("networks", "--json").stdout)
-    assert {"squeezenet1_1", "efficientnet-lite0"} <= {n["name"] for n in names}
-    listed = json.loads(run("layers", "squeezenet1_1", "--json").stdout)
-    assert {"layer": "fire9", "output": "512x14x14", "receptive field": 207, "stride": 16, "jitter": 4, "kind": "Fire"} in listed
+    assert {"squeezenet1_1", "efficientnet-lite0"} <= {n["name"] for n in names["networks"]}
+    listed = json.loads(run("layers", "squeezenet1_1", "--json").stdout)["layers"]
+    fire9 = {"name": "fire9", "shape": [512, 14, 14], "receptive_field": 207, "stride": 16, "jitter": 4, "kind": "Fire", "parts": []}
+    assert fire9 in listed
 
 
 def test_layers_and_networks_are_tables(tmp_path):
@@ -96,8 +97,8 @@ def test_one_s_own_network_by_function_space_size_and_weights(photo, tmp_path, m
     result = load_result(tmp_path / "out")
     assert tuple(result.images.shape[-2:]) == (24, 32)
     assert result.config["network"] == "cli_models_of_test:build"
-    listed = json.loads(run("layers", net[1], "--space", "caffe:20", "--json").stdout)
-    assert [(row["layer"], row["output"]) for row in listed] == [("0", "2x18x18"), ("1", "2x18x18")]
+    listed = json.loads(run("layers", net[1], "--space", "caffe:20", "--json").stdout)["layers"]
+    assert [(row["name"], row["shape"]) for row in listed] == [("0", [2, 18, 18]), ("1", [2, 18, 18])]
     for command in (["invert", photo, "--layer", "0"], ["caricature", photo, "--layer", "0"], ["maximize", "-u", "0"]):
         done = run(*command, *net, "-o", "out2", *QUICK)
         assert (done.exit_code, "--space imagenet:224" in done.stderr) == (2, True), done.output
@@ -108,9 +109,9 @@ def test_one_s_own_network_by_function_space_size_and_weights(photo, tmp_path, m
 
 
 def test_token_parts_are_listed_and_taken(photo, tmp_path):
-    listed = json.loads(run("layers", "timm/vit_tiny_patch16_224", "--size", "64", "--json").stdout)
-    row = next(row for row in listed if row["layer"] == "blocks.3")
-    assert (row["output"], row["parts"]) == ("17x192", ":cls :prefix :grid")
+    listed = json.loads(run("layers", "timm/vit_tiny_patch16_224", "--size", "64", "--json").stdout)["layers"]
+    row = next(row for row in listed if row["name"] == "blocks.3")
+    assert (row["shape"], row["parts"]) == ([17, 192], ["cls", "prefix", "grid"])
     net = ["--net", "timm/vit_tiny_patch16_224", "--weights", "none", "--size", "64"]
     done = run("maximize", "-u", "5,1,2", "--layer", "blocks.0:grid", *net, "-o", tmp_path / "out", *QUICK)
     assert done.exit_code == 0, done.output
@@ -127,7 +128,8 @@ def test_networks_lists_the_forms_of_all_others():
         "package.module:function",
     ):
         assert form in text
-    assert all("/" not in row["name"] and row["paper"] for row in listed)  # for machines the networks alone
+    assert all("/" not in row["name"] and row["paper"] for row in listed["networks"])
+    assert "timm/NAME[.TAG]" in [row["form"] for row in listed["sources"]]
 
 
 def test_a_film_is_made_on_request(photo, tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jsonschema
 import pytest
 from typer.testing import CliRunner
 
@@ -12,6 +13,7 @@ from preimage.errors import InputError, PreimageError
 from preimage.experiments.methods import compare
 from preimage.pixels.images import reference_images
 from preimage.report.methods_page import write_methods
+from preimage.schemas import schema
 
 QUICK = {"layer": "fire2", "judge": None, "smoke": True, "progress": False}
 
@@ -85,6 +87,7 @@ def test_the_command_prints_the_numbers_and_where_the_page_is(tmp_path):
     done = CliRunner().invoke(app, ["compare", *given, "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)
+    jsonschema.validate(found, schema("compare"))
     assert found["rows"][0]["method"] == "erhan2009" and found["page"].endswith("methods.html")
     plain = CliRunner().invoke(app, ["compare", *given, "-q"])
     assert "erhan2009" in plain.stdout and "Open the page: file:" in plain.stdout

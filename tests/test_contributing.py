@@ -78,8 +78,8 @@ def lenet(monkeypatch):
 
 def test_a_known_network_takes_one_file(lenet, tmp_path, monkeypatch):
     monkeypatch.setenv("PREIMAGE_CACHE", str(tmp_path))
-    listed = json.loads(CliRunner().invoke(app, ["layers", "lenet", "--json"]).stdout)
-    assert [(r["layer"], r["output"]) for r in listed][-1] == ("fc3", "10x1x1")
+    listed = json.loads(CliRunner().invoke(app, ["layers", "lenet", "--json"]).stdout)["layers"]
+    assert [(r["name"], r["shape"]) for r in listed][-1] == ("fc3", [10, 1, 1])
     net = preimage.load_network("lenet", weights=None)
     assert net.predict(np.zeros((32, 32), np.uint8)).shape == (1, 10)
     assert net.layer("fc3").unit_named("7") == 7
@@ -87,7 +87,7 @@ def test_a_known_network_takes_one_file(lenet, tmp_path, monkeypatch):
         preimage.load_network("lenet")
     save_file(net.module.state_dict(), tmp_path / "lenet.safetensors")
     assert torch.equal(preimage.load_network("lenet").module.conv1.weight, net.module.conv1.weight)
-    assert "lenet" in {r["name"] for r in json.loads(CliRunner().invoke(app, ["networks", "--json"]).stdout)}
+    assert "lenet" in {r["name"] for r in json.loads(CliRunner().invoke(app, ["networks", "--json"]).stdout)["networks"]}
 
 
 PARTS = {
@@ -180,7 +180,7 @@ def test_a_metric_takes_one_class_and_is_in_the_result_the_store_its_report_and_
     record = json.loads((result.save(tmp_path / "out") / "result.json").read_text())
     assert record["metrics"]["mean-difference"] == [pytest.approx(wanted)]
     shown = CliRunner().invoke(app, ["runs", str(store.path), "--measure", "--json"], catch_exceptions=False)
-    (row,) = json.loads(shown.stdout)
+    (row,) = json.loads(shown.stdout)["runs"]
     assert row["metrics"]["mean-difference"] == pytest.approx(wanted)
     assert row["key"] == before.key == replace(job).key
     assert "mean-difference" in write_report(Store.open(store.path), tmp_path / "page.html").read_text()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
@@ -14,6 +15,7 @@ import preimage
 from preimage.cli import app
 from preimage.errors import InputError
 from preimage.representations.vectors import parse_direction
+from preimage.schemas import schema
 
 from . import planted
 
@@ -63,7 +65,8 @@ def test_the_command_learns_a_direction_that_maximize_takes(folders, tmp_path):
     out = tmp_path / "striped.safetensors"
     arguments = ["direction", "tests.planted:build", *folders, "--layer", "3", "-o", out, "--json"]
     found = CliRunner().invoke(app, [str(a) for a in arguments])
-    assert found.exit_code == 0 and [r["accuracy"] for r in json.loads(found.stdout)] == ["1.000", "1.000"], found.output
+    jsonschema.validate(json.loads(found.stdout), schema("direction"))
+    assert found.exit_code == 0 and [r["accuracy"] for r in json.loads(found.stdout)["vectors"]] == [1.0, 1.0], found.output
     assert preimage.load_direction(out).argmax() == 0 and not torch.equal(
         preimage.load_direction(out, "mean"), preimage.load_direction(out)
     )

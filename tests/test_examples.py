@@ -9,6 +9,7 @@ import sys
 import tarfile
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import PIL.Image
 import pytest
@@ -17,6 +18,7 @@ from typer.testing import CliRunner
 
 from preimage.cli import app
 from preimage.errors import InputError, MissingExtra
+from preimage.schemas import schema
 from preimage.statistics import Keep, collect_statistics, load_statistics
 from preimage.statistics.sources import find, hugging_face
 
@@ -208,7 +210,8 @@ def test_the_command_collects_examples_and_a_sample(folder, tmp_path, monkeypatc
     arguments = ["tests.planted:build", folder, "--crops", 16, "--sample", 8, "--seed", 3, "-o", out, "--json"]
     for name in ("statistics", "stats"):  # the second is the older name
         found = CliRunner().invoke(app, [str(a) for a in (name, *arguments)])
-        assert found.exit_code == 0 and json.loads(found.stdout)[0]["channels"] == 4, found.output
+        jsonschema.validate(json.loads(found.stdout), schema("statistics"))
+        assert found.exit_code == 0 and json.loads(found.stdout)["layers"][0]["channels"] == 4, found.output
     stats = load_statistics(out)
     assert len(stats.sample.drawn) == 8 and stats.about["crops"] == 16 and stats.top("2", 0)[0].pil().size == (13, 13)
     refused = CliRunner().invoke(app, ["statistics", "squeezenet1_1", "-o", str(out)])

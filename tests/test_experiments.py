@@ -270,7 +270,7 @@ def test_both_readings_of_a_class_canvas(study):
 
 
 def test_quirks_are_listed_and_wrong_ones_refused(tmp_path):
-    listed = json.loads(command("paper", "quirks", "--json").output)
+    listed = json.loads(command("paper", "quirks", "--json").output)["quirks"]
     assert {"experiment": "caricature", "quirk": "no-mean"}.items() <= next(r for r in listed if r["quirk"] == "no-mean").items()
     done = command("paper", "errors", "--quirk", "stretched", "-o", tmp_path / "x", "--smoke")
     assert done.exit_code == 2 and "No quirk of this experiment named 'stretched'" in done.output
@@ -353,7 +353,7 @@ def test_runs_lists_and_filters(folder, store):
     assert listed.exit_code == 0 and "2 of" in listed.output and "chelsea" in listed.output
     found = json.loads(
         command("runs", folder, "--where", "C=100", "--where", "image=chelsea", "--experiment", "inversion", "--json").output
-    )
+    )["runs"]
     assert [r["config"]["layer"] for r in found] == ["pool1", "fire2"]
     assert all((folder / "runs" / r["key"][:2] / r["key"] / "image.png").is_file() and r["folder"] for r in found)
     assert command("runs", folder, "--status", "failed").output.startswith("0 of")

@@ -188,11 +188,11 @@ def test_fetched_weights_are_the_default_and_bring_mean_and_classes(server, smal
 
 def test_the_command_line_says_where_weights_come_from(small, cache):
     def listed():
-        rows = json.loads(CliRunner().invoke(app, ["networks", "--json"]).stdout)
-        return {r["name"]: r["trained weights"] for r in rows}
+        rows = json.loads(CliRunner().invoke(app, ["networks", "--json"]).stdout)["networks"]
+        return {r["name"]: r["weights"] for r in rows}
 
-    assert (listed()["small"], listed()["squeezenet1_1"]) == ("preimage fetch small", "packaged")
-    assert listed()["vgg-m"] == "preimage fetch vgg-m"
+    assert (listed()["small"], listed()["squeezenet1_1"]) == ("fetchable", "packaged")
+    assert listed()["vgg-m"] == "fetchable"
     CliRunner().invoke(app, ["fetch", "small", "-q"])
     assert listed()["small"] == "fetched"
 

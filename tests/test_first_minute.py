@@ -10,11 +10,13 @@ import shutil
 import subprocess
 import sys
 
+import jsonschema
 import pytest
 from typer.testing import CliRunner
 
 import preimage.doctor
 from preimage.cli import app
+from preimage.schemas import schema
 
 
 def run(*arguments, **options):
@@ -121,6 +123,7 @@ def test_the_doctor_finds_all_well_and_says_so_to_machines():
     done = run("doctor", "--json")
     found = json.loads(done.stdout)
     assert done.exit_code == 0, found
+    jsonschema.validate(found, schema("doctor"))
     assert (found["schema"], found["ok"]) == ("preimage/doctor/1", True)
     assert {c["group"] for c in found["checks"]} == {"versions", "devices", "extras", "folders", "self-test"}
     assert next(c for c in found["checks"] if c["name"] == "torch")["status"] == "ok"

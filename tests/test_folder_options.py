@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jsonschema
 import numpy as np
 import PIL.Image
 import pytest
@@ -11,6 +12,7 @@ import typer.main
 from typer.testing import CliRunner
 
 from preimage.cli import app
+from preimage.schemas import schema
 from preimage.studies import runner
 
 COMMAND = typer.main.get_command(app).commands["invert"]
@@ -111,5 +113,6 @@ def test_a_folder_s_results_are_told_to_a_machine_as_json(asked, tmp_path, monke
     (tmp_path / "photos" / "broken.png").write_text("no picture")
     done, _ = asked(*TINY, "--json")
     found = json.loads(done.stdout)
+    jsonschema.validate(found, schema("folder"))
     assert done.exit_code == 1 and found["folder"] == str(tmp_path / "out") and len(found["done"]) == 1
     assert (found["failed"], found["already"], len(found["left_out"])) == ({"a": "invert 2 cat: no"}, ["b"], 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import jsonschema
 import numpy as np
 import PIL.Image
 import pytest
@@ -31,6 +33,7 @@ from preimage.inverses.grid import Grid, find_grid
 from preimage.inverses.photographs import Crops, digest, gather, split
 from preimage.inverses.sums import Sums
 from preimage.networks.network import weights_hash
+from preimage.schemas import schema
 
 SPACE = preimage.PixelSpace(32, "rgb", scale=1.0, mean=0.45, std=0.25)
 QUICK = {"crops": 10, "progress": False}
@@ -535,8 +538,9 @@ def test_the_command_fits_a_file_or_a_folder_and_refuses_what_it_cannot_use(fold
     assert list(tmp_path.glob("*.part")) == []
     again = run("squeezenet1_1", folder, "--layers", "fire2", "-o", out, *quick)
     assert again.exit_code == 2 and "--overwrite" in again.output
-    both = run("squeezenet1_1", folder, "--layers", "fire2,fire3", "-o", tmp_path / "both", *quick)
+    both = run("squeezenet1_1", folder, "--layers", "fire2,fire3", "-o", tmp_path / "both", "--json", *quick)
     assert both.exit_code == 0, both.output
+    jsonschema.validate(json.loads(both.stdout), schema("inverse"))
     assert sorted(p.name for p in (tmp_path / "both").iterdir()) == ["fire2.safetensors", "fire3.safetensors"]
     assert "--layers A,B" in run("squeezenet1_1", folder, "-o", out).output
     assert "has no layers" in run("hog", folder, "--layers", "fire2", "-o", out).output

@@ -529,8 +529,8 @@ def test_the_command_counts_refuses_and_tells(photographs, tmp_path):
     done = run("stats", "squeezenet1_1", folder, "-o", out, "--layers", "fire2,conv10", "--layers", "pool10", "-q")
     assert done.exit_code == 0, done.output
     assert "2 image(s) counted, 0 skipped" in done.stdout
-    rows = json.loads(run("stats", "squeezenet1_1", folder, "-o", out, "--layers", "fire2,conv10,pool10", "--json").stdout)
-    assert [(r["layer"], r["channels"]) for r in rows] == [("fire2", 128), ("conv10", 1000), ("pool10", 1000)]
+    rows = json.loads(run("stats", "squeezenet1_1", folder, "-o", out, "--layers", "fire2,conv10,pool10", "--json").stdout)["layers"]
+    assert [(r["name"], r["channels"]) for r in rows] == [("fire2", 128), ("conv10", 1000), ("pool10", 1000)]
     given = run("maximize", "-u", "goose", "--stats", out, "--iterations", 2, "-q", "-o", tmp_path / "a")
     assert given.exit_code == 0, given.output
     assert "Z is from statistics of 2 images; reached" in given.stdout

@@ -20,7 +20,6 @@ from typing import Any, Literal
 from . import __version__
 from .errors import first_line, how_to_install
 
-SCHEMA = "preimage/doctor/1"
 ROOM = 1e9  # bytes; a study writes some hundred megabytes, and a disk that runs full ends it
 
 
@@ -53,7 +52,7 @@ def examine(self_test: bool = True) -> list[Check]:
 def report(checks: list[Check]) -> dict[str, Any]:
     """Return the checks as plain values for machines; `ok` is false where one is a problem."""
     plain = [{"group": c.group, "name": c.name, "status": c.status, "found": c.found, "advice": c.advice} for c in checks]
-    return {"schema": SCHEMA, "ok": all(c.status != "problem" for c in checks), "checks": plain}
+    return {"ok": all(c.status != "problem" for c in checks), "checks": plain}
 
 
 def _versions() -> Iterator[Check]:

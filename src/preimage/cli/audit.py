@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import app
-from .common import FAILED, guard, names_in, one_line, resumable
+from .common import FAILED, guard, names_in, one_line, resumable, tell_json
 from .options import (
     InputSize,
     Iterations,
@@ -164,9 +163,10 @@ def audit(
         page = found.save(out)
         if pdf is not None:
             print_pdf(page, pdf)
-        facts = {"findings": found.findings, "table": found.table, "notes": found.notes}
-        typer.echo(json.dumps(facts, ensure_ascii=False) if as_json else found.text())
-        if not as_json:
+        if as_json:
+            tell_json("audit", {"findings": found.findings, "table": found.table, "notes": found.notes})
+        else:
+            typer.echo(found.text())
             typer.echo(f"\nOpen the page: {(out / PAGE).absolute().as_uri()}")
         for reason in found.failed.values():
             tell(f"preimage: error: {one_line(reason)}")

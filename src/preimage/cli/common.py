@@ -12,7 +12,7 @@ import stat
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -20,6 +20,7 @@ from typing import IO, TYPE_CHECKING, Any
 import typer
 
 from ..errors import ImageError, InputError, Interrupted, PreimageError, ResultFolderError, UnknownName
+from ..schemas import said
 from . import signals
 from .loudness import logged, loudness
 from .signals import exit_code, obeying, tell
@@ -130,10 +131,13 @@ def watched() -> bool:
         return True
 
 
-def table(keys: list[str], rows: list[list[Any]], as_json: bool) -> None:
-    if as_json:
-        typer.echo(json.dumps([dict(zip(keys, [_plain(v) for v in row], strict=True)) for row in rows], ensure_ascii=False))
-        return
+def tell_json(kind: str, facts: Mapping[str, Any]) -> None:
+    """Print what a machine is told, one line, in the schema of its kind: `preimage schema KIND`."""
+    typer.echo(json.dumps(said(kind, facts), ensure_ascii=False, allow_nan=False))
+
+
+def table(keys: list[str], rows: list[list[Any]]) -> None:
+    """Print a table for people, in the terminal's width."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -150,10 +154,6 @@ def table(keys: list[str], rows: list[list[Any]], as_json: bool) -> None:
     with console.capture() as text:  # rich would end the process itself when nobody reads
         console.print(printed)
     typer.echo(text.get(), nl=False)
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (int, str)) else float(value)
 
 
 @contextmanager

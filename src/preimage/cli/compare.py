@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from . import app
-from .common import FAILED, guard, names_in, one_line, resumable
+from .common import FAILED, guard, names_in, one_line, resumable, tell_json
 from .options import Iterations, Json, Quiet, RunDevice, RunPrecision, Seed, StoreOut
 
 
@@ -89,7 +88,7 @@ def compare(
             )
         page = write_methods(found)
         if as_json:
-            typer.echo(json.dumps({"rows": found.rows, "notes": found.notes, "page": str(page)}, ensure_ascii=False))
+            tell_json("compare", {"rows": found.rows, "notes": found.notes, "page": str(page)})
         else:
             _tell(found.columns, found.rows, found.notes)
             typer.echo(f"\nOpen the page: {page.absolute().as_uri()}")
@@ -106,6 +105,6 @@ def _tell(columns: list[str], rows: list[dict[str, object]], notes: list[str]) -
     several = len({row["subject"] for row in rows}) > 1
     order = ["method", *(c for c in columns if c != "method" and (several or c != "subject"))]
     shown = number_table(order, [[row.get(c) for c in order] for row in rows])
-    table(shown["columns"], shown["rows"], False)
+    table(shown["columns"], shown["rows"])
     for note in notes:
         typer.echo(one_line(note))

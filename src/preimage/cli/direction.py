@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from . import app
-from .common import guard, table
+from .common import guard, table, tell_json
 from .networks import load
 from .options import InputSize, Json, Seed, Space, Trust, Weights
 
@@ -42,7 +42,10 @@ def direction(
         phi = load(net, weights, space, size, trust).layer(layer)
         found = learn_concept(phi, positives, negatives, use=use, held_out=held_out, seed=seed)
         found.save(out)
-        rows = [[name, f"{found.accuracy[name]:.3f}", "yes" if name == found.use else ""] for name in found.vectors]
-        table(["vector", "accuracy", "used"], rows, as_json)
-        if not as_json:
+        if as_json:
+            vectors = [{"name": name, "accuracy": float(found.accuracy[name]), "used": name == found.use} for name in found.vectors]
+            tell_json("direction", {"file": str(out), "held_out": found.held_out, "vectors": vectors})
+        else:
+            rows = [[name, f"{found.accuracy[name]:.3f}", "yes" if name == found.use else ""] for name in found.vectors]
+            table(["vector", "accuracy", "used"], rows)
             typer.echo(f"On {found.held_out} pictures that were held out; 0.5 is chance. Saved in {out}")

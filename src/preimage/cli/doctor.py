@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 import typer
 
 from . import app
-from .common import FAILED, guard, plain
+from .common import FAILED, guard, plain, tell_json
 from .options import Json
 
 _SIGNS = {"ok": "ok", "absent": "-", "warning": "warning", "problem": "PROBLEM"}
@@ -22,7 +20,7 @@ def doctor(as_json: Json = False) -> None:
         checks = examine()
         found = report(checks)
         if as_json:
-            typer.echo(json.dumps(found, ensure_ascii=False))
+            tell_json("doctor", found)
         else:
             for group in dict.fromkeys(c.group for c in checks):
                 typer.echo(f"{group}:")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import InputError
-from .common import FAILED, guard, one_line, resumable
+from .common import FAILED, guard, one_line, resumable, tell_json
 from .signals import tell
 
 if TYPE_CHECKING:
@@ -54,7 +53,7 @@ def invert_folder(images: Sequence[Path], out: Path, **asked: Any) -> None:
                 found = run(jobs, store, progress=not (asked["quiet"] or asked["as_json"]))
         if asked["as_json"]:
             facts = {"folder": str(out), "done": found.done, "already": found.skipped, "failed": found.failed, "left_out": study.unreadable}
-            typer.echo(json.dumps(facts, ensure_ascii=False))
+            tell_json("folder", facts)
         else:
             typer.echo(f"{found}. Saved in {out}/. Pictures and a table: preimage export {out} -o DIR. A page: preimage report {out}")
         for reason in [*study.unreadable.values(), *found.failed.values()]:

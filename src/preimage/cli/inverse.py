@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import app
-from .common import INTERRUPTED, guard, make_folder, names_in, table
+from .common import INTERRUPTED, guard, make_folder, names_in, table, tell_json
 from .loudness import Commands
 from .options import Device, InputSize, Json, Quiet, Space, Trust, Weights
 from .signals import exit_code, tell
@@ -93,7 +93,7 @@ def fit(
         paths = {name: out if single else out / f"{name.replace('/', '_').replace(':', '-')}.safetensors" for name in representations}
         if taken := [str(p) for p in paths.values() if p.exists() and not overwrite]:
             raise InputError(f"{taken[0]!r} is there already. Name another, or replace it (--overwrite).")
-        rows = []
+        fitted: list[dict[str, Any]] = []
         try:
             for name, phi in representations.items():
                 part = paths[name].with_name(paths[name].name + ".part")
@@ -102,20 +102,20 @@ def fit(
                     found = fit_inverse(phi, photos or None, checkpoint=part, progress=not (as_json or quiet), **options)
                 found.save(paths[name])
                 held = found.about["held_out"]
-                rows.append(
-                    [
-                        name,
-                        f"{held['psnr']:.2f}",
-                        f"{held['feature_error']:.3f}",
-                        _made_of(found),
-                        paths[name].stat().st_size,
-                        str(paths[name]),
-                    ]
-                )
+                facts = {"psnr": held["psnr"], "feature_error": held["feature_error"], "made_of": _made_of(found)}
+                file = {"bytes": paths[name].stat().st_size, "file": str(paths[name])}
+                fitted.append({"layer": name, "kind": found.kind, **facts, **file})
         except KeyboardInterrupt:
             tell("preimage: interrupted; the same command goes on from the .part file")
             raise typer.Exit(exit_code() or INTERRUPTED) from None
-        table(["layer", "PSNR, dB", "feature error", "inverse", "bytes", "file"], rows, as_json)
+        if as_json:
+            tell_json("inverse", {"inverses": fitted})
+        else:
+            table(["layer", "PSNR, dB", "feature error", "inverse", "bytes", "file"], [_row(one) for one in fitted])
+
+
+def _row(one: dict[str, Any]) -> list[Any]:
+    return [one["layer"], f"{one['psnr']:.2f}", f"{one['feature_error']:.3f}", one["made_of"], one["bytes"], one["file"]]
 
 
 def _made_of(inverse: LearnedInverse) -> str:

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import app
-from .common import guard, table
+from .common import guard, table, tell_json
 from .options import InputSize, Json, Space, Trust, Weights
 
 if TYPE_CHECKING:
     from ..networks.network import Network, NetworkCard
+    from ..representations.listing import LayerInfo
+    from ..representations.reach import Number
 
 
 @app.command()
@@ -21,16 +23,15 @@ def networks(as_json: Json = False) -> None:
     with guard():
         from ..networks.network import known_networks, known_sources
 
-        cards = known_networks()
-        rows = [[c.name, "x".join(map(str, c.space.size or ())) if c.space else "", _weights(c), c.licence] for c in cards]
+        cards, sources = known_networks(), known_sources()
         if as_json:
-            table(
-                ["name", "size", "trained weights", "licence", "paper"], [[*r, c.paper] for r, c in zip(rows, cards, strict=True)], as_json
-            )
+            listed = [{"name": c.name, "size": _size(c), "weights": _weights(c), "licence": c.licence, "paper": c.paper} for c in cards]
+            tell_json("networks", {"networks": listed, "sources": [{"form": s.form, "about": s.about} for s in sources]})
             return
-        table(["name", "size", "trained weights", "licence"], rows, as_json)
+        rows = [[c.name, "x".join(map(str, _size(c) or ())), _weights(c).replace("fetchable", f"preimage fetch {c.name}")] for c in cards]
+        table(["name", "size", "trained weights", "licence"], [[*r, c.licence] for r, c in zip(rows, cards, strict=True)])
         typer.echo("All others, by the form of their name:")
-        table(["form", "what it is"], [[s.form, s.about] for s in known_sources()], as_json)
+        table(["form", "what it is"], [[s.form, s.about] for s in sources])
 
 
 @app.command(
@@ -51,6 +52,9 @@ def layers(
     with guard():
         infos = load(net, weights, space, size, trust, listed=True).layers(every)
         parts = any(i.parts for i in infos)
+        if as_json:
+            tell_json("layers", {"network": net, "layers": [_facts(i) for i in infos]})
+            return
         rows = [
             [
                 i.name,
@@ -63,7 +67,23 @@ def layers(
             ]
             for i in infos
         ]
-        table(["layer", "output", "receptive field", "stride", "jitter", "kind", *(["parts"] if parts else [])], rows, as_json)
+        table(["layer", "output", "receptive field", "stride", "jitter", "kind", *(["parts"] if parts else [])], rows)
+
+
+def _facts(layer: LayerInfo) -> dict[str, Any]:
+    return {
+        "name": layer.name,
+        "kind": layer.kind,
+        "shape": list(layer.shape),
+        "receptive_field": None if layer.receptive_field is None else _number(layer.receptive_field),
+        "stride": _number(layer.stride),
+        "jitter": layer.jitter,
+        "parts": list(layer.parts),
+    }
+
+
+def _number(value: Number) -> int | float:
+    return int(value) if value == int(value) else float(value)
 
 
 def load(
@@ -86,10 +106,14 @@ def load(
     )
 
 
+def _size(card: NetworkCard) -> list[int] | None:
+    return list(card.space.size) if card.space and card.space.size else None
+
+
 def _weights(card: NetworkCard) -> str:
-    """Where the trained weights of a network come from."""
+    """Where the trained weights of a network come from: packaged, fetched, fetchable or none."""
     from ..networks.fetch import cache_folder
 
     if card.file is not None:
-        return "fetched" if (cache_folder() / card.file.name).is_file() else f"preimage fetch {card.name}"
+        return "fetched" if (cache_folder() / card.file.name).is_file() else "fetchable"
     return "packaged" if card.weights else "none"

@@ -12,7 +12,7 @@ import typer
 
 from ..errors import InputError
 from . import app
-from .common import FAILED, guard, make_folder, names_in, resumable, saving, table
+from .common import FAILED, guard, make_folder, names_in, resumable, saving, table, tell_json
 from .loudness import Commands
 from .options import (
     Address,
@@ -259,7 +259,10 @@ def quirks(as_json: Json = False) -> None:
 
         registry = known_experiments()
         rows: list[list[Any]] = [[name, quirk, text] for name in registry for quirk, text in registry[name].quirks.items()]
-        table(["experiment", "quirk", "what it does"], rows, as_json)
+        if as_json:
+            tell_json("quirks", {"quirks": [dict(zip(("experiment", "quirk", "about"), row, strict=True)) for row in rows]})
+        else:
+            table(["experiment", "quirk", "what it does"], rows)
 
 
 def _dictionary(path: Path, learn_from: Path | None, progress: bool) -> PairedDictionary:

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import InputError
 from . import app
-from .common import FAILED, guard, keep, plain, saved_if_interrupted, tell_state
+from .common import FAILED, guard, keep, plain, saved_if_interrupted, tell_json, tell_state
 from .options import Json, Overwrite, Quiet
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ def recipes(
             return
         found = known()
         if as_json:
-            typer.echo(json.dumps([r.to_plain() for r in found.values()], ensure_ascii=False))
+            tell_json("recipes", {"recipes": [r.to_plain() for r in found.values()]})
             return
         for recipe in found.values():
             tasks = ", ".join(t for t in TASKS if getattr(recipe, t) is not None)

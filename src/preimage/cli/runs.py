@@ -11,7 +11,7 @@ import typer
 from ..errors import InputError
 from ..registry import unknown
 from . import app
-from .common import guard, one_line, table, tell_damaged
+from .common import guard, one_line, table, tell_damaged, tell_json
 from .options import Json
 
 if TYPE_CHECKING:
@@ -59,11 +59,11 @@ def runs(
             if value is not None and there and value not in there:
                 raise unknown(f"{name} in {str(store)!r}", value, there, f"preimage runs {store}")
         if as_json:
-            typer.echo(json.dumps([_plain(r) for r in found], ensure_ascii=False))
+            tell_json("runs", {"runs": [_plain(r) for r in found]})
         elif found:
             rows = [_row(r) for r in found]
             shown = [k for k in range(len(_COLUMNS)) if any(row[k] != "" for row in rows)]
-            table([_COLUMNS[k] for k in shown], [[row[k] for k in shown] for row in rows], False)
+            table([_COLUMNS[k] for k in shown], [[row[k] for k in shown] for row in rows])
         if not as_json:
             failed = sum(r.status == "failed" for r in found)
             typer.echo(f"{len(found)} of {len(everything)} results, {failed} of them failed")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from . import app
-from .common import FAILED, INTERRUPTED, guard, names_in, table
+from .common import FAILED, INTERRUPTED, guard, names_in, table, tell_json
 from .networks import load
 from .options import Device, InputSize, Json, Quiet, Space, Squash, Trust, Weights
 from .signals import exit_code, tell
@@ -92,13 +92,31 @@ def stats(
         except KeyboardInterrupt:
             tell(f"Interrupted. The same command goes on from what {out}.part holds, if it is there.")
             raise typer.Exit(exit_code() or INTERRUPTED) from None
-        table(["layer", "channels", "never fired", "median max", "largest"], _rows(found), as_json)
+        if as_json:
+            _tell(found, out)
+        else:
+            table(["layer", "channels", "never fired", "median max", "largest"], _rows(found))
         for path, reason in found.skipped:
             tell(f"preimage: skipped {path}: {reason}")
         if not as_json:
             typer.echo(f"{len(found.images)} image(s) counted, {len(found.skipped)} skipped: {out}")
         if found.skipped:
             raise typer.Exit(FAILED)
+
+
+def _tell(found: Statistics, out: Path) -> None:
+    layers = [
+        {
+            "name": s.name,
+            "channels": s.channels,
+            "never_fired": int((s.max <= 0).sum()),
+            "median_max": s.max.median().item(),
+            "largest": s.max.max().item(),
+        }
+        for s in found.values()
+    ]
+    skipped = [{"picture": str(path), "reason": reason} for path, reason in found.skipped]
+    tell_json("statistics", {"file": str(out), "images": len(found.images), "skipped": skipped, "layers": layers})
 
 
 def _rows(found: Statistics) -> list[list[Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ import typer
 
 from ..errors import InputError
 from . import app
-from .common import FAILED, guard, keep, plain, saved_if_interrupted, source_of, tell_state
+from .common import FAILED, guard, keep, plain, saved_if_interrupted, source_of, tell_json, tell_state
 from .folder import invert_folder, refuse_what_a_store_cannot_use
 from .networks import load
 from .options import (
@@ -400,7 +399,7 @@ class _Destination:
             result.config["files"] = [source_of(i) for i in self.images]
         keep(result, self.out, self.overwrite, self.video if result.frames else None)
         if self.as_json:
-            typer.echo(json.dumps({"folder": str(self.out), **result.summary()}, ensure_ascii=False))
+            tell_json("result", {"folder": str(self.out), **result.summary()})
             tell_state(result, self.out)
             return
         for line in result.captions():

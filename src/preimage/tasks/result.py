@@ -21,6 +21,7 @@ from torch import Tensor
 from ..errors import InputError, PreimageWarning, ResultFolderError, first_line, missing_extra
 from ..metrics import Seen, measure_image
 from ..pixels import images as pictures
+from ..schemas import finite, said
 from ..solvers.memory import State
 from ..solvers.state import load_state, save_state
 from .folders import RECORD
@@ -102,8 +103,8 @@ class Result:
         return lines
 
     def summary(self) -> dict[str, Any]:
-        """The record without the tensors: plain values, for result.json and for machines."""
-        return {
+        """The record without the tensors: plain values, for result.json and for machines, in the schema `preimage schema result`."""
+        facts = {
             "task": self.task,
             "labels": self.labels,
             "error": None if self.error is None else self.error.tolist(),
@@ -113,8 +114,8 @@ class Result:
             "status": self.status,
             "interrupted": self.interrupted,
             "seeds": self.seeds,
-            "config": self.config,
         }
+        return said("result", facts) | {"config": self.config}
 
     def metrics(self) -> dict[str, list[float | None]]:
         """Take the registered metrics of each image, beside its photograph where there is one: name -> B numbers, None where undefined.
@@ -154,7 +155,7 @@ class Result:
     def write_record(self, folder: Path, files: Sequence[str], metrics: Mapping[str, Any] | None = None) -> None:
         """The tensors and result.json, all that `load_result` needs. files: names of what else was written there; metrics: if taken."""
         self._write_tensors(folder / TENSORS)
-        record = {"preimage": 1, **self.summary(), **({"metrics": metrics} if metrics else {}), "files": [*files, TENSORS]}
+        record = {"preimage": 1, **self.summary(), **({"metrics": finite(dict(metrics))} if metrics else {}), "files": [*files, TENSORS]}
         (folder / RECORD).write_bytes(plain_json(record))
 
     def _write_pictures(self, folder: Path) -> list[str]:
