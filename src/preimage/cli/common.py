@@ -11,6 +11,7 @@ import sqlite3
 import stat
 import sys
 import tempfile
+import textwrap
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -137,23 +138,58 @@ def tell_json(kind: str, facts: Mapping[str, Any]) -> None:
 
 
 def table(keys: list[str], rows: list[list[Any]]) -> None:
-    """Print a table for people, in the terminal's width."""
-    from rich.box import SIMPLE_HEAD
+    """Print a table for people in the terminal's width: no word is broken. One too wide for that is printed row by row."""
     from rich.console import Console
+
+    console = Console()
+    cells = [[plain(str(cell)) for cell in row] for row in rows]
+    widths = _widths(keys, cells, console.width)
+    if widths is None:
+        for first, *rest in cells:
+            said = "; ".join(f"{key}: {cell}" for key, cell in zip(keys[1:], rest, strict=True) if cell)
+            typer.echo(first)
+            typer.echo(
+                textwrap.fill(
+                    said, console.width, initial_indent="  ", subsequent_indent="  ", break_long_words=False, break_on_hyphens=False
+                )
+            )
+        return
+    from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     printed = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for key, example in zip(keys, rows[0] if rows else [""] * len(keys), strict=True):
-        # a name is to be copied: not broken if it can be helped
-        whole = min(max((len(str(row[0])) for row in rows), default=0), 24) if key == keys[0] else None
-        printed.add_column(Text(key), justify="right" if isinstance(example, int) else "left", overflow="fold", min_width=whole)
-    for row in rows:
-        printed.add_row(*(Text(plain(str(cell))) for cell in row))  # names are text, not rich's markup
-    console = Console()
+    for key, width, example in zip(keys, widths, rows[0] if rows else [""] * len(keys), strict=True):
+        printed.add_column(Text(key), justify="right" if isinstance(example, int) else "left", width=width)
+    for row in cells:
+        printed.add_row(*map(Text, row))  # names are text, not rich's markup
     with console.capture() as text:  # rich would end the process itself when nobody reads
         console.print(printed)
     typer.echo(text.get(), nl=False)
+
+
+def _widths(keys: list[str], cells: list[list[str]], room: int) -> list[int] | None:
+    """Widths of columns in which no word is broken, as near to whole cells as there is room; None where there is not even so much.
+
+    >>> _widths(["name", "what it is"], [["fire2", "a layer of a network"]], 24)
+    [5, 13]
+    >>> _widths(["name", "what it is"], [["fire2", "a layer of a network"]], 12)
+    """
+    columns = [[key, *(row[k] for row in cells)] for k, key in enumerate(keys)]
+    widths = [max(len(word) for text in column for word in _unbroken(text)) for column in columns]
+    wanted = [max(map(len, column)) for column in columns]
+    left = room - sum(widths) - 3 * len(keys)
+    if left < 0:
+        return None
+    for k in sorted(range(len(keys)), key=lambda k: wanted[k]):  # those that are soon whole first
+        more = min(left, wanted[k] - widths[k])
+        widths[k], left = widths[k] + more, left - more
+    return widths
+
+
+def _unbroken(text: str) -> list[str]:
+    """Return what must stay on one line: words, or all of a short text, as 12.3 s."""
+    return text.split() if len(text) > 12 else [text]
 
 
 @contextmanager
