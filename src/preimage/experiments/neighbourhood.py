@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from ..representations.masks import central_range
 from .base import EXPERIMENTS, SQUASH, STRENGTHS, Found, Study, Summary, flag, row
 
 if TYPE_CHECKING:
@@ -74,11 +75,10 @@ def central_box(info: LayerInfo, positions: int) -> tuple[int, int, int, int] | 
 
 
 def _span(span: Span, length: int, positions: int) -> tuple[int, int]:
-    """Along one axis; the centre as `masks.central` takes it."""
-    side = min(positions, length)
-    first = math.ceil((length - side + 1) / 2) - 1
-    begin = span.start + first * span.stride
-    return math.floor(begin), math.ceil(begin + (side - 1) * span.stride + span.size) - 1
+    """Along one axis."""
+    middle = central_range(length, positions)
+    begin = span.start + middle.start * span.stride
+    return math.floor(begin), math.ceil(begin + (len(middle) - 1) * span.stride + span.size) - 1
 
 
 def _text(box: tuple[int, int, int, int] | None) -> str:

@@ -95,13 +95,12 @@ def divisors(phi: Layer, wanted: Sequence[tuple[int, ...]], canvas: str, stats: 
     import torch
 
     from ..statistics import load_statistics
-    from ..tasks.units import canvas_size, estimated_largest, recorded_largest
+    from ..tasks.units import canvas_size, estimated_largest, from_largest, recorded_largest
 
     like = torch.empty(0, device=device)
     size = canvas_size(phi, canvas, like)
     M, _ = estimated_largest(phi, wanted, size, like) if stats is None else recorded_largest(phi, wanted, load_statistics(stats))
-    rf = min(max(size), float(phi.receptive_field or max(size)))
-    return [m * rf**2 for m in M]
+    return from_largest(phi, M, size)
 
 
 def _canvas(info: LayerInfo) -> str:

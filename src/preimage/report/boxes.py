@@ -11,6 +11,7 @@ import torch
 from ..errors import InputError, first_line
 from ..networks.network import known_networks
 from ..representations.listing import LayerInfo, layers, with_title
+from ..representations.masks import central_range
 from ..representations.receptive_field import Span
 from ..studies.about import About
 
@@ -66,7 +67,7 @@ def geometry(network: str) -> Geometry:
 def central_box(info: LayerInfo, size: tuple[int, int], units: int = 1) -> Box:
     """What the central units x units positions of a layer see of an image of that (height, width), cut at its border.
 
-    A position is central as in the mask `central` (exp_inversion.m): from ceil((n - units + 1) / 2), 1-based.
+    A position is central as in the mask `central` (`masks.central_range`).
     """
     if info.field is None or len(info.shape) < 3:
         return Box(0.0, 0.0, float(size[1]), float(size[0]))
@@ -88,8 +89,7 @@ def masked_box(info: LayerInfo, size: tuple[int, int], mask: object) -> Box | No
 def _extent(span: Span, count: int, length: int, units: int) -> tuple[float, float]:
     if span.whole:
         return 0.0, float(length)
-    units = max(min(units, count), 1)
-    first = -(-(count - units + 1) // 2) - 1
-    start = span.start + first * span.stride
-    end = span.start + (first + units - 1) * span.stride + span.size
+    middle = central_range(count, units)
+    start = span.start + middle.start * span.stride
+    end = span.start + (middle.stop - 1) * span.stride + span.size
     return float(max(start, 0)), float(min(end, length))

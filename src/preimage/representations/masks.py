@@ -64,8 +64,19 @@ def channel_group(index: int, groups: int = 2) -> NamedMask:
     return NamedMask(f"group:{index}/{groups}", mask)
 
 
+def central_range(count: int, size: int) -> range:
+    """Return the central of `count` positions of an axis, at most `size` (exp_inversion.m, neigh): from ceil((n - size' + 1) / 2), 1-based.
+
+    >>> central_range(13, 5), central_range(4, 9)
+    (range(4, 9), range(0, 4))
+    """
+    side = max(min(size, count), 1)
+    first = math.ceil((count - side + 1) / 2) - 1
+    return range(first, first + side)
+
+
 def central(size: int = 5) -> NamedMask:
-    """The central size x size positions, all channels (exp_inversion.m, neigh): from ceil((n - size' + 1) / 2), 1-based.
+    """The central size x size positions, all channels; see `central_range`.
 
     >>> central(5)((1, 13, 13)).sum(), central(5)((1, 13, 13))[0, 4, 4]
     (tensor(25.), tensor(1.))
@@ -77,12 +88,8 @@ def central(size: int = 5) -> NamedMask:
         if len(shape) != 3:
             raise InputError(f"A central neighbourhood needs features with rows and columns; these have shape {tuple(shape)}.")
         out = torch.zeros(1, *shape[1:])
-        spans = []
-        for n in shape[1:]:
-            side = min(size, n)
-            first = math.ceil((n - side + 1) / 2) - 1
-            spans.append(slice(first, first + side))
-        out[:, spans[0], spans[1]] = 1.0
+        rows, columns = (central_range(n, size) for n in shape[1:])
+        out[:, rows.start : rows.stop, columns.start : columns.stop] = 1.0
         return out
 
     return NamedMask(f"central:{size}", mask)

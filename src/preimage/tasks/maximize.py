@@ -27,7 +27,7 @@ from .reopen import minimize_open
 from .result import MaximizationResult
 from .resuming import Resume, check_start
 from .task import Task
-from .units import canvas_size, estimated_largest, open_closed_units, recorded_largest
+from .units import canvas_size, estimated_largest, from_largest, open_closed_units, recorded_largest
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -124,9 +124,8 @@ def maximize(
         keys = [unit_key(phi, u) for u in units]
         size = canvas_size(phi, canvas, like)
         phi0, labels = unit_targets(phi, units, size, everywhere, like)
-        rf = min(max(size), float(phi.receptive_field or max(size)))
         M, source = (None, None) if Z is not None else _largest(phi, units, stats, size, like, everywhere)
-        divisor = _divisors(Z, len(units)) if M is None else [m * rf**2 for m in M]
+        divisor = _divisors(Z, len(units)) if M is None else from_largest(phi, M, size)
         divisors = torch.tensor(divisor, dtype=torch.float64).repeat_interleave(restarts)
         seeds, generators = sample_seeds(seed, keys, restarts)
         target = phi0.repeat_interleave(restarts, dim=0)

@@ -83,6 +83,12 @@ def _receptive_field_canvas(phi: Representation, like: Tensor, fixed: tuple[int,
     return low
 
 
+def from_largest(phi: Representation, largest: Sequence[float], size: tuple[int, int]) -> list[float]:
+    """Return the divisors Z = M·rf² of units with these largest answers (exp_maximization.m); no field is larger than the image."""
+    rf = min(max(size), float(phi.receptive_field or max(size)))
+    return [m * rf**2 for m in largest]
+
+
 def recorded_largest(phi: Representation, wanted: Sequence[tuple[int, ...]], stats: Statistics) -> tuple[list[float], str]:
     """M of each unit: its channel's largest value over the images of the statistics; and where that comes from, for the record.
 
