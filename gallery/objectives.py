@@ -40,9 +40,9 @@ unopened = replace(own, maximize=replace(own.maximize, closed_slope=0.0))
 agree = preimage.Distinguish() + preimage.Distinguish(other.layer(other.layers()[-1].name), unit="flamingo")
 two_networks = preimage.maximize(net.layer("pool10"), "flamingo", objective=agree, recipe=unopened, **length)
 
-# %% A texture: how channels go together at three layers, and not where
+# %% A texture: how channels go together at three layers, and not where; of pixels, as the recipe would spread the few colours it finds
 texture = sum((preimage.Gram(of, image=cat) for of in ("fire2", "fire4")), preimage.Gram("conv1", image=cat))
-style = preimage.invert(net.layer("fire4"), cat, objective=texture, **common)
+style = preimage.invert(net.layer("fire4"), cat, objective=texture, C=1000.0, **length)
 
 # %% A direction: the answer is the inner product with a vector over channels
 vector = torch.randn(net.layer("fire8").shape[0], generator=torch.Generator().manual_seed(0))
