@@ -9,11 +9,13 @@ import re
 import runpy
 import subprocess
 import sys
+import types
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from safetensors.torch import save_file
 
 import preimage
 
@@ -151,3 +153,32 @@ def test_the_page_on_tables_runs_and_its_table_has_a_row_an_image(tmp_path, monk
     run([job], Store.open(tmp_path / "study"), progress=False)
     (row,) = names["table"](tmp_path / "study")
     assert row["unit"] == 3 and row["activation"] > 0 and Path(row["picture"]).is_file()
+
+
+@pytest.mark.parametrize("page", ["own-parts", "checkpoints"])
+def test_a_page_of_how_to_runs(page, tmp_path, monkeypatch, capsys):
+    from preimage.pixels.images import reference_images
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_bytes(Path(reference_images()[0]).read_bytes())
+    weights = {k: v.clone() for k, v in preimage.load_network("squeezenet1_1").module.state_dict().items()}
+    for name in ("before", "after") if page == "checkpoints" else ():
+        save_file(weights, tmp_path / f"{name}.safetensors")
+    for name in ("invert", "maximize"):
+        monkeypatch.setattr(preimage, name, functools.partial(getattr(preimage, name), iterations=2, progress=False))
+    text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", text, flags=re.S))
+    assert "160" in code
+    names: dict = {"__name__": "a_page"}
+    monkeypatch.setitem(sys.modules, "a_page", types.ModuleType("a_page"))  # where dataclasses look for names of types
+    exec(compile(code.replace("160", "64"), page, "exec"), names)
+    if page == "own-parts":
+        assert names["frog"].energy["mirror"].shape == (1,) and names["image"].images.shape[-1] == 64
+    else:
+        before, after = (preimage.load_result(tmp_path / "out" / f"{name}.safetensors") for name in ("before", "after"))
+        assert before.images.equal(after.images) and capsys.readouterr().out.startswith("before.safetensors")
+
+
+def test_the_letters_are_in_the_glossary():
+    rows = re.findall(r"^\| ([^|]+) \|", (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8"), flags=re.M)
+    assert {"x", "x0", "Φ (`phi`)", "Φ0", "Φ₊", "E", "ℓ", "C", "Z", "M", "R_α", "R_TVβ", "B", "B₊", "V", "T", "g, z"} <= set(rows)
