@@ -37,7 +37,7 @@ def test_the_layers_of_networks():
 def test_the_runs_of_a_store_with_a_long_name_and_a_long_reason(tmp_path):
     name = "a-photograph-with-quite-a-long-name-of-its-own"
     store = build_store(tmp_path / "store", ("cat", name), failure="OutOfMemoryError: more than this machine has, with all its words said")
-    shown = printed("runs", store.path)
+    shown = " ".join(printed("runs", store.path).split())
     assert name in shown and "OutOfMemoryError:" in shown and "activation 3.5" in shown
 
 
