@@ -53,9 +53,8 @@ side_by_side(given.out / "objectives.png", [result.images[0] for result in (two_
 
 # %% Four different answers: each restart is given the earlier ones, and pushed away from their textures
 alone = preimage.maximize(net.layer("pool10"), "giant panda", restarts=4, **common)
-different = preimage.maximize(
-    net.layer("pool10"), "giant panda", restarts=4, objective=preimage.Distinguish() + 2.0 * preimage.Diversity("fire4"), **common
-)
+apart = [*own.maximize.objective, 2.0 * preimage.Diversity("fire4")]  # beside what the recipe asks by itself
+different = preimage.maximize(net.layer("pool10"), "giant panda", restarts=4, objective=apart, **common)
 print("activations without and with:", [[round(a, 1) for a in r.activation.tolist()] for r in (alone, different)])
 rows = [torch.cat(list(images), dim=2) for images in (different.images, alone.images)]
 side_by_side(given.out / "diversity.png", [torch.cat(rows, dim=1)])
