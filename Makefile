@@ -12,7 +12,7 @@ TORCH ?=
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-slow check docs notebooks format lock setup dist clean
+.PHONY: demo test test-slow check types docs notebooks format lock setup dist clean
 
 demo: $(LEAN)  ## invert, maximize and caricature with the embedded network; pictures and a page in demo-out/
 	@$(BIN)/preimage demo --out $(OUT)
@@ -27,6 +27,8 @@ check: $(READY)
 	$(BIN)/ruff format --check --quiet
 	$(BIN)/ruff check --quiet
 	$(BIN)/mypy
+
+types: $(READY)  ## strict types of every documented line, with mypy (a minute or two)
 	$(BIN)/python docs/check_types.py
 
 docs: $(READY)  ## the documentation as pages, in build/site/

@@ -18,7 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-MYPY = ["--strict", "--untyped-calls-exclude=torch", "--untyped-calls-exclude=IPython", "--no-error-summary"]
+CACHE = ROOT / ".mypy_cache" / "docs"  # of its own: with other options mypy would begin anew, here and for the package
+MYPY = [f"--cache-dir={CACHE}", "--strict", "--untyped-calls-exclude=torch", "--untyped-calls-exclude=IPython", "--no-error-summary"]
 
 
 def programs(root: Path = ROOT) -> Iterator[tuple[str, str]]:
