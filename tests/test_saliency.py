@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from typer.testing import CliRunner
 
 import preimage
+from preimage.cli import app
 from preimage.errors import InputError
 
 SPACE = preimage.PixelSpace(16, "rgb", mean=(100.0, 110.0, 120.0))
@@ -88,3 +93,35 @@ def test_a_class_of_a_network_is_found_by_its_name_and_sees_the_whole_image():
 def test_a_unit_or_method_that_is_not_there_is_refused(unit, method):
     with pytest.raises(InputError):
         preimage.saliency(preimage.Layer(small(), "5", space=SPACE), picture(), unit, method)
+
+
+def test_the_command_writes_a_picture_for_each_photograph_and_says_where_the_unit_answered(tmp_path):
+    files = [tmp_path / "a.png", tmp_path / "b.png"]
+    for k, file in enumerate(files):
+        PIL.Image.fromarray(picture(k)).save(file)
+    words = [
+        "saliency",
+        *map(str, files),
+        "--layer",
+        "conv1",
+        "--unit",
+        "3",
+        "--method",
+        "guided",
+        "--size",
+        "64",
+        "-o",
+        str(tmp_path / "out"),
+    ]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "out" / "saliency.json").read_text())
+    found = preimage.saliency(preimage.load_network("squeezenet1_1", size=(64, 64)).layer("conv1"), [str(f) for f in files], 3, "guided")
+    assert [row["answer"] for row in record["images"]] == pytest.approx(found.responses.tolist(), rel=1e-6)
+    for row, shown in zip(record["images"], found.pil(), strict=True):
+        assert tuple(row["place"]) in found.places
+        np.testing.assert_array_equal(np.asarray(PIL.Image.open(tmp_path / "out" / row["picture"])), np.asarray(shown))
+    again = CliRunner().invoke(app, words)
+    assert again.exit_code == 1 and "out" in again.stderr
+    refused = CliRunner().invoke(app, [*words[:-1], str(tmp_path / "new"), "--method", "magic"])
+    assert refused.exit_code == 2 and "gradient, guided, deconvnet" in refused.stderr and not (tmp_path / "new").exists()
