@@ -39,6 +39,7 @@ _FAMILIES = (
     ),
     *(
         "deepdream2015",
+        "zhu1998",
         "gatys2015",
         "lucid2017",
         "ulyanov2018",
