@@ -94,6 +94,8 @@ ENDED = {
     "activation-atlas": (["activation-atlas", "squeezenet1_1", "photo.png", "--layer", "conv1", *OUT],
                          "preimage.experiments.activation_atlas:activation_atlas", "goes on from there"),
     "doctor": (["doctor"], "preimage.doctor:examine", BEFORE),
+    "schema": (["schema"], "preimage.schemas:schemas", BEFORE),
+    "saliency": (["saliency", "photo.png", "--unit", "1", "-o", "out"], "preimage.tasks.saliency:saliency", BEFORE),
 }  # fmt: skip
 
 
@@ -172,6 +174,7 @@ READ_ONLY = {
     "runs": (["runs", "store"], 0),
     "compare": (["compare", "--unit", "1", "--recipes", "mahendran2016", "--layer", "conv1", "--judge", "none", *OUT], 1),
     "direction": (["direction", "squeezenet1_1", ".", ".", "--layer", "conv1", "-o", "way.safetensors"], 1),
+    "saliency": (["saliency", "photo.png", "--unit", "1", "-o", "out"], 1),
     "fetch": (["fetch", "vgg-vd-16", "-q"], 1),
     "app": (["app", "--port", "0"], 1),
     "export": (["export", "store", "-o", "out"], 1),
@@ -180,6 +183,7 @@ READ_ONLY = {
     "networks": (["networks"], 0),
     "layers": (["layers", "squeezenet1_1"], 0),
     "recipes": (["recipes"], 0),
+    "schema": (["schema"], 0),
 }
 
 

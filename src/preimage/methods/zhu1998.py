@@ -18,7 +18,9 @@ RECIPES.register("zhu1998")(
         "modeling, IJCV 27(2), 1998",
         sentence="A texture of a photograph by the histograms of what centre-surround and Gabor filters answer; no network is asked.",
         differs="An image with the histograms is looked for by descent in Fourier coordinates, not drawn from the field by Gibbs sampling; "
-        "all filters are taken at once instead of chosen one by one, on grey and two colour differences; no spectrum analysers.",
+        "all filters are taken at once instead of chosen one by one, on grey and two colour differences, each "
+        "by itself, and values beyond the bins are pulled back; no spectrum analysers. Fine grey textures are reached; larger things, flat "
+        "areas and the joint colours of a coloured texture are not.",
         invert=Parts(
             C=1e4,
             objective=(FilterHistograms(),),
