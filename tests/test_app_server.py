@@ -114,7 +114,23 @@ def secret(tmp_path: Path) -> Path:
 
 def order(upload) -> list:
     """What the page sends when Start is pressed."""
-    return ["invert", "squeezenet1_1", "fire4", "my own image", upload, "a class, by its name", 0, 0, "", "fast", "1", 0, 1]
+    return [
+        "invert",
+        "squeezenet1_1",
+        "fire4",
+        "my own image",
+        upload,
+        "a class, by its name",
+        0,
+        0,
+        "",
+        "fast",
+        "1",
+        0,
+        1,
+        "by the layer",
+        *[""] * 4,
+    ]
 
 
 def test_an_upload_can_be_looked_at_and_inverted(site):

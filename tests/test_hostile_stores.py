@@ -338,7 +338,7 @@ def test_a_setting_that_is_no_number_is_refused_before_a_job_exists_and_leaves_n
 
 
 def test_names_are_text_wherever_they_are_printed(tmp_path, capsys):
-    table(["[b]name", "value"], [["encoder[last_hidden_state]", 1], ["[/b] [link=x]y\x1b[31m", 2]], False)
+    table(["[b]name", "value"], [["encoder[last_hidden_state]", 1], ["[/b] [link=x]y\x1b[31m", 2]])
     printed = capsys.readouterr().out
     assert "encoder[last_hidden_state]" in printed and "[/b] [link=x]y?[31m" in printed and "[b]name" in printed
     store = tiny_store(tmp_path / "store")

@@ -222,5 +222,5 @@ def test_the_command_line_fits_one(tmp_path):
         app, f"inverse fit squeezenet1_1 --layers fire9 --size 64 --kind upconv:width=8,batch=1 --crops 2 -o {out} --json".split()
     )
     assert said.exit_code == 0, said.output
-    assert json.loads(said.output)[0]["inverse"] == "width 8, 4 doublings"
+    assert json.loads(said.output)["inverses"][0]["made_of"] == "width 8, 4 doublings"
     assert isinstance(load_inverse(out, preimage.load_network("squeezenet1_1", size=64).layer("fire9")), UpconvInverse)

@@ -158,7 +158,7 @@ def table(keys: list[str], rows: list[list[Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    printed = Table(box=SIMPLE_HEAD, pad_edge=False)
+    printed = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for key, width, example in zip(keys, widths, rows[0] if rows else [""] * len(keys), strict=True):
         printed.add_column(Text(key), justify="right" if isinstance(example, int) else "left", width=width)
     for row in cells:
@@ -178,7 +178,7 @@ def _widths(keys: list[str], cells: list[list[str]], room: int) -> list[int] | N
     columns = [[key, *(row[k] for row in cells)] for k, key in enumerate(keys)]
     widths = [max(len(word) for text in column for word in _unbroken(text)) for column in columns]
     wanted = [max(map(len, column)) for column in columns]
-    left = room - sum(widths) - 3 * len(keys)
+    left = room - sum(widths) - 2 * (len(keys) - 1)
     if left < 0:
         return None
     for k in sorted(range(len(keys)), key=lambda k: wanted[k]):  # those that are soon whole first

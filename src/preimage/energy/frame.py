@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError, whole
+from ..plain import FILE
 from ..representations.base import Representation
 from ..representations.filters import FilterBank
 from .losses import LOSSES, Loss
@@ -103,7 +104,7 @@ class FilterHistograms(Objective):
     bins : as of `Histograms`
     """
 
-    image: str | None = None
+    image: str | None = field(default=None, metadata=FILE)
     waves: tuple[float, ...] = (2.0, 4.0, 8.0, 12.0)
     directions: int = 4
     bins: int = 32

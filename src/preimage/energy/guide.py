@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from ..errors import InputError
+from ..plain import FILE
 from ..representations.base import Representation
 from .losses import LOSSES, Loss
 from .objectives import OBJECTIVES, Given, Objective, picture_features
@@ -55,7 +56,7 @@ class GuidedDream(Objective):
         The guide; default the task's own image.
     """
 
-    image: str | None = None
+    image: str | None = field(default=None, metadata=FILE)
 
     @property
     def losses(self) -> tuple[str, ...]:

@@ -60,6 +60,8 @@ def describe_start(start: Start, own: str) -> str:
         return own
     if isinstance(start, str) and start in ("noise", "image", "inverse"):
         return start
+    if isinstance(start, Result):
+        return "a Result"
     return str(start) if isinstance(start, (str, os.PathLike)) else f"a {type(start).__name__}"
 
 
