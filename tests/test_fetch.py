@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import http.server
 import json
@@ -216,3 +217,15 @@ def test_the_classic_networks_name_their_files():
         assert file.name.startswith("imagenet-") and Path(file.name).suffix == ".mat"
         assert len(file.md5) == 32
     assert find_card("vgg-vd-16").file.name == "imagenet-vgg-verydeep-16.mat"
+
+
+@pytest.mark.parametrize("missing", [0, 500])
+def test_a_download_keeps_no_connection_whether_it_is_whole_or_not(server, url, cache, missing, monkeypatch):
+    import requests
+
+    answers, get = [], requests.get
+    monkeypatch.setattr(requests, "get", lambda *a, **k: answers.append(get(*a, **k)) or answers[-1])
+    server.missing = missing
+    with contextlib.suppress(FetchError):
+        fetch(RemoteFile("w.mat", url), progress=False)
+    assert [answer.raw.closed for answer in answers] == [True]

@@ -99,7 +99,7 @@ class MeanDeviationNorms(Loss):
     tenth stands for it: means can be zero, as after a linear layer on centred features. The slope at a distance of zero is zero.
     Source: Yin et al. 2020, Eq. (4), who take the variance instead of the deviation and do not divide.
 
-    >>> x = torch.rand(1, 3, 4, 4)
+    >>> x = torch.tensor([[[[1.0, 3.0]], [[2.0, 2.0]]]])  # means 2 and 2, deviations 1 and 0
     >>> MeanDeviationNorms()(2 * x, x)
     tensor([2.])
     """

@@ -76,7 +76,7 @@ def naturalness(images: Tensor, originals: Tensor) -> Tensor:
     images, originals: (B, 1 or 3, H, W) levels 0–255, of equal or different sizes; h is `gradient_histogram`. A flat image has no
     gradient and the value 0.
 
-    >>> x = torch.rand(2, 3, 16, 16) * 255
+    >>> x = torch.arange(16.0).square().expand(2, 3, 16, 16)
     >>> naturalness(x, x)
     tensor([1., 1.])
     """
@@ -113,7 +113,7 @@ def roughness(images: Tensor, originals: Tensor) -> Tensor:
     √(Δv² + Δh²) to the next pixel below and to the right, in each channel, as in R_TV with β = 1. What is rougher than a photograph
     has a value above 1, what is smoother one below. An original that is flat gives infinity.
 
-    >>> x = torch.rand(2, 3, 16, 16) * 255
+    >>> x = torch.arange(16.0).square().expand(2, 3, 16, 16)
     >>> roughness(x, x), roughness(x / 2, x)
     (tensor([1., 1.]), tensor([0.5000, 0.5000]))
     """

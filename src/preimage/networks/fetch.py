@@ -8,6 +8,7 @@ import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ..errors import FetchError, InputError, first_line
 
@@ -98,13 +99,18 @@ def _download(file: RemoteFile, folder: Path, progress: bool) -> Path:
     import requests
 
     path = folder / file.name
+    answers: list[Any] = []
+    keep = {"response": lambda answer, *args, **more: answers.append(answer)}
     try:
-        pooch.HTTPDownloader(progressbar=progress, timeout=30)(file.url, str(path), None)
+        pooch.HTTPDownloader(progressbar=progress, timeout=30, hooks=keep)(file.url, str(path), None)
     except (requests.RequestException, ValueError) as error:
         raise FetchError(
             f"{file.name} could not be fetched from {file.url} ({_reason(error)}). Without a connection: bring the file by other means "
             f"and put it in {str(folder.parent)!r}, or give its path as the weights."
         ) from error
+    finally:
+        for answer in answers:  # one that breaks off would keep its socket
+            answer.close()
     return path
 
 
