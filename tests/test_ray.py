@@ -171,6 +171,7 @@ def test_more_than_the_cluster_has_is_refused(cluster, store):
         run(small_jobs(1), store, backend=Ray(every=True), threads=3, progress=False)
 
 
+@pytest.mark.slow
 def test_the_command_line_computes_on_ray(cluster, tmp_path):
     arguments = ["atlas", "squeezenet1_1", "--layers", "conv1", "--units", "2", "--iterations", "2", "-q", "-o"]
     done = CliRunner().invoke(app, [*arguments, str(tmp_path / "ray"), "--backend", "ray"])
