@@ -82,6 +82,15 @@ def test_the_table_is_written_and_goes_on_where_it_stopped(folder: Path, tmp_pat
     assert not list(out.rglob("*.part"))
 
 
+def test_an_edit_of_the_code_runs_no_job_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    assert "8 jobs (0 were there already), 0 failed" in run_table(folder, out)[1]
+    monkeypatch.setattr("preimage.tasks.result.code_version", lambda: "another")
+    assert "8 jobs (8 were there already)" in run_table(folder, out)[1]
+    monkeypatch.setattr("preimage.studies.jobs.PLAN_REVISION", 999)
+    assert "8 jobs (2 were there already)" in run_table(folder, out)[1]  # HOGgles has no plan
+
+
 def test_the_numbers_are_the_mean_and_the_interval() -> None:
     cells = [experiment.Cell(f"i{k}", "hog", e, e / 2, 1.0, 3, "", False) for k, e in enumerate((0.2, 0.3, 0.7))]
     table = experiment.Table(cells)

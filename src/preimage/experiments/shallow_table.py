@@ -29,6 +29,7 @@ from ..representations.base import Representation
 from ..representations.dsift import DenseSIFT
 from ..representations.hog import HOG
 from ..solvers.run import Stage
+from ..studies.jobs import REPRESENTATION_REVISION, Job, revisions
 from ..studies.store import input_name
 from ..tasks.invert import invert
 from ..tasks.result import Result, file_names, load_result, versions
@@ -112,9 +113,9 @@ def shallow_table(
 ) -> Table:
     """Invert every image by every method, keep each job in out/runs, and write table.txt, .csv, .tex and .png into `out`.
 
-    images: files, made grey; size: cut to a square of so many pixels, None keeps them as they are. A job whose folder is there
-    (same pixels, settings, dictionary and code) is not run again. A job that fails is reported and kept in `Table.failures`; the
-    others go on. Ctrl-C ends the run; what was done is kept. Raises InputError if there is no image.
+    images: files, made grey; size: cut to a square of so many pixels, None keeps them as they are. A job whose folder is there (same
+    pixels, settings, dictionary and revisions of the classes that decide an image) is not run again. A job that fails is reported and
+    kept in `Table.failures`; the others go on. Ctrl-C ends the run; what was done is kept. Raises InputError if there is no image.
     """
 
     if not images:
@@ -124,8 +125,6 @@ def shallow_table(
         "solver": solver,
         "iterations": iterations,
         "C": DEFAULTS["invert"].C,
-        "code": versions()["code"],
-        "torch": torch.__version__,
     }
     table = Table()
     rows: list[list[Tensor]] = []
@@ -182,8 +181,11 @@ def _job(name: str, method: str, x0: Tensor, dictionary: PairedDictionary, setti
     """Run one job, or read it back."""
     facts = settings | {"method": method, "pixels": input_name(x0), "shape": list(x0.shape)}
     if method == "hoggles":  # which minimises nothing
-        facts = {k: v for k, v in facts.items() if k not in ("solver", "iterations")}
+        facts = {k: v for k, v in facts.items() if k not in ("solver", "iterations")} | {"revision": REPRESENTATION_REVISION}
         facts["dictionary"] = [input_name(dictionary.hog), input_name(dictionary.pixels), input_name(dictionary.mean), dictionary.atoms]
+    else:
+        like = Job(experiment="shallow-table", task="invert", representation=method, one_stage=True, **settings)
+        facts["revisions"] = revisions(like)
     key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     folder = runs / f"{name}-{method}-{key}"
     reused = folder.is_dir()
