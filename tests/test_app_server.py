@@ -46,7 +46,7 @@ def site() -> Iterator[SimpleNamespace]:
         found = SimpleNamespace(port=bound.getsockname()[1], desk=desk, folder=folder)
 
         async def serve() -> None:
-            found.app = make(Catalogue(["squeezenet1_1"]), desk)  # Gradio leaves a loop of its own behind where none runs
+            found.app = make(Catalogue(["squeezenet1_1"]), desk)
             found.server = uvicorn.Server(uvicorn.Config(found.app, log_level="critical", timeout_graceful_shutdown=1))
             await found.server.serve(sockets=[bound])
 
@@ -355,3 +355,20 @@ def test_a_server_that_is_told_to_end_leaves_no_file(tmp_path):
             assert process.wait(60) == 128 + number
             assert process.stderr.read() == ""
             assert not list(tmp_path.glob(f"{number.name}/preimage-app-*"))
+
+
+def test_making_the_page_leaves_no_event_loop_open(monkeypatch):
+    from preimage.app.catalogue import Catalogue
+    from preimage.app.jobs import Desk
+    from preimage.app.server import make, private_folder
+
+    loops, new = [], asyncio.new_event_loop
+    monkeypatch.setattr(asyncio, "new_event_loop", lambda: loops.append(new()) or loops[-1])
+    with private_folder() as folder:
+        desk = Desk(folder, workers=1, queue=1)
+        make(Catalogue(["squeezenet1_1"]), desk)
+        desk.close()
+    still_open = [loop for loop in loops if not loop.is_closed()]
+    for loop in still_open:
+        loop.close()
+    assert still_open == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import os
 import shutil
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -88,9 +90,19 @@ def make(catalogue: Catalogue, desk: Desk, *, local: bool = True) -> FastAPI:
     """The application, ready for any ASGI server. local: answer only requests that name this machine itself, so that no other
     site can reach the page through the visitor's browser. Raises MissingExtra without Gradio."""
     try:
-        import gradio as gr
+        import gradio  # noqa: F401
     except ImportError:
         raise missing_extra("The interactive page needs Gradio", "app") from None
+
+    async def made() -> FastAPI:  # where no loop runs Gradio makes one for each lock, and leaves them open
+        return _made(catalogue, desk, local)
+
+    with ThreadPoolExecutor(1) as pool:  # a thread of its own, as a thread in which a loop runs cannot run another
+        return pool.submit(lambda: asyncio.run(made())).result()
+
+
+def _made(catalogue: Catalogue, desk: Desk, local: bool) -> FastAPI:
+    import gradio as gr
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 

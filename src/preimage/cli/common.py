@@ -172,7 +172,7 @@ def _widths(keys: list[str], cells: list[list[str]], room: int) -> list[int] | N
     """Widths of columns in which no word is broken, as near to whole cells as there is room; None where there is not even so much.
 
     >>> _widths(["name", "what it is"], [["fire2", "a layer of a network"]], 24)
-    [5, 13]
+    [5, 17]
     >>> _widths(["name", "what it is"], [["fire2", "a layer of a network"]], 12)
     """
     columns = [[key, *(row[k] for row in cells)] for k, key in enumerate(keys)]
