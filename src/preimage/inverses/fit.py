@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +124,7 @@ def fit_inverse(
     about |= {"size": list(canvas), "preimage": __version__}
     about["settings"] = {"kind": name_of(how, KINDS), "crops": crops, "held_out": held_out, "seed": seed} | asdict(how)
     fitted = [Crops([photographs[k] for k in which], phi.space, canvas, seed + n) for n, which in enumerate(parts)]
-    kept = None if checkpoint is None else partial(Checkpoint, Path(checkpoint))
+    kept = None if checkpoint is None else Path(checkpoint)
     if isinstance(how, Upconv):
         if of_pairs(phi):
             about["settings"]["feature_loss"] = 0.0
@@ -134,8 +133,8 @@ def fit_inverse(
             final: LearnedInverse = train_upconv(phi, (fitted[0], fitted[1]), crops, how, _listed(about), memory, kept, tick)
     else:
         final = _regress(phi, (fitted[0], fitted[1]), crops, how, _listed(about), memory, kept, progress)
-    if checkpoint is not None:
-        Path(checkpoint).unlink(missing_ok=True)
+    if kept is not None:
+        kept.unlink(missing_ok=True)
     return final
 
 
@@ -146,7 +145,7 @@ def _regress(
     how: Linear,
     about: dict[str, Any],
     memory: int,
-    kept: Callable[[Mapping[str, Any]], Checkpoint] | None,
+    kept: Path | None,
     progress: bool,
 ) -> LinearInverse:
     """Fit a linear inverse; see `fit_inverse`."""
@@ -155,7 +154,7 @@ def _regress(
     rank = _rank(how.rank, shape[0], how.kernel, outputs, memory)
     about = about | {"cells": list(shape[1:]), "settings": about["settings"] | {"rank": rank}}
     counts = (crops, max(HELD_CROPS, crops // 10))
-    checkpoint = None if kept is None else kept(about)
+    checkpoint = None if kept is None else Checkpoint(kept, about)
     with torch.no_grad(), phi.session(), fit_bar(phi.name, min(FIRST_CROPS, crops) + sum(counts), progress) as tick:
         pass_ = _Pass(phi, grid, shape, rank, how.kernel, checkpoint, tick)
         pass_.learn_channels(fitted[0], min(FIRST_CROPS, crops))

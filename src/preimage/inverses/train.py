@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,14 +38,14 @@ def train_upconv(
     how: Upconv,
     about: Mapping[str, Any],
     memory: int,
-    kept: Callable[[Mapping[str, Any]], Checkpoint] | None,
+    kept: Path | None,
     tick: Callable[[int], Any],
 ) -> UpconvInverse:
     """Train one.
 
     crops: of the photographs to learn from, and of those held out. count: how many crops to learn from. about: what the record says
-    of the representation and the photographs. memory: in bytes, for weights, their gradients and Adam's averages. kept: gives the
-    checkpoint for a record, if there is to be one. tick: is called with how many crops are done.
+    of the representation and the photographs. memory: in bytes, for weights, their gradients and Adam's averages. kept: the file
+    for the checkpoint, if there is to be one. tick: is called with how many crops are done.
     Raises InputError where that does not fit, and where the loss is not finite.
     """
     size: Pair = (about["size"][0], about["size"][1])
@@ -58,7 +59,7 @@ def train_upconv(
             f"{numbers:,} weights and what Adam keeps of them do not fit into max_memory: take a smaller width or hidden.{hint}"
         )
     about = {**about, "architecture": asdict(plan), "cells": list(first.shape[2:]) if plan.hidden == 0 else []}
-    checkpoint = None if kept is None else kept(about)
+    checkpoint = None if kept is None else Checkpoint(kept, about)
     with phi.session():
         mean, deviation = _moments(phi, crops[0], min(FIRST_CROPS, count), plan, tick)
         training = _Training(phi, grid, plan, how, mean, deviation, size)
@@ -67,7 +68,7 @@ def train_upconv(
         found = UpconvInverse(grid, mean.cpu(), deviation.cpu(), weights, probe(phi, size), about)
         with torch.no_grad():
             held = held_out_numbers(found, phi, crops[1], HELD_CROPS)
-    return UpconvInverse(grid, found.mean, found.deviation, weights, found.probe, {**about, "held_out": held})
+    return replace(found, about={**about, "held_out": held})
 
 
 @dataclass
