@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import shutil
 from pathlib import Path
@@ -27,6 +26,8 @@ from preimage.representations.template import HOGTemplate, load_template
 from preimage.representations.vocabulary import load_vocabulary
 from preimage.solvers.methods import FourierAdam
 from preimage.solvers.run import Stage
+from preimage.studies import runner
+from preimage.studies.store import Store
 from preimage.tasks.result import load_result
 
 METHODS = ["hoggles", "hog", "hogb", "dsift"]
@@ -59,40 +60,43 @@ def test_the_table_is_written_and_goes_on_where_it_stopped(folder: Path, tmp_pat
     out = tmp_path / "out"
     code, text = run_table(folder, out)
     assert code == 0, text
-    assert "8 jobs (0 were there already), 0 failed" in text
+    assert "8 reconstructions (0 were in the store already), 0 failed" in text
     rows = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
     assert [(r["image"], r["method"]) for r in rows] == [(i, m) for i in ("chelsea", "coffee") for m in METHODS]
+    store = Store.open(out / "store", create=False)
     for row in rows:
-        found = load_result(out / row["folder"])
-        assert found.error is not None
-        assert found.error.item() == pytest.approx(float(row["error"]))
         assert (row["compared"] == row["error"]) == (row["method"] in ("hogb", "dsift"))
-        assert found.images.shape == (1, 1, 64, 64)
-    stamps = {p: p.stat().st_mtime_ns for p in (out / "runs").rglob("*")}
-    shutil.rmtree(out / rows[1]["folder"])  # one job lost: it alone is run again
+        assert (row["key"] == "") == (row["method"] == "hoggles")
+        if row["key"]:
+            found = store.result(row["key"])
+            assert found.error is not None
+            assert found.error.item() == pytest.approx(float(row["error"]))
+            assert found.images.shape == (1, 1, 64, 64)
+    stamps = {p: p.stat().st_mtime_ns for p in (out / "store" / "runs").rglob("*")}
+    shutil.rmtree(store.folder(rows[1]["key"]))  # one job lost: it alone is run again
     code, text = run_table(folder, out)
     assert code == 0
-    assert "8 jobs (7 were there already)" in text
+    assert "8 reconstructions (5 were in the store already)" in text
     again = list(csv.DictReader((out / "table.csv").read_text().splitlines()))
-    assert [r["error"] for r in again] == [r["error"] for r in rows]
-    kept = [p for p in stamps if rows[1]["folder"] not in str(p) and p.is_file()]
+    assert again == rows
+    kept = [p for p in stamps if rows[1]["key"] not in str(p) and p.is_file()]
     assert all(p.stat().st_mtime_ns == stamps[p] for p in kept)
     code, text = run_table(folder, out, "--iterations", 31)
-    assert "8 jobs (2 were there already)" in text  # other settings, other jobs; HOGgles has none of them
+    assert "8 reconstructions (0 were in the store already)" in text  # other settings, other jobs
     assert not list(out.rglob("*.part"))
 
 
 def test_an_edit_of_the_code_runs_no_job_again(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
-    assert "8 jobs (0 were there already), 0 failed" in run_table(folder, out)[1]
+    assert "8 reconstructions (0 were in the store already), 0 failed" in run_table(folder, out)[1]
     monkeypatch.setattr("preimage.tasks.result.code_version", lambda: "another")
-    assert "8 jobs (8 were there already)" in run_table(folder, out)[1]
+    assert "8 reconstructions (6 were in the store already)" in run_table(folder, out)[1]
     monkeypatch.setattr("preimage.studies.jobs.PLAN_REVISION", 999)
-    assert "8 jobs (2 were there already)" in run_table(folder, out)[1]  # HOGgles has no plan
+    assert "8 reconstructions (0 were in the store already)" in run_table(folder, out)[1]
 
 
 def test_the_numbers_are_the_mean_and_the_interval() -> None:
-    cells = [experiment.Cell(f"i{k}", "hog", e, e / 2, 1.0, 3, "", False) for k, e in enumerate((0.2, 0.3, 0.7))]
+    cells = [experiment.Cell(f"i{k}", "hog", e, e / 2, 1.0, 3, torch.zeros(1, 8, 8)) for k, e in enumerate((0.2, 0.3, 0.7))]
     table = experiment.Table(cells)
     mean, spread, n = table.row("hog", "error")
     assert (mean, n) == (pytest.approx(40.0), 3)
@@ -115,21 +119,21 @@ def test_a_pre_image_lies_in_the_middle_of_the_range(folder: Path, name: str) ->
 
 def test_the_papers_run_is_one_stage_of_its_own_rate(folder: Path, tmp_path: Path) -> None:
     run_table(folder, tmp_path / "out")
-    record = json.loads(next((tmp_path / "out" / "runs").glob("chelsea-hogb-*/result.json")).read_text())
-    assert record["evaluations"] == 30
-    assert [p["stages"] for p in record["config"]["plan"]] == [[{"iterations": 30, "rate": 1.0, "jitter": True}]]
-    assert (record["config"]["solver"], record["config"]["C"], record["config"]["jitter"]) == ("paper", 100.0, 1)
-    picture = next((tmp_path / "out" / "runs").glob("chelsea-hogb-*/chelsea-original.png"))
+    store = Store.open(tmp_path / "out" / "store", create=False)
+    (found,) = store.records(representation="hogb", image="chelsea")
+    record = store.result(found.key)
+    assert record.evaluations == 30
+    assert [p["stages"] for p in record.config["plan"]] == [[{"iterations": 30, "rate": 1.0, "jitter": True}]]
+    assert (record.config["solver"], record.config["C"], record.config["jitter"]) == ("paper", 100.0, 1)
     direct = preimage.invert(
         HOG(bilinear=True),
         HOG().space.encode(folder / "photos" / "chelsea.png", size=(64, 64)),
         solver="paper",
         stages=(Stage(30),),
+        seed=record.seeds,
         progress=False,
     )
-    assert picture.exists()
-    assert direct.error is not None
-    assert record["error"] == pytest.approx(direct.error.tolist())
+    assert torch.equal(record.images, direct.images)
 
 
 @pytest.mark.parametrize("stages", [(), (300,), [Stage(3), None]], ids=str)
@@ -160,7 +164,7 @@ def test_a_broken_image_fails_alone(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     code, text = run_table(folder, out, broken)
     assert code == 1
-    assert "8 jobs" in text
+    assert "8 reconstructions" in text
     assert "1 failed" in text
     assert "broken failed: " in text
     assert "failed: broken: " in (out / "table.txt").read_text()
@@ -180,21 +184,20 @@ def test_an_image_too_small_for_one_method_fails_in_that_alone(folder: Path, tmp
 
 
 def test_interrupting_keeps_what_was_done(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    own, calls = experiment._run, []
+    own, calls = runner.execute, []
 
-    def stop(*arguments: object) -> preimage.Result:
+    def stop(*arguments: object) -> object:
         calls.append(arguments)
         if len(calls) == 3:
             raise KeyboardInterrupt
         return own(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(experiment, "_run", stop)
+    monkeypatch.setattr(runner, "execute", stop)
     code, text = run_table(folder, tmp_path / "out")
     assert code == 130
     assert "the same command goes on" in text
-    assert len(list((tmp_path / "out" / "runs").iterdir())) == 2
     monkeypatch.undo()
-    assert "2 were there already" in run_table(folder, tmp_path / "out")[1]
+    assert "2 were in the store already" in run_table(folder, tmp_path / "out")[1]
 
 
 def test_wrong_use_of_the_table_is_told(folder: Path, tmp_path: Path) -> None:

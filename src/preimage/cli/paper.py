@@ -76,13 +76,14 @@ def shallow_table(
     ] = None,
     solver: StudySolver = "paper",
     iterations: Length = 300,
+    workers: Annotated[int, typer.Option(metavar="N", help="Processes that compute.")] = 1,
     quiet: Quiet = False,
 ) -> None:
     """How well HOGgles, HOG, HOGb and dense SIFT are inverted (the paper's Table 2): mean error in percent, 1.96·std/√n.
 
-    Writes table.txt, .csv, .tex and .png (originals and reconstructions side by side), and a result folder for each image and
-    method in DIR/runs. A job that is there, with the same pixels, settings and code, is not run again. HOGgles needs
-    scikit-learn and, to learn its dictionary, scikit-image's pictures: the extra shallow.
+    Writes table.txt, .csv, .tex and .png (originals and reconstructions side by side), and keeps every inversion in the store
+    DIR/store, which `preimage report DIR/store` shows. What is there, with the same pixels and settings, is not run again. HOGgles
+    needs scikit-learn and, to learn its dictionary, scikit-image's pictures: the extra shallow.
     """
     with guard():
         from ..experiments import shallow_table as experiment
@@ -99,12 +100,13 @@ def shallow_table(
                 size=size,
                 solver=solver,
                 iterations=iterations,
+                workers=workers,
                 progress=not quiet,
                 report=lambda line: tell(f"preimage: error: {line}"),
             )
         again = sum(c.reused for c in made.cells)
         typer.echo(f"{made.text()}\n\n{experiment.NOTE}\n")
-        typer.echo(f"{len(made.cells)} jobs ({again} were there already), {len(made.failures)} failed. Saved in {out}/")
+        typer.echo(f"{len(made.cells)} reconstructions ({again} were in the store already), {len(made.failures)} failed. Saved in {out}/")
         if made.failures:
             raise typer.Exit(FAILED)
 

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ..studies.jobs import Job
+    from ..tasks.result import Result
 
 METHODS = {"hog": "HOG", "hogb": "HOGb", "dsift": "DSIFT"}
 STRENGTHS = (1.0, 20.0, 100.0, 300.0)
@@ -43,7 +44,6 @@ class ShallowFamily:
 
     def summarise(self, study: Study, found: Found, out: Path) -> Summary:
         from .figures import draw_grid, draw_mosaics
-        from .shallow_table import compared_error
 
         space, figures, table = _grey(), [], []
         photos = self._photos(study)
@@ -57,7 +57,7 @@ class ShallowFamily:
         for method, title in METHODS.items():
             done = found.where(representation=method, C=_TABLE_C)
             own = [r.metrics["error"] for r in done]
-            compared = [compared_error(found.store.result(r.key)) for r in done] if method == "hog" else own
+            compared = [_compared(found.store.result(r.key)) for r in done] if method == "hog" else own
             (mean, half), (other, width) = interval([100 * e for e in own]), interval([100 * e for e in compared])
             table.append({"method": title, "error": mean, "± error": half, "compared": other, "± compared": width, "images": len(done)})
         columns = {
@@ -87,6 +87,13 @@ class ShallowFamily:
         mean = torch.cat([f.mean(dim=(2, 3), keepdim=True) for f in features]).mean(dim=0, keepdim=True)
         template: Tensor = features[0] - mean
         return template
+
+
+def _compared(result: Result) -> float:
+    from .shallow_table import compared_error
+
+    assert result.originals is not None
+    return compared_error(result.images, result.originals)
 
 
 def _grey() -> Any:

@@ -1,14 +1,12 @@
-"""The paper's Table 2: how well HOG, HOGb and dense SIFT are inverted, beside HOGgles; one result folder a job, resumable."""
+"""The paper's Table 2: how well HOG, HOGb and dense SIFT are inverted, beside HOGgles; the inversions are jobs of a store."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import json
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..bars import progress_bar
 from ..energy.energy import Energy
 from ..energy.losses import Euclidean
 from ..energy.terms import FeatureTerm, total
@@ -24,15 +21,11 @@ from ..errors import InputError, PreimageError
 from ..methods.recipe import DEFAULTS
 from ..metrics import normalised_error
 from ..pixels import images as pictures
-from ..pixels.pixelspace import PixelSpace
-from ..representations.base import Representation
-from ..representations.dsift import DenseSIFT
 from ..representations.hog import HOG
-from ..solvers.run import Stage
-from ..studies.jobs import REPRESENTATION_REVISION, Job, revisions
-from ..studies.store import input_name
-from ..tasks.invert import invert
-from ..tasks.result import Result, file_names, load_result, versions
+from ..studies.jobs import Job
+from ..studies.runner import run
+from ..studies.store import Store
+from ..tasks.result import file_names
 from .hoggles import CELL, PairedDictionary
 
 ITERATIONS = 300  # one stage at the full rate: exp_hog.m has no second
@@ -42,12 +35,14 @@ NOTE = (
     "1.96 std / sqrt(n). compared: the same of HOG with its 4 texture channels (31) without the outer ring of cells, the features "
     "by which the paper compares HOGgles and HOG; for HOGb and DSIFT the paper, and this column, repeat their own error."
 )
-_GREY = PixelSpace(size=None, channels="grey", scale=255.0, mean=(0.0,))  # levels 0–255; each method takes its own mean off
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One job: an image by a method. error, compared: normalised errors (not percent), see `NOTE`. energy: E at the end."""
+    """An image by a method. error, compared: normalised errors (not percent), see `NOTE`. energy: E at the end.
+
+    picture: levels 0-255 (1, H, W). key: of the result in the store, empty for HOGgles, which has none. reused: it was there already.
+    """
 
     image: str
     method: str
@@ -55,13 +50,14 @@ class Cell:
     compared: float
     energy: float
     evaluations: int
-    folder: str
-    reused: bool
+    picture: Tensor = field(repr=False, compare=False)
+    key: str = ""
+    reused: bool = False
 
 
 @dataclass
 class Table:
-    """All jobs that ended well, and what went wrong with the others (name -> reason)."""
+    """Every image by every method that ended well, and what went wrong with the others (name -> reason)."""
 
     cells: list[Cell] = field(default_factory=list)
     failures: dict[str, str] = field(default_factory=dict)
@@ -91,12 +87,12 @@ class Table:
         return f"{begin}descriptor & {head} \\\\\n\\hline\nerror (\\%) & {means} \\\\\n & {spreads} \\\\\n\\hline\n\\end{{tabular}}\n"
 
     def csv(self) -> str:
-        """One line a job."""
+        """One line an image and method. key: of the result in the store."""
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")
-        writer.writerow(["image", "method", "error", "compared", "energy", "evaluations", "folder"])
+        writer.writerow(["image", "method", "error", "compared", "energy", "evaluations", "key"])
         for c in self.cells:
-            writer.writerow([c.image, c.method, c.error, c.compared, c.energy, c.evaluations, c.folder])
+            writer.writerow([c.image, c.method, c.error, c.compared, c.energy, c.evaluations, c.key])
         return buffer.getvalue()
 
 
@@ -108,118 +104,86 @@ def shallow_table(
     size: int | None = None,
     solver: str = "paper",
     iterations: int = ITERATIONS,
+    workers: int = 1,
     progress: bool = True,
     report: Callable[[str], None] = print,
 ) -> Table:
-    """Invert every image by every method, keep each job in out/runs, and write table.txt, .csv, .tex and .png into `out`.
+    """Invert every image by every method, keep the inversions in the store out/store, and write table.txt, .csv, .tex and .png.
 
-    images: files, made grey; size: cut to a square of so many pixels, None keeps them as they are. A job whose folder is there (same
-    pixels, settings, dictionary and revisions of the classes that decide an image) is not run again. A job that fails is reported and
-    kept in `Table.failures`; the others go on. Ctrl-C ends the run; what was done is kept. Raises InputError if there is no image.
+    images: files, made grey; size: cut to a square of so many pixels, None keeps them as they are. workers: processes that compute.
+    What the store has is not computed again (`Job.key`); HOGgles takes no time and is not kept. What fails is reported and in
+    `Table.failures`; the rest goes on. Ctrl-C ends the run; what was done is kept. Raises InputError if there is no image.
     """
-
     if not images:
         raise InputError(f"There is no image. Give files or folders with {', '.join(pictures.SUFFIXES)}.")
-    (out / "runs").mkdir(parents=True, exist_ok=True)
-    settings = {
-        "solver": solver,
-        "iterations": iterations,
-        "C": DEFAULTS["invert"].C,
-    }
+    out.mkdir(parents=True, exist_ok=True)
+    store = Store.open(out / "store")
     table = Table()
-    rows: list[list[Tensor]] = []
-    names = file_names([p.stem for p in images])
-    with progress_bar(total=len(images) * len(METHODS), desc="shallow table", unit="job", shown=progress) as bar:
-        for path, name in zip(images, names, strict=True):
+    originals: dict[str, Tensor] = {}
+    jobs: dict[tuple[str, str], Job] = {}
+    for path, name in zip(images, file_names([p.stem for p in images]), strict=True):
+        try:
+            x0 = _SPACE.encode(path, size=None if size is None else (size, size))
+        except PreimageError as error:
+            _fail(table, name, error, report)
+            continue
+        originals[name] = _SPACE.decode(x0)
+        sha = store.add_input(x0, originals[name])
+        for method in METHODS.keys() - {"hoggles"}:
+            jobs[name, method] = _job(name, method, sha, solver, iterations)
+    done = run(list(jobs.values()), store, workers=workers, progress=progress)
+    for name, levels in originals.items():
+        for method in METHODS:
             try:
-                x0 = _GREY.encode(path, size=None if size is None else (size, size))
-            except PreimageError as error:
-                _fail(table, name, error, report)
-                bar.update(len(METHODS))
-                continue
-            row = [x0[0]]
-            for method in METHODS:
-                try:
-                    result, cell = _job(name, method, x0, dictionary, settings, out / "runs")
-                    table.cells.append(cell)
-                    row.append(result.images[0])
-                except Exception as error:  # one job must not take the others with it
-                    _fail(table, f"{name} {method}", error, report)
-                    row.append(torch.full_like(x0[0], 255.0))
-                bar.update()
-            rows.append(row)
-    _write(table, rows, out)
+                job = jobs.get((name, method))
+                table.cells.append(hoggles_cell(name, dictionary, levels) if job is None else _cell(name, job, store, done.skipped))
+            except Exception as error:  # one image must not take the others with it
+                _fail(table, f"{name} {method}", error, report)
+    _write(table, originals, out)
     return table
 
 
-def hoggles_result(dictionary: PairedDictionary, x0: Tensor) -> Result:
-    """HOGgles' image of x0 (1, 1, H, W) as a result with one entry in its trace; pixels beyond the last whole cell are cut off."""
-    x0 = x0[:, :, : x0.shape[2] // CELL * CELL, : x0.shape[3] // CELL * CELL]
-    phi0 = HOG(CELL)(x0)
-    images = dictionary(phi0)
-    error = normalised_error(HOG(CELL)(images), phi0)
-    # which HOGgles does not minimise: for comparison
-    terms = Energy(FeatureTerm(Euclidean(), HOG(CELL), phi0, DEFAULTS["invert"].C))(images - HOG(CELL).space.mean_colour)
-    terms["total"] = total(terms)
-    return Result(
-        task="hoggles",
-        images=images,
-        error=error,
-        activation=None,
-        energy=terms,
-        trace={k: v.clone().unsqueeze(0) for k, v in terms.items()},
-        evaluations=0,
-        labels=["image"],
-        seeds=[0],
-        status=["ok"],
-        config={"representation": "hog", "C": DEFAULTS["invert"].C, "dictionary": dict(dictionary.about), "versions": versions()},
-        originals=x0,
-    )
+_SPACE = HOG(CELL).space  # that of the three descriptors: grey levels less the middle
 
 
-def _job(name: str, method: str, x0: Tensor, dictionary: PairedDictionary, settings: dict[str, Any], runs: Path) -> tuple[Result, Cell]:
-    """Run one job, or read it back."""
-    facts = settings | {"method": method, "pixels": input_name(x0), "shape": list(x0.shape)}
-    if method == "hoggles":  # which minimises nothing
-        facts = {k: v for k, v in facts.items() if k not in ("solver", "iterations")} | {"revision": REPRESENTATION_REVISION}
-        facts["dictionary"] = [input_name(dictionary.hog), input_name(dictionary.pixels), input_name(dictionary.mean), dictionary.atoms]
-    else:
-        like = Job(experiment="shallow-table", task="invert", representation=method, one_stage=True, **settings)
-        facts["revisions"] = revisions(like)
-    key = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-    folder = runs / f"{name}-{method}-{key}"
-    reused = folder.is_dir()
-    if reused:
-        result = load_result(folder)
-    else:
-        result = _run(method, x0, dictionary, settings)
-        result.labels = [name]
-        result.config["job"] = facts
-        result.save(folder)
+def hoggles_cell(name: str, dictionary: PairedDictionary, levels: Tensor) -> Cell:
+    """HOGgles' image of a photograph, levels 0-255 (1, 1, H, W); pixels beyond the last whole cell are cut off.
+
+    energy: that of an inversion of HOG, which HOGgles does not minimise, for comparison.
+    """
+    levels = levels[:, :, : levels.shape[2] // CELL * CELL, : levels.shape[3] // CELL * CELL]
+    phi0 = HOG(CELL)(levels)
+    found = dictionary(phi0)
+    energy = total(Energy(FeatureTerm(Euclidean(), HOG(CELL), phi0, DEFAULTS["invert"].C))(found - _SPACE.mean_colour))
+    error = float(normalised_error(HOG(CELL)(found), phi0)[0])
+    return Cell(name, "hoggles", error, compared_error(found, levels), float(energy[0]), 0, found[0])
+
+
+def _job(name: str, method: str, sha: str, solver: str, iterations: int) -> Job:
+    settings: dict[str, Any] = {"solver": solver, "iterations": iterations, "one_stage": True, "C": DEFAULTS["invert"].C}
+    return Job(experiment="shallow-table", task="invert", representation=method, original=sha, image=name, **settings)
+
+
+def _cell(name: str, job: Job, store: Store, skipped: Sequence[str]) -> Cell:
+    """What the store has of a job. Raises InputError with its reason if it failed."""
+    record = store.record(job.key)
+    if record is None or record.status != "done":
+        raise InputError("it was not run" if record is None else record.reason.partition(": ")[2] or record.reason)
+    result = store.result(job.key)
     assert result.error is not None
+    assert result.originals is not None
     error = float(result.error[0])
     if not math.isfinite(error):
         raise InputError(f"the error is {error}: {result.status[0]}")
-    compared = compared_error(result) if method in ("hoggles", "hog") else error
+    compared = compared_error(result.images, result.originals) if job.representation == "hog" else error
     energy = float(result.energy["total"][0])
-    return result, Cell(name, method, error, compared, energy, result.evaluations, f"runs/{folder.name}", reused)
+    return Cell(name, str(job.representation), error, compared, energy, result.evaluations, result.images[0], job.key, job.key in skipped)
 
 
-def _run(method: str, x0: Tensor, dictionary: PairedDictionary, settings: dict[str, Any]) -> Result:
-    if method == "hoggles":
-        return hoggles_result(dictionary, x0)
-    phis: dict[str, Callable[[], Representation]] = {"hog": HOG, "hogb": lambda: HOG(bilinear=True), "dsift": DenseSIFT}
-    stages = (Stage(settings["iterations"]),)
-    phi = phis[method]()
-    x0 = x0 - phi.space.mean_colour
-    return invert(phi, x0, C=settings["C"], solver=settings["solver"], stages=stages, progress=False)
-
-
-def compared_error(result: Result) -> float:
-    """The error under the 31 channels of the DPM's HOG, without border cells (exp_inversion_hog.m)."""
-    assert result.originals is not None
+def compared_error(found: Tensor, original: Tensor) -> float:
+    """The error under the 31 channels of the DPM's HOG, without border cells (exp_inversion_hog.m), of levels 0–255."""
     phi = HOG(CELL, texture=True)
-    ours, theirs = (phi(x)[:, :, 1:-1, 1:-1] for x in (result.images, result.originals))
+    ours, theirs = (phi(x)[:, :, 1:-1, 1:-1] for x in (found, original))
     return float(normalised_error(ours, theirs)[0])
 
 
@@ -228,21 +192,23 @@ def _fail(table: Table, name: str, error: Exception, report: Callable[[str], Non
     report(f"{name} failed: {table.failures[name]}")
 
 
-def _write(table: Table, rows: Sequence[Sequence[Tensor]], out: Path) -> None:
+def _write(table: Table, originals: Mapping[str, Tensor], out: Path) -> None:
     failed = "".join(f"\nfailed: {name}: {reason}" for name, reason in table.failures.items())
     for name, text in (("txt", f"{table.text()}\n\n{NOTE}{failed}\n"), ("csv", table.csv()), ("tex", table.latex())):
         with pictures.atomic_write(out / f"table.{name}") as file:
             file.write(text.encode())
-    if rows:
+    if originals:
         with pictures.atomic_write(out / "table.png") as file:
-            _picture(rows).save(file, format="PNG")
+            _picture(table, originals).save(file, format="PNG")
 
 
-def _picture(rows: Sequence[Sequence[Tensor]], height: int = 192) -> Any:
-    """A row for each image: the original, then every method's; clipped to 0–255, not stretched."""
+def _picture(table: Table, originals: Mapping[str, Tensor], height: int = 192) -> Any:
+    """A row for each image: the original, then every method's; clipped to 0–255, not stretched. White: there is none."""
     import PIL.Image
     import PIL.ImageDraw
 
+    found = {(c.image, c.method): c.picture for c in table.cells}
+    rows = [[x[0], *(found.get((name, m), torch.full_like(x[0], 255.0)) for m in METHODS)] for name, x in originals.items()]
     tiles = [[pictures.to_pil(t) for t in row] for row in rows]
     scaled = [[t.resize((max(1, round(t.width * height / t.height)), height)) for t in row] for row in tiles]
     column = max(t.width for row in scaled for t in row) + 4
