@@ -48,6 +48,8 @@ class Simulated:
     seconds that the driver takes for a result, and for hearing of anything. lethal: keys of jobs that kill their worker.
     """
 
+    advice = "These are simulated."
+
     def __init__(
         self,
         seconds: Sequence[float],

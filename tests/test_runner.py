@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import multiprocessing
 import os
 import random
 import signal
@@ -21,6 +22,7 @@ from preimage.solvers.plans import solver_names
 from preimage.studies import runner
 from preimage.studies.backends import Batch
 from preimage.studies.jobs import execute
+from preimage.studies.processes import Processes, run_in_processes
 from preimage.studies.runner import run
 from preimage.studies.store import Store
 
@@ -168,19 +170,31 @@ def test_a_job_that_another_run_is_at_is_left_to_it(store):
     assert (found.done, found.skipped) == ([jobs[1].key], [jobs[0].key])
 
 
-def test_a_worker_that_dies_costs_its_jobs_a_second_try_and_no_more(store, monkeypatch, tmp_path):
-    jobs = small_jobs(4)
-    again, batches = [], [Batch([job], [None]) for job in jobs]
-    pool = runner._Pool(2, 1)
-    first = list(pool._bury(batches[:2], again))
-    assert (first, [b.jobs[0] for b in again]) == ([], jobs[:2])
-    second = list(pool._bury(again, []))
-    assert all("the worker died 2 times" in o[0].reason for _, o in second)
+class _Fatal:
+    """Ends the process that reads it."""
+
+    def __reduce__(self):
+        return os._exit, (3,)
+
+
+def test_a_job_that_kills_its_process_is_given_up_and_others_are_not(monkeypatch):
+    started, own = [], Processes.start_worker
+    monkeypatch.setattr(Processes, "start_worker", lambda self: started.append(own(self)) or started[-1])
+    fatal, other = small_jobs(2)
+    batches = [Batch([fatal], [_Fatal()]), Batch([other], [None])]
+    found = {b.jobs[0].key: o[0].reason for b, o in run_in_processes(batches, 8, 1)}
+    assert "3 workers died while they ran this job: its process ended with exit code 3" in found[fatal.key]
+    assert found.keys() == {fatal.key, other.key} and not found[other.key]
+    assert len(started) == 2 + 3  # one a batch at first, and one for each that died
+    assert all(pipe.closed for pipe in started) and not multiprocessing.active_children()
+
+
+def test_no_process_is_started_for_nothing(monkeypatch):
+    monkeypatch.setattr(Processes, "start_worker", lambda self: pytest.fail("a process was started"))
+    assert list(run_in_processes([], 4, 1)) == []
 
 
 def test_killed_workers_lose_nothing(store, undisturbed):
-    import multiprocessing
-
     killed = []
 
     def kill():

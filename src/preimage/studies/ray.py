@@ -71,6 +71,8 @@ class Worker:
 class _Actors:
     """The workers of a scheduler (`WorkerPool`) as actors of Ray."""
 
+    advice = "Is this preimage on every machine?"
+
     def __init__(self, ray: Any, threads: int, gpus: int) -> None:
         self.ray, self.threads = ray, threads
         self._kind = ray.remote(Worker).options(num_cpus=0 if gpus else threads, num_gpus=gpus, max_restarts=0)

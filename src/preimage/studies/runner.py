@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import logging
-import os
-import pickle
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,11 +18,12 @@ from ..registry import Registry
 from .backends import BACKENDS, Backend, Batch
 from .jobs import Job, Outcome, execute
 from .mirror import Copied, Mirror, copying
+from .processes import run_in_processes
+from .scheduler import Done
 from .store import Store
 
 _log = logging.getLogger(__name__)
 _WAIT = 0.5  # seconds between two looks at jobs that another run is at
-_LIVES = 2  # a job whose worker dies is tried so often
 _ACCELERATED = 16  # samples in a batch on an accelerator; on a CPU samples are computed one by one, so a batch would gain nothing
 
 
@@ -92,12 +88,13 @@ def run(
         for key in found.skipped:
             copy(key)
         while queue.left:
-            for one, outcomes in compute(queue.batches(), workers, threads):
-                for job, outcome in zip(one.jobs, outcomes, strict=True):
-                    if _keep(store, job, outcome, found):
-                        copy(job.key)
-                    queue.release(job)
-                    tick(found)
+            with _ended(compute(queue.batches(), workers, threads)) as computed:
+                for one, outcomes in computed:
+                    for job, outcome in zip(one.jobs, outcomes, strict=True):
+                        if _keep(store, job, outcome, found):
+                            copy(job.key)
+                        queue.release(job)
+                        tick(found)
             for job, reason in queue.unusable:
                 _keep(store, job, Outcome(reason=reason), found)
             queue.unusable.clear()
@@ -223,10 +220,10 @@ class _Queue:
 
 
 @BACKENDS.register("local")
-def local(batches: Iterable[Batch], workers: int, threads: int) -> Iterator[tuple[Batch, list[Outcome]]]:
+def local(batches: Iterable[Batch], workers: int, threads: int) -> Iterator[Done]:
     """In this process, or in several on this machine."""
     if workers > 1:
-        yield from _Pool(workers, threads).run(batches)
+        yield from run_in_processes(batches, workers, threads)
         return
     for batch in batches:
         with _threads(threads):
@@ -234,85 +231,14 @@ def local(batches: Iterable[Batch], workers: int, threads: int) -> Iterator[tupl
         yield batch, outcomes
 
 
-class _Pool:
-    """Worker processes that each hold their networks. One that dies (out of memory, killed) costs the batches that were out, once."""
-
-    def __init__(self, workers: int, threads: int) -> None:
-        self.workers, self.threads = workers, threads
-        self._deaths: dict[str, int] = {}
-
-    def run(self, batches: Iterable[Batch]) -> Iterator[tuple[Batch, list[Outcome]]]:
-        source = iter(batches)
-        again: list[Batch] = []
-        finished = False
-        while not finished or again:
-            out: dict[Future[bytes], Batch] = {}
-            pool = self._start()
-            try:
-                while True:
-                    while len(out) < self.workers + 1 and (batch := again.pop() if again else next(source, None)):
-                        out[pool.submit(_work, pickle.dumps(batch))] = batch
-                    if not out:
-                        finished = True
-                        break
-                    ready, _ = wait(out, return_when=FIRST_COMPLETED)
-                    for future in ready:
-                        yield out[future], pickle.loads(future.result())  # our own worker's bytes
-                        del out[future]
-            except BrokenProcessPool:
-                yield from self._bury(list(out.values()), again)
-            finally:
-                _end(pool)
-
-    def _start(self) -> ProcessPoolExecutor:
-        import multiprocessing
-
-        return ProcessPoolExecutor(self.workers, multiprocessing.get_context("spawn"), _begin, (self.threads,))
-
-    def _bury(self, lost: list[Batch], again: list[Batch]) -> Iterator[tuple[Batch, list[Outcome]]]:
-        """Jobs that were out when a worker died: once more, each by itself, and no third time."""
-        for batch in lost:
-            for job, x in zip(batch.jobs, batch.inputs, strict=True):
-                one = Batch([job], [x])
-                self._deaths[job.key] = self._deaths.get(job.key, 0) + 1
-                if self._deaths[job.key] < _LIVES:
-                    again.append(one)
-                else:
-                    reason = f"the worker died {_LIVES} times while it ran this job: was it out of memory? Take fewer workers."
-                    yield one, [Outcome(reason=reason)]
-
-
-def _begin(threads: int) -> None:
-    """In a new worker: so many threads, Ctrl-C left to the parent, and an end when the parent ends, however it does."""
-    import multiprocessing
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(threads)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        if parent is not None:
-            parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
-
-
-def _work(batch: bytes) -> bytes:
-    """By value both ways: tensors must not travel through shared memory that dies with a process."""
-    given: Batch = pickle.loads(batch)
-    return pickle.dumps(execute(given.jobs, given.inputs))
-
-
-def _end(pool: ProcessPoolExecutor) -> None:
-    """Stop the workers now, whatever they are at: what is not saved by now is not wanted."""
-    workers = list((pool._processes or {}).values())
-    pool.shutdown(wait=False, cancel_futures=True)
-    for process in workers:
-        process.terminate()
-    for process in workers:
-        process.join()
+@contextmanager
+def _ended(computed: Iterator[Done]) -> Iterator[Iterator[Done]]:
+    """What a backend computes; its workers end with the block, also where an error leaves it."""
+    try:
+        yield computed
+    finally:
+        if isinstance(computed, Generator):
+            computed.close()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Who computes what, on however many workers: batches as there is room, another worker for one that is lost, its work once more.
 
-The plan alone. What a worker is, and how one hears of it, is behind `WorkerPool`: an actor on a cluster, or one that is only simulated.
+The plan alone. What a worker is, and how one hears of it, is behind `WorkerPool`: a process, an actor on a cluster, or one that is
+only simulated.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from .backends import Batch
 from .jobs import Outcome
 
 DEPTH = 2  # batches that a worker has: one at work, and one waiting when that is done
-LIVES = 3  # a job whose worker dies is tried so often: machines of a cluster are taken away more often than one's own
+LIVES = 3  # a job whose worker dies is tried so often: machines of a cluster are taken away, and processes killed for memory
 STARTS = 5  # workers, or as many as there are if these are more, that fail to start one after another before the run is given up
 
 Worker = Hashable
@@ -47,7 +48,10 @@ class Lost:
 
 
 class WorkerPool(Protocol):
-    """Workers that do their batches in the order in which they get them."""
+    """Workers that do their batches in the order in which they get them. advice: a sentence for when they do not start."""
+
+    @property
+    def advice(self) -> str: ...
 
     def start_worker(self) -> Worker:
         """A new worker, which is ready later. Waits for nothing."""
@@ -136,7 +140,7 @@ class Scheduler:
         else:
             self._failed_starts += 1
             if self._failed_starts >= max(STARTS, self.workers):  # one machine that is lost may have held many
-                raise InputError(f"The workers do not start: {first_line(error)} Is this preimage on every machine?") from error
+                raise InputError(f"The workers do not start: {first_line(error)} {self.pool.advice}") from error
         self._given[self.pool.start_worker()] = []
         if not given:
             return
