@@ -26,6 +26,7 @@ from benchmarks import (
     paper_loop,
     peer_tools,
     peers,
+    same_bits,
     scaling,
     schedule,
     throughput,
@@ -113,12 +114,26 @@ def test_each_program_runs_in_seconds_prints_a_table_writes_a_record_and_draws(
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
-@pytest.mark.parametrize("program", [convergence, overhead, throughput, memory, wall, peers, inverses, against])
+@pytest.mark.parametrize("program", [convergence, overhead, throughput, memory, wall, peers, inverses, against, same_bits])
 def test_help_says_what_is_measured(program: Any, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         program.main(["--help"])
     assert ended.value.code == 0
     assert " ".join(program.__doc__.split()[:6]) in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(("theirs", "ends"), [({"invert fire2": "a", "gone": "c"}, 0), ({"invert fire2": "b"}, 1), ({}, 1)])
+def test_a_request_whose_bits_are_others_in_the_other_tree_ends_with_one(
+    theirs: dict[str, str], ends: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(same_bits, "digests", lambda tree, count: theirs if tree == tmp_path.resolve() else {"invert fire2": "a"})
+    try:
+        same_bits.main([str(tmp_path), "--smoke"])
+        ended = 0
+    except SystemExit as error:
+        ended = error.code
+    assert ended == ends
+    assert f"| invert fire2 | {'NO' if ends else 'yes'} |" in capsys.readouterr().out
 
 
 def test_inverses_are_fitted_once_and_judged_beside_the_paper(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
