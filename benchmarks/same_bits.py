@@ -2,9 +2,9 @@
 
 python -m benchmarks.same_bits TREE [--iterations 40] [--json FILE]
 
-Every request is computed by a process of each tree, one thread each: the three tasks by the paper's solver on layers of SqueezeNet 1.1 and
-VGG-16 (random weights), and HOG, HOGb, dense SIFT and LBP by the solvers `paper` and `fast`; inversions begin with noise. TREE is a checkout
-of the other commit, as `git worktree add --detach TREE COMMIT` makes it. Ends with 1 if a request differs.
+Every request is computed by a process of each tree, one thread each: the three tasks by the paper's solver on layers of SqueezeNet 1.1
+and VGG-16 (random weights), and HOG, HOGb, dense SIFT and LBP by the solvers `paper` and `fast`; inversions begin with noise. TREE is a
+checkout of the other commit, as `git worktree add --detach TREE COMMIT` makes it. Ends with 1 if a request differs.
 """
 
 from __future__ import annotations
