@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 import preimage
 from preimage.bars import progress_bar
 from preimage.cli import app, common, signals
-from preimage.statistics import collect_statistics
+from preimage.statistics import Keep, collect_statistics
 from preimage.tasks import result as result_module
 from preimage.tasks.result import Result, load_result
 
@@ -52,7 +52,9 @@ def place(tmp_path, monkeypatch) -> Path:
     np.save(tmp_path / "person.npy", np.ones((3, 3, 31), np.float32))
     torch.manual_seed(0)
     module, space = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3)), preimage.PixelSpace(16, "rgb")
-    collect_statistics(module, [tmp_path / "photo.png"], space=space, top=1, progress=False).save(tmp_path / "stats")
+    collect_statistics(module, [tmp_path / "photo.png"], space=space, top=1, keep=Keep(sample=40, places=40), progress=False).save(
+        tmp_path / "stats"
+    )
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -91,6 +93,7 @@ ENDED = {
     "app": (["app", "--port", "0"], "preimage.app.server:make", None),
     "export": (["export", "store", "-o", "out"], "preimage.studies.export:export", BEFORE),
     "microscope": (["microscope", "stats", "-o", "units.html", "-q"], "preimage.report:write_microscope", BEFORE),
+    "match": (["match", "stats", "stats"], "preimage.statistics:match_units", BEFORE),
     "activation-atlas": (["activation-atlas", "squeezenet1_1", "photo.png", "--layer", "conv1", *OUT],
                          "preimage.experiments.activation_atlas:activation_atlas", "goes on from there"),
     "doctor": (["doctor"], "preimage.doctor:examine", BEFORE),
@@ -179,6 +182,7 @@ READ_ONLY = {
     "app": (["app", "--port", "0"], 1),
     "export": (["export", "store", "-o", "out"], 1),
     "microscope": (["microscope", "stats", "-o", "units.html", "-q"], 1),
+    "match": (["match", "stats", "stats", "-o", "pairs.csv"], 1),
     "activation-atlas": (["activation-atlas", "squeezenet1_1", *["photo.png"] * 4, "--layer", "conv1", *OUT], 1),
     "networks": (["networks"], 0),
     "layers": (["layers", "squeezenet1_1"], 0),

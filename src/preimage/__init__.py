@@ -102,9 +102,11 @@ if TYPE_CHECKING:
     from .solvers.monitor import Monitor as Monitor
     from .solvers.run import Stage as Stage
     from .statistics import Keep as Keep
+    from .statistics import Matches as Matches
     from .statistics import Statistics as Statistics
     from .statistics import collect_statistics as collect_statistics
     from .statistics import load_statistics as load_statistics
+    from .statistics import match_units as match_units
     from .tasks.again import again as again
     from .tasks.caricature import caricature as caricature
     from .tasks.invert import invert as invert
@@ -161,7 +163,7 @@ _HOMES = {
     "directions": ["Latents", "factor_channels", "image_text", "learn_concept", "load_autoencoder"],
     "representations.vectors": ["load_direction"],
     "tasks.natural": ["PathCheck", "natural_check", "path_check"],
-    "statistics": ["Keep", "Statistics", "collect_statistics", "load_statistics"],
+    "statistics": ["Keep", "Matches", "Statistics", "collect_statistics", "load_statistics", "match_units"],
     "tasks.again": ["again"],
     "tasks.caricature": ["caricature"],
     "solvers.monitor": ["Monitor"],

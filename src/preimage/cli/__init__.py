@@ -60,7 +60,7 @@ def _options(
 
 
 from . import common, tasks, recipes, compare, networks, fetch, stats, direction, inverse, shallow, paper, atlas, activation_atlas, audit  # noqa: E402, F401, I001 (in the order of the help page)
-from . import saliency, runs, export, mirror, report, microscope, demo, interactive, doctor, schema, completion  # noqa: E402, F401
+from . import saliency, runs, export, mirror, report, microscope, match, demo, interactive, doctor, schema, completion  # noqa: E402, F401
 
 
 def main() -> None:

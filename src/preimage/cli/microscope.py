@@ -24,6 +24,14 @@ def microscope(
     store: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Show the images of units in a store of `preimage atlas` too.", show_default=False)
     ] = None,
+    beside: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Statistics of another network or checkpoint over the same images: show each unit's like.",
+            show_default=False,
+        ),
+    ] = None,
     layers: Annotated[str, typer.Option(metavar="A,B,...", help="Only these layers.", show_default="all of the file")] = "",
     labels: Labels = None,
     quiet: Quiet = False,
@@ -41,6 +49,7 @@ def microscope(
             found,
             out,
             store=None if store is None else Store.open(store, create=False),
+            beside=None if beside is None else load_statistics(beside),
             layers=names_in(layers) or None,
             classes=() if labels is None else read_labels(labels),
             progress=not quiet,

@@ -17,6 +17,7 @@ from ..errors import InputError, ResultFolderError
 from ..pixels.images import atomic_write
 from ..statistics.examples import open_crop
 from ..statistics.layer import LayerStatistics
+from ..statistics.matching import LEAST, Matches, match_units
 from ..statistics.statistics import Excitation, Statistics
 from .archive import Archive, inside
 from .page import script_json, write_html
@@ -25,7 +26,6 @@ TILE = 64  # pixels of an example on a sheet
 UNITS = 16  # rows of a sheet: a screen of one layer touches a few files
 BINS = 32  # of a unit's histogram
 ALIKE = 6  # units that are like one, of its layer
-_LEAST = 30  # draws from which on a correlation is shown
 
 
 def write_microscope(
@@ -33,6 +33,7 @@ def write_microscope(
     path: Path,
     *,
     store: Archive | None = None,
+    beside: Statistics | None = None,
     layers: Sequence[str] | None = None,
     classes: Sequence[str] = (),
     progress: bool = False,
@@ -47,6 +48,9 @@ def write_microscope(
         Of the page. NAME_files beside NAME.html has the examples, and belongs to it.
     store : Store, optional
         As `preimage atlas` writes it: its images of units are shown beside their examples, by links into the store.
+    beside : Statistics, optional
+        Of another network or checkpoint over the same images, both with a sample: each unit is shown beside the other's unit that answers
+        most like it (`match_units`).
     layers : names, optional
         Only these.
     classes : names
@@ -56,12 +60,15 @@ def write_microscope(
     Raises
     ------
     InputError
-        For statistics without crops, and for a layer that is not in them.
+        For statistics without crops, a layer that is not in them, and others `beside` that have no activations in common.
     ResultFolderError
         Where the files cannot be written.
     """
-    if stats.examples is None:
-        raise InputError("These statistics hold no crops: collect them again with `preimage statistics` (--crops 64).")
+    for given in (stats, beside):
+        if given is not None and given.examples is None:
+            raise InputError(
+                f"The statistics of {given.about.get('network')} hold no crops: collect them again with `preimage statistics` (--crops 64)."
+            )
     chosen = [stats[name] for name in layers] if layers else list(stats.values())
     folder = path.absolute().with_name(f"{path.stem}_files")
     try:
@@ -71,6 +78,10 @@ def write_microscope(
     images = _synthetic(store, path)
     with progress_bar(total=sum(s.channels for s in chosen), desc="units", unit="unit", shown=progress) as bar:
         found = [_layer(stats, s, k, folder, images.get(s.name, {}), classes, bar.update) for k, s in enumerate(chosen)]
+    if beside is not None:
+        matches = match_units(stats, beside, [s.name for s in chosen])
+        for k, (layer, matched) in enumerate(zip(found, matches, strict=True)):
+            _add_partners(layer, matched, beside, folder, k)
     units = sum(s.channels for s in chosen)
     data = {
         "layers": found,
@@ -79,6 +90,7 @@ def write_microscope(
         "rows": UNITS,
         "top": stats.about["top"],
         "images": list(stats.images),
+        **({} if beside is None else {"beside": str(beside.about.get("network")), "best": beside.about["top"]}),
     }
     return write_html(
         path,
@@ -125,6 +137,21 @@ def _layer(
     return {"name": of.name, "shape": list(of.shape), "units": units}
 
 
+def _add_partners(layer: dict[str, Any], matched: Matches, beside: Statistics, folder: Path, number: int) -> None:
+    """Add the other network's unit to each unit: [layer, number, correlation, that by chance, its strongest images], and their sheets."""
+    of = beside[matched.other]
+    rows = zip(matched.units.tolist(), matched.correlation.tolist(), matched.chance.tolist(), strict=True)
+    layer["like"] = [matched.other, _short(matched.median()), _short(matched.median_by_chance())]
+    for unit, (other, r, chance) in zip(layer["units"], rows, strict=True):
+        if other >= 0:
+            named = [[Path(beside.images[i]).name, v] for i, v in _numbers(of, other)]
+            unit["b"] = [matched.other, other, round(r, 2), round(chance, 2), named]
+    for start in range(0, len(matched.units), UNITS):
+        partners = matched.units[start : start + UNITS].tolist()
+        examples = [beside.top(of.name, other) if other >= 0 else [] for other in partners]
+        _write_sheet(folder / f"{number}-{start // UNITS}-beside.webp", examples, int(beside.about["top"]))
+
+
 def _numbers(of: LayerStatistics, channel: int) -> list[list[Any]]:
     """The number and the value of each of a channel's strongest images."""
     best = of.strongest()
@@ -134,7 +161,7 @@ def _numbers(of: LayerStatistics, channel: int) -> list[list[Any]]:
 
 def _alike(stats: Statistics, of: LayerStatistics) -> list[list[list[Any]]]:
     """For each unit the units of its layer whose answers to the sample go along with its own, and the correlation."""
-    if stats.sample is None or len(stats.sample.drawn) < _LEAST or of.channels < 2:
+    if stats.sample is None or len(stats.sample.drawn) < LEAST or of.channels < 2:
         return []
     x = stats.sample.vectors[of.name].double()
     x = x - x.mean(dim=0)

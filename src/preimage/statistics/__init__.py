@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from .collect import Keep, collect_statistics
 from .layer import LayerStatistics
+from .matching import Matches, match_units
 from .statistics import Excitation, Statistics, load_statistics
 
-__all__ = ["Excitation", "Keep", "LayerStatistics", "Statistics", "collect_statistics", "load_statistics"]
+__all__ = ["Excitation", "Keep", "LayerStatistics", "Matches", "Statistics", "collect_statistics", "load_statistics", "match_units"]

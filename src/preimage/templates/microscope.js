@@ -19,12 +19,12 @@
   const number = (v) => (v === null ? "–" : String(v));
   const file = (path) => path.replace(/.*[\\/]/, "");
 
-  const tile = (l, u, k) => {
+  const tile = (l, u, k, more = "", top = data.top) => {
     const made = make("span", { className: "unit-tile" });
     const [rows, row] = [Math.min(data.rows, layers[l].units.length - Math.floor(u / data.rows) * data.rows), u % data.rows];
-    made.style.backgroundImage = `url("${data.folder}/${l}-${Math.floor(u / data.rows)}.webp")`;
-    made.style.backgroundSize = `${data.top * 100}% ${rows * 100}%`;
-    made.style.backgroundPosition = `${data.top > 1 ? (k / (data.top - 1)) * 100 : 0}% ${rows > 1 ? (row / (rows - 1)) * 100 : 0}%`;
+    made.style.backgroundImage = `url("${data.folder}/${l}-${Math.floor(u / data.rows)}${more}.webp")`;
+    made.style.backgroundSize = `${top * 100}% ${rows * 100}%`;
+    made.style.backgroundPosition = `${top > 1 ? (k / (top - 1)) * 100 : 0}% ${rows > 1 ? (row / (rows - 1)) * 100 : 0}%`;
     return made;
   };
   const list = (pairs) => {
@@ -66,12 +66,22 @@
           textContent: reached === null ? "" : `activation ${reached}${unit.m[0] > 0 ? `, ${(reached / unit.m[0]).toPrecision(2)} times the largest natural one` : ""}` })))));
     }
     parts.push(make("h3", { textContent: "What excites it most in nature" }));
-    parts.push(unit.e.length ? make("div", { className: "unit-examples" }, ...unit.e.map(([i, value], k) => {
-      const shot = tile(l, u, k);
+    const example = (shot, image, value) => {
       shot.setAttribute("role", "img");
-      shot.setAttribute("aria-label", `part of ${file(images[i])}`);
-      return make("figure", { title: images[i] }, shot, make("figcaption", { textContent: `${number(value)} · ${file(images[i])}` }));
-    })) : make("p", { textContent: "No examples were kept." }));
+      shot.setAttribute("aria-label", `part of ${file(image)}`);
+      return make("figure", { title: image }, shot, make("figcaption", { textContent: `${number(value)} · ${file(image)}` }));
+    };
+    parts.push(unit.e.length ? make("div", { className: "unit-examples" }, ...unit.e.map(([i, value], k) => example(tile(l, u, k), images[i], value)))
+      : make("p", { textContent: "No examples were kept." }));
+    if (unit.b) {
+      const [layer, other, r, chance, shots] = unit.b;
+      parts.push(make("h3", { textContent: `The unit of ${data.beside} that answers most like it` }), make("p", {
+        textContent: `${layer} ${other}: correlation ${r} over the same places of the same images; the best by chance has ${chance}.` }),
+      make("div", { className: "unit-examples" }, ...shots.map(([image, value], k) => example(tile(l, u, k, "-beside", data.best), image, value))));
+    } else if (data.beside) {
+      parts.push(make("h3", { textContent: `The unit of ${data.beside} that answers most like it` }),
+        make("p", { textContent: "None: this unit answers the same everywhere." }));
+    }
     parts.push(make("h3", { textContent: "All answers" }), histogram(unit), make("p", { className: "small",
       textContent: `From ${number(unit.m[1])} to ${number(unit.m[0])}, mean ${number(unit.m[2])}, above 0 in ${(100 * unit.m[3]).toPrecision(3)} %; counts on a logarithmic scale.` }));
     if (unit.a.length) {
@@ -121,7 +131,9 @@
       room.replaceChildren(...unitPage(l, u));
     } else {
       const at = Math.max(l, 0);
-      room.replaceChildren(make("h2", { tabIndex: -1, id: "unit-title", textContent: `${layers[at].name}: ${layers[at].units.length} units` }), ...list(all(at)));
+      const { like } = layers[at];
+      room.replaceChildren(make("h2", { tabIndex: -1, id: "unit-title", textContent: `${layers[at].name}: ${layers[at].units.length} units` }),
+        ...(like ? [make("p", { textContent: `Most like ${like[0]} of ${data.beside}: the median unit goes along with one of it with a correlation of ${number(like[1])} (by chance ${number(like[2])}).` })] : []), ...list(all(at)));
     }
     for (const a of document.querySelectorAll(".contents a")) {
       if (Number(a.dataset.layer) === Math.max(l, 0)) a.setAttribute("aria-current", "location");
