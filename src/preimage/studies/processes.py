@@ -13,6 +13,7 @@ from contextlib import suppress
 from multiprocessing import connection, get_context, parent_process
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
+from typing import cast
 
 import torch
 
@@ -52,14 +53,13 @@ class Processes:
         return here
 
     def give(self, worker: Worker, batch: Batch) -> None:
-        assert isinstance(worker, Connection)
-        self._out[worker].append(batch)
+        pipe = _pipe(worker)
+        self._out[pipe].append(batch)
         with suppress(OSError):  # it is dead, which `next` will say
-            worker.send_bytes(pickle.dumps(batch))
+            pipe.send_bytes(pickle.dumps(batch))
 
     def next(self) -> Ready | Answer | Lost:
-        worker = connection.wait(list(self._processes))[0]
-        assert isinstance(worker, Connection)
+        worker = _pipe(connection.wait(list(self._processes))[0])
         try:
             said = worker.recv_bytes()
         except (EOFError, OSError):
@@ -69,13 +69,13 @@ class Processes:
         return Answer(worker, self._out[worker].pop(0), pickle.loads(said))  # our own worker's bytes
 
     def dismiss(self, worker: Worker) -> None:
-        assert isinstance(worker, Connection)
-        process = self._processes.pop(worker)
-        del self._out[worker]
+        pipe = _pipe(worker)
+        process = self._processes.pop(pipe)
+        del self._out[pipe]
         process.terminate()
         process.join()
         process.close()
-        worker.close()
+        pipe.close()
 
     def _ending(self, worker: Connection) -> str:
         process = self._processes[worker]
@@ -84,6 +84,11 @@ class Processes:
         if code is not None and code < 0:
             return f"was killed by signal {-code}. Was it out of memory? Take fewer workers"
         return f"ended with exit code {code}"
+
+
+def _pipe(worker: object) -> Connection:
+    """The parent's end of a pipe is what stands for a worker; on Windows its class is another one with the same methods."""
+    return cast(Connection, worker)
 
 
 def serve(pipe: Connection, threads: int) -> None:
