@@ -14,20 +14,18 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
-import PIL.Image
 import pytest
-import torch
-import typer.main
 from typer.testing import CliRunner
 
 import preimage
+from preimage import tasks
 from preimage.bars import progress_bar
 from preimage.cli import app, common, signals
-from preimage.statistics import Keep, collect_statistics
+from preimage.studies.store import Store
 from preimage.tasks import result as result_module
 from preimage.tasks.result import Result, load_result
 
-from .test_hostile_stores import tiny_store
+from .ends import COMMANDS, check_every_command_is_in, make_place, shorten, words
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 pytestmark = pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")
@@ -44,18 +42,7 @@ def short_runs(monkeypatch):
 
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
-    """A folder with a photograph, a store, a result folder, a detector's template, and a link-free way to be there."""
-    PIL.Image.fromarray(np.random.default_rng(0).integers(0, 255, (40, 40, 3), dtype=np.uint8)).save(tmp_path / "photo.png")
-    tiny_store(tmp_path / "store")
-    ramp = np.linspace(0, 255, 32).astype(np.uint8)[None].repeat(32, 0)
-    preimage.invert(preimage.HOG(), ramp, iterations=3, progress=False).save(tmp_path / "old")
-    np.save(tmp_path / "person.npy", np.ones((3, 3, 31), np.float32))
-    torch.manual_seed(0)
-    module, space = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 3)), preimage.PixelSpace(16, "rgb")
-    collect_statistics(module, [tmp_path / "photo.png"], space=space, top=1, keep=Keep(sample=40, places=40), progress=False).save(
-        tmp_path / "stats"
-    )
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(make_place(tmp_path))
     return tmp_path
 
 
@@ -63,73 +50,72 @@ def command(*words):
     return CliRunner().invoke(app, [str(w) for w in words])
 
 
-OUT = ["-o", "out", "-q"]
-STUDY = ["--layers", "conv1", "--workers", "1", "-o", "out", "-q"]
 RUNNER, LAST, BEFORE = "preimage.studies.runner:execute", "preimage.solvers.run:Run.accept_final", "interrupted before"
-# What is run, what is ended in it, and what the last line says of it.
+# What is ended in each command, and what the last line says of it; nothing: what was found by then is saved.
 ENDED = {
-    "again": (["again", "old", *OUT], LAST, ""),
-    "stats": (["stats", "squeezenet1_1", "photo.png", "--layers", "conv1", *OUT], "preimage.statistics.collect:_batches", "goes on"),
-    "atlas": (["atlas", "squeezenet1_1", "--units", "1", *STUDY], RUNNER, "goes on from there"),
-    "audit": (["audit", "photo.png", "photo.png", "--attack", "smoothness", *STUDY], RUNNER, "goes on from there"),
-    "paper": (["paper", "caricature", "photo.png", *STUDY], RUNNER, "goes on from there"),
-    "shallow-table": (["paper", "shallow-table", "photo.png", *OUT], "preimage.experiments.hoggles:learn_dictionary", "interrupted"),
-    "hog-template": (["paper", "hog-template", "person.npy", "--iterations", "3", *OUT], LAST, ""),
-    "report": (["report", "store", "-q"], "preimage.report.store_page:write_html", BEFORE),
-    "inverse": (["inverse", "fit", "hog", "-o", "out.safetensors", "-q"], "preimage.inverses:fit_inverse", "goes on from the .part file"),
-    "vocabulary": (["vocabulary", "photo.png", *OUT], "preimage.representations.vocabulary:learn_vocabulary", BEFORE),
-    "invert-shallow": (["invert-shallow", "photo.png", "--name", "hog", "--size", "32", "--iterations", "3", *OUT], LAST, ""),
-    "push": (["push", "store", "out"], "preimage.studies.mirror:push", BEFORE),
-    "pull": (["pull", "store", "-o", "out"], "preimage.studies.mirror:pull", BEFORE),
-    "runs": (["runs", "store"], "preimage.studies.store:Store.records", BEFORE),
-    "networks": (["networks"], "preimage.networks.network:known_networks", BEFORE),
-    "layers": (["layers", "squeezenet1_1"], "preimage.networks.network:Network.layers", BEFORE),
-    "recipes": (["recipes"], "preimage.methods.recipe:recipes", BEFORE),
-    "demo": (["demo", "-o", "out"], "preimage.demo:maximize", "the finished results are kept"),
-    "compare": (["compare", "--unit", "1", "--recipes", "mahendran2016", "--judge", "none", *OUT], RUNNER, "goes on from there"),
-    "direction": (["direction", "squeezenet1_1", ".", ".", "--layer", "conv1", "-o", "w.safetensors"], "preimage.directions:learn_concept",
-                  BEFORE),
-    "fetch": (["fetch", "vgg-vd-16", "-q"], "preimage.networks.fetch:fetch", BEFORE),
-    "app": (["app", "--port", "0"], "preimage.app.server:make", None),
-    "export": (["export", "store", "-o", "out"], "preimage.studies.export:export", BEFORE),
-    "microscope": (["microscope", "stats", "-o", "units.html", "-q"], "preimage.report:write_microscope", BEFORE),
-    "match": (["match", "stats", "stats"], "preimage.statistics:match_units", BEFORE),
-    "activation-atlas": (["activation-atlas", "squeezenet1_1", "photo.png", "--layer", "conv1", *OUT],
-                         "preimage.experiments.activation_atlas:activation_atlas", "goes on from there"),
-    "doctor": (["doctor"], "preimage.doctor:examine", BEFORE),
-    "schema": (["schema"], "preimage.schemas:schemas", BEFORE),
-    "saliency": (["saliency", "photo.png", "--unit", "1", "-o", "out"], "preimage.tasks.saliency:saliency", BEFORE),
-}  # fmt: skip
+    "again": (LAST, ""),
+    "statistics": ("preimage.statistics.collect:_batches", "goes on"),
+    "atlas": (RUNNER, "goes on from there"),
+    "audit": (RUNNER, "goes on from there"),
+    "paper caricature": (RUNNER, "goes on from there"),
+    "paper shallow-table": ("preimage.experiments.hoggles:learn_dictionary", "interrupted"),
+    "paper hog-template": (LAST, ""),
+    "paper quirks": ("preimage.experiments:known_experiments", BEFORE),
+    "report": ("preimage.report.store_page:write_html", BEFORE),
+    "inverse fit": ("preimage.inverses:fit_inverse", "goes on from the .part file"),
+    "vocabulary": ("preimage.representations.vocabulary:learn_vocabulary", BEFORE),
+    "invert-shallow": (LAST, ""),
+    "push": ("preimage.studies.mirror:push", BEFORE),
+    "pull": ("preimage.studies.mirror:pull", BEFORE),
+    "runs": ("preimage.studies.store:Store.records", BEFORE),
+    "networks": ("preimage.networks.network:known_networks", BEFORE),
+    "layers": ("preimage.networks.network:Network.layers", BEFORE),
+    "recipes": ("preimage.methods.recipe:recipes", BEFORE),
+    "demo": ("preimage.demo:maximize", "the finished results are kept"),
+    "compare": (RUNNER, "goes on from there"),
+    "direction": ("preimage.directions:learn_concept", BEFORE),
+    "fetch": ("preimage.networks.fetch:fetch", BEFORE),
+    "app": ("preimage.app.server:make", None),
+    "export": ("preimage.studies.export:export", BEFORE),
+    "microscope": ("preimage.report:write_microscope", BEFORE),
+    "match": ("preimage.statistics:match_units", BEFORE),
+    "activation-atlas": ("preimage.experiments.activation_atlas:activation_atlas", "goes on from there"),
+    "doctor": ("preimage.doctor:examine", BEFORE),
+    "schema": ("preimage.schemas:schemas", BEFORE),
+    "saliency": ("preimage.tasks.saliency:saliency", BEFORE),
+    "completion": ("typer.completion:get_completion_script", BEFORE),
+}
+TASKS = {"invert", "maximize", "caricature"}  # test_signals.py ends these
 
 
-@pytest.mark.parametrize("case", ENDED)
-def test_a_command_that_is_ended_says_so_in_one_line_and_by_its_code(case, place, monkeypatch):
-    words, target, said = ENDED[case]
-    number = SIGNALS[len(case) % 2]
-    module, _, name = target.partition(":")
-    *outer, name = name.split(".")
+@pytest.mark.parametrize("number", SIGNALS, ids=lambda s: s.name)
+@pytest.mark.parametrize("name", ENDED)
+def test_a_command_that_is_ended_says_so_in_one_line_and_by_its_code(name, number, place, monkeypatch):
+    target, said = ENDED[name]
+    module, _, attribute = target.partition(":")
+    *outer, attribute = attribute.split(".")
     owner = import_module(module)
     for part in outer:
         owner = getattr(owner, part)
-    monkeypatch.setattr(owner, name, lambda *args, **more: os.kill(os.getpid(), number))
-    if case == "demo":
+    monkeypatch.setattr(owner, attribute, lambda *args, **more: os.kill(os.getpid(), number))
+    if name == "demo":
         monkeypatch.setattr("preimage.demo.DEPTHS", ("conv1",))
         monkeypatch.setattr("preimage.demo.load_network", lambda name: SimpleNamespace(layer=lambda layer: None))
         monkeypatch.setattr("preimage.demo.invert", lambda *args, **more: load_result(place / "old"))
-    done = command(*words)
+    done = command(*words(name))
     assert done.exit_code == 128 + number, done.output
     assert "Traceback" not in done.output and done.stderr.count("\n") <= 1 and (said or "") in done.stderr
     if said == "":
         assert load_result(place / "out").interrupted and "Saved in out/" in done.stdout
-    if case == "demo":
+    if name == "demo":
         assert load_result(place / "out" / "invert-conv1").task == "invert"
+    assert not list(place.rglob("*.part"))
 
 
-def test_every_command_is_in_both_tables():
-    commands = set(typer.main.get_command(app).commands) - {"statistics", "completion"}  # stats by its other name; it prints a script
-    tasks = {"invert", "maximize", "caricature"}  # test_signals.py ends these
-    assert commands == {words[0] for words, _, _ in ENDED.values()} | tasks
-    assert commands == {words[0] for words, _ in READ_ONLY.values()} | {"doctor"}  # which says it as a finding, in test_first_minute.py
+def test_every_command_is_in_each_table():
+    check_every_command_is_in({*ENDED, *TASKS})
+    check_every_command_is_in({*READ_ONLY, "doctor"})
+    check_every_command_is_in(FULL)
 
 
 def refuse_writing(monkeypatch, code: int) -> None:
@@ -155,46 +141,20 @@ def refuse_writing(monkeypatch, code: int) -> None:
     monkeypatch.setattr(os, "mkdir", lambda path, *args, **more: refuse(path))
 
 
-READ_ONLY = {
-    "invert": (["invert", "photo.png", "--layer", "conv1", *OUT], 1),
-    "maximize": (["maximize", "--layer", "conv1", "-u", "1", *OUT], 1),
-    "caricature": (["caricature", "photo.png", "--layer", "conv1", *OUT], 1),
-    "hog-template": (["paper", "hog-template", "person.npy", *OUT], 1),
-    "invert-shallow": (["invert-shallow", "photo.png", "--name", "hog", *OUT], 1),
-    "again": (["again", "old", *OUT], 1),
-    "continue": (["again", "old", "--continue", "-q"], 1),
-    "stats": (["stats", "squeezenet1_1", "photo.png", "--layers", "conv1", *OUT], 1),
-    "atlas": (["atlas", "squeezenet1_1", "--units", "1", *STUDY], 1),
-    "audit": (["audit", "photo.png", "photo.png", "--attack", "smoothness", *STUDY], 1),
-    "paper": (["paper", "caricature", "photo.png", *STUDY], 1),
-    "shallow-table": (["paper", "shallow-table", "photo.png", *OUT], 1),
-    "report": (["report", "store", "-q"], 1),
-    "vocabulary": (["vocabulary", "photo.png", "-o", "out", "--words", "2", "-q"], 1),
-    "inverse": (["inverse", "fit", "hog", "-o", "out/", "-q"], 1),
-    "demo": (["demo", "-o", "out"], 1),
-    "push": (["push", "store", "out"], 1),
-    "pull": (["pull", "store", "-o", "out"], 1),
-    "runs": (["runs", "store"], 0),
-    "compare": (["compare", "--unit", "1", "--recipes", "mahendran2016", "--layer", "conv1", "--judge", "none", *OUT], 1),
-    "direction": (["direction", "squeezenet1_1", ".", ".", "--layer", "conv1", "-o", "way.safetensors"], 1),
-    "saliency": (["saliency", "photo.png", "--unit", "1", "-o", "out"], 1),
-    "fetch": (["fetch", "vgg-vd-16", "-q"], 1),
-    "app": (["app", "--port", "0"], 1),
-    "export": (["export", "store", "-o", "out"], 1),
-    "microscope": (["microscope", "stats", "-o", "units.html", "-q"], 1),
-    "match": (["match", "stats", "stats", "-o", "pairs.csv"], 1),
-    "activation-atlas": (["activation-atlas", "squeezenet1_1", *["photo.png"] * 4, "--layer", "conv1", *OUT], 1),
-    "networks": (["networks"], 0),
-    "layers": (["layers", "squeezenet1_1"], 0),
-    "recipes": (["recipes"], 0),
-    "schema": (["schema"], 0),
+ONLY_READ = {"runs", "networks", "layers", "recipes", "schema", "completion", "paper quirks"}
+# The doctor says it as a finding, with the code of one: test_first_minute.py.
+READ_ONLY = {name: 0 if name in ONLY_READ else 1 for name in COMMANDS if name != "doctor"}
+# What a command says of a disk that is full; those that lose an image say so, as here no other folder takes it either.
+LOST = {"invert", "maximize", "caricature", "again", "paper hog-template", "invert-shallow"}
+FULL = {name: "" if name in {*ONLY_READ, "doctor", "app"} else "It is lost" if name in LOST else "File too large" for name in COMMANDS}
+MORE_FULL = {
+    "gallery": (["report", "store", "-o", "out", "--gallery-from", "1", "-q"], "File too large"),
+    "rebuild": (["runs", "store", "--rebuild"], ""),
 }
 
 
-@pytest.mark.parametrize("case", READ_ONLY)
-def test_where_nothing_can_be_written_a_command_says_so_before_it_works(case, place, monkeypatch):
-    words, code = READ_ONLY[case]
-
+@pytest.mark.parametrize("name", [*READ_ONLY, "again --continue"])
+def test_where_nothing_can_be_written_a_command_says_so_before_it_works(name, place, monkeypatch):
     def worked(*args, **more):
         raise AssertionError("it has begun")
 
@@ -202,16 +162,44 @@ def test_where_nothing_can_be_written_a_command_says_so_before_it_works(case, pl
     before = {p: p.stat().st_mtime_ns for p in place.rglob("*")}
     with monkeypatch.context() as patch:
         refuse_writing(patch, errno.EROFS)
-        done = command(*words)
+        done = command(*(["again", "old", "--continue", "-q"] if name == "again --continue" else words(name)))
+    code = READ_ONLY.get(name, 1)
     assert done.exit_code == code, done.output
     assert done.stderr.count("\n") == (code != 0) and "PREIMAGE_DEBUG" not in done.stderr and "it has begun" not in done.output
     if code:
-        assert "Read-only file system" in done.stderr
+        assert "Read-only file system" in done.output
     assert {p: p.stat().st_mtime_ns for p in place.rglob("*")} == before
 
 
-@pytest.mark.parametrize("words", [["again", "old", *OUT], ["paper", "hog-template", "person.npy", "--iterations", "3", *OUT]])
-def test_a_finished_result_that_cannot_be_saved_is_kept_elsewhere(words, place, monkeypatch):
+@pytest.mark.filterwarnings("ignore:.*joblib will operate in serial mode")  # as it has no room for its semaphores
+@pytest.mark.parametrize("name", [*FULL, *MORE_FULL])
+def test_a_full_disk_ends_a_command_in_one_honest_line_and_leaves_nothing(name, place, monkeypatch):
+    """No file of this process can have a byte, as the system has it: temporary files, tables and locks too."""
+    resource = pytest.importorskip("resource")
+    what, said = MORE_FULL[name] if name in MORE_FULL else (words(name), FULL[name])
+    monkeypatch.setattr(common, "_SPARE", (lambda: place,))
+    monkeypatch.setattr("preimage.cli.demo.watched", lambda: False)  # it has no -q
+    shorten(monkeypatch)
+    if name == "runs":
+        (place / "store" / "index.sqlite").unlink()
+    before = {p for p in place.rglob("*") if p.name != "index.sqlite"}
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        done = command(*what)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert done.exit_code == (1 if said else 0), done.output
+    assert said in done.stderr and done.stderr.count("\n") == (said != "") and "PREIMAGE_DEBUG" not in done.stderr
+    left = {p for p in place.rglob("*") if p.name != "index.sqlite"} - before
+    assert not {p for p in left if p.is_file()}, left
+    if name in ("runs", "rebuild"):
+        assert "2 of 2 results" in done.stdout
+    assert len(Store.open(place / "store").records()) == 2
+
+
+@pytest.mark.parametrize("name", ["again", "paper hog-template"])
+def test_a_finished_result_that_cannot_be_saved_is_kept_elsewhere(name, place, monkeypatch):
     (place / "spare").mkdir()
     monkeypatch.setattr(common, "_SPARE", (lambda: place / "spare",))
     real = Result._write_tensors
@@ -222,10 +210,40 @@ def test_a_finished_result_that_cannot_be_saved_is_kept_elsewhere(words, place, 
         real(self, path)
 
     monkeypatch.setattr(Result, "_write_tensors", full)
-    done = command(*words)
+    done = command(*words(name))
     (kept,) = (place / "spare").iterdir()
     assert done.exit_code == 1 and str(kept) in done.stderr and done.stderr.count("\n") == 1
     assert len(load_result(kept).images) == 1
+
+
+def test_a_photograph_that_is_gone_when_the_work_is_done_costs_no_result(place, monkeypatch):
+    real = tasks.invert
+
+    def invert(*args, **more):
+        result = real(*args, **more)
+        (place / "photo.png").unlink()
+        return result
+
+    monkeypatch.setattr(tasks, "invert", invert)
+    done = command(*words("invert"))
+    assert done.exit_code == 0, done.output
+    (file,) = load_result(place / "out").config["files"]
+    assert file["path"] == "photo.png" and len(file["sha256"]) == 64
+
+
+@pytest.mark.parametrize("trouble", [KeyboardInterrupt, OSError, MemoryError])
+def test_a_judge_that_fails_or_is_interrupted_costs_no_result(trouble, place, monkeypatch):
+    def judge_result(*args):
+        if trouble is KeyboardInterrupt:
+            os.kill(os.getpid(), signal.SIGTERM)
+        raise trouble("the judge")
+
+    monkeypatch.setattr("preimage.tasks.judged.judge_result", judge_result)
+    done = command(*words("maximize"), "--judge", "squeezenet1_1")
+    assert done.exit_code == (143 if trouble is KeyboardInterrupt else 1) and done.stderr.count("\n") == 1
+    assert not load_result(place / "out").interrupted
+    if trouble is KeyboardInterrupt:
+        assert "which is whole" in done.stderr
 
 
 class Gone(io.StringIO):

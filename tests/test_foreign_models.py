@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 import threading
 import warnings
@@ -108,6 +109,45 @@ def test_a_module_that_keeps_what_its_own_train_does_is_left_alone():
     calls = model[0].calls
     Layer(model, "1", space=SPACE)(X)
     assert model[0].calls == calls  # it was in eval mode already
+
+
+MODEL = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Dropout(0.5))
+
+
+class Holder:
+    def __init__(self, model):
+        self.model = model
+
+    def __call__(self, x):
+        return self.model(x)
+
+    def method(self, x):
+        return self.model(x)
+
+
+FUNCTIONS = {
+    "a bound method": lambda model: model.forward,
+    "a variable from outside": lambda model: lambda x: model(x),
+    "a module's variable": lambda model: lambda x: MODEL(x),
+    "several": lambda model: lambda x: torch.stack([model(x), MODEL(F.pad(x, (-1, -1, -1, -1)))], 1).mean(1),
+    "a partial function": lambda model: functools.partial(lambda net, x: net(x), model),
+    "an object": Holder,
+    "an object's method": lambda model: Holder(model).method,
+}
+
+
+@pytest.mark.parametrize("how", FUNCTIONS)
+def test_modules_that_a_function_uses_come_back_as_they_were_and_see_one_image_at_a_time(how):
+    model = small_net().train()
+    MODEL.train()
+    before = [v.clone() for m in (model, MODEL) for v in m.state_dict().values()]
+    phi = from_callable(FUNCTIONS[how](model), SPACE)
+    torch.testing.assert_close(phi(X)[1:], phi(X[1:]))  # as with BatchNorm's own statistics
+    preimage.invert(phi, IMAGE, **FEW)
+    after = [v for m in (model, MODEL) for v in m.state_dict().values()]
+    assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
+    assert all(m.training for net in (model, MODEL) for m in net.modules())
+    assert all(p.requires_grad for p in model.parameters())
 
 
 # --- hooks
@@ -368,6 +408,22 @@ def test_a_network_that_draws_random_numbers_gives_the_same_image_twice_and_leav
     assert torch.equal(phi(X), phi(X))
 
 
+@pytest.mark.parametrize("function", [False, True])
+def test_a_network_with_a_generator_of_its_own_is_warned_of_as_no_seed_reaches_it(function):
+    class Own(Noisy):
+        def forward(self, x):
+            y = self.conv(x)
+            return self.end(y * torch.rand(y.shape, generator=self.kind))
+
+    model = Own(torch.Generator().manual_seed(0))
+    phi = from_callable(model, SPACE) if function else Layer(model, "end", space=SPACE)
+    for task in (preimage.invert, preimage.caricature):
+        with pytest.warns(preimage.PreimageWarning, match="generator of its own"):
+            task(phi, IMAGE, **FEW)
+    with pytest.warns(preimage.PreimageWarning, match="generator of its own"):
+        preimage.maximize(phi, 1, Z=1.0, **FEW)
+
+
 def test_a_network_that_draws_nothing_is_seeded_in_no_pass_but_the_first():
     phi = Layer(small_net(), "4", space=SPACE)
     with phi.session():
@@ -477,6 +533,19 @@ def test_layers_inside_a_function_of_network_pixels_are_refused_and_inside_one_o
     torch.testing.assert_close(error, result.error[0], rtol=1e-3, atol=1e-4)
 
 
+def test_a_layer_inside_the_module_of_another_is_refused_as_it_would_get_network_pixels():
+    a = Layer(small_net(), "0", space=SPACE)
+
+    class Calls(nn.Module):
+        def forward(self, x):
+            return a(x)
+
+    with pytest.raises(InputError, match=r"is shown network pixels, calls 0, a representation, .* canonical=True"):
+        Layer(nn.Sequential(Calls(), nn.ReLU()), "1", space=SPACE)(X)
+    with pytest.raises(InputError, match=r"Calls, which is shown network pixels"):
+        from_callable(Calls(), SPACE)(X)
+
+
 def test_a_layer_of_another_mean_inside_a_function_is_refused():
     a = Layer(small_net(), "0", space=PixelSpace(16, "rgb", scale=1.0, mean=0.25, std=0.25))
     with pytest.raises(InputError, match="another mean colour"):
@@ -516,6 +585,31 @@ def test_a_network_that_cuts_the_way_back_to_the_image_is_refused_by_name(way, f
     with pytest.raises(InputError, match=r"features of .*end.* have no derivative in the image"):
         preimage.invert(phi, IMAGE, **FEW)
     phi(X)  # values can be looked at
+
+
+WRITES = {
+    "out=": lambda y: torch.clamp(y, min=0, out=y),
+    "a part in place": lambda y: y.chunk(2, 1)[0].relu_(),
+}
+
+
+@pytest.mark.parametrize("way", WRITES)
+@pytest.mark.parametrize("task", ["invert", "caricature", "maximize"])
+def test_what_autograd_cannot_follow_is_refused_by_the_layer_s_name(way, task):
+    class Writes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv, self.end = nn.Conv2d(3, 4, 3), nn.Identity()
+
+        def forward(self, x):
+            y = 1 * self.conv(x)
+            WRITES[way](y)
+            return self.end(y)
+
+    phi = Layer(Writes(), "end", space=SPACE)
+    phi(X)
+    with pytest.raises(InputError, match=r"Layer\('end'.* has no derivative in the image that can be taken .* out="):
+        getattr(preimage, task)(phi, 1 if task == "maximize" else IMAGE, **({"Z": 1.0} if task == "maximize" else {}), **FEW)
 
 
 @pytest.mark.parametrize("wrong", [torch.complex64, torch.int64, torch.bool])

@@ -288,7 +288,7 @@ def test_modules_without_values_are_refused_with_what_to_do():
     with torch.inference_mode():
         cases.append((nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()), r"Build and load the module outside"))
     for module, match in cases:
-        for use in (lambda m: layers(m, SPACE), lambda m: Layer(m, "1", space=SPACE)):
+        for use in (lambda m: layers(m, SPACE), lambda m: Layer(m, "1", space=SPACE), lambda m: from_callable(m, SPACE)):
             with pytest.raises(InputError, match=match):
                 use(module)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 import statistics
@@ -111,3 +112,20 @@ def test_nothing_tells_to_install_preimage_from_an_index_where_it_is_not():
     assert len(pages) > 50
     assert [p for p in pages if "pip install 'preimage[" in p.read_text(encoding="utf-8")] == []
     assert str(missing_extra("It needs x", "x")).endswith(f"{how_to_install('x')}.")
+
+
+def test_the_oldest_python_is_the_same_for_installing_types_style_and_the_classifiers():
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (oldest,) = re.findall(r'^requires-python = ">=3\.(\d+)"$', text, re.MULTILINE)  # ruff reads it from there too
+    assert re.findall(r'^python_version = "3\.(\d+)"$', text, re.MULTILINE) == [oldest] and "target-version" not in text
+    listed = [int(n) for n in re.findall(r'"Programming Language :: Python :: 3\.(\d+)"', text)]
+    assert listed == list(range(int(oldest), max(listed) + 1)) and max(listed) >= 14
+    assert f"(3, {oldest})" in (ROOT / "Makefile").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("folder", ["src", "tests", "benchmarks", "docs", "gallery"])
+def test_every_file_is_written_in_the_grammar_of_the_oldest_python(folder):
+    files = sorted((ROOT / folder).rglob("*.py"))
+    assert files
+    for file in files:
+        ast.parse(file.read_text(encoding="utf-8"), str(file), feature_version=(3, 10))

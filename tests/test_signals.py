@@ -16,7 +16,6 @@ import preimage
 from preimage import tasks
 from preimage.cli import app, common, signals
 from preimage.errors import ResultFolderError
-from preimage.studies.store import Store
 from preimage.tasks import result as result_module
 from preimage.tasks.result import Result, load_result
 
@@ -127,57 +126,6 @@ def test_a_third_signal_is_obeyed_at_once(capsys):
             send(signal.SIGINT)
         assert signals.exit_code() == 143
     assert signals.exit_code() == 0
-
-
-FULL = {
-    "invert": (["invert", "PHOTO", "--layer", "conv1", "--iterations", "1", "-o", "out"], 1, "It is lost"),
-    "maximize": (["maximize", "--layer", "conv1", "-u", "1", "--iterations", "1", "-o", "out"], 1, "It is lost"),
-    "caricature": (["caricature", "PHOTO", "--layer", "conv1", "--iterations", "1", "-o", "out"], 1, "It is lost"),
-    "paper": (["paper", "caricature", "PHOTO", "--workers", "1", "-o", "out"], 1, "File too large"),
-    "atlas": (["atlas", "squeezenet1_1", "--layers", "conv1", "--units", "1", "--workers", "1", "-o", "out"], 1, "File too large"),
-    "audit": (
-        ["audit", "PHOTO", "PHOTO", "--layers", "conv1", "--attack", "smoothness", "--workers", "1", "-o", "out"],
-        1,
-        "File too large",
-    ),
-    "stats": (["stats", "squeezenet1_1", "PHOTO", "--layers", "conv1", "-o", "out"], 1, "File too large"),
-    "report": (["report", "STORE", "-o", "out"], 1, "'out' cannot be written: File too large"),
-    "gallery": (["report", "STORE", "-o", "out", "--gallery-from", "1"], 1, "File too large"),
-    "push": (["push", "STORE", "out"], 1, "File too large"),
-    "pull": (["pull", "STORE", "-o", "out"], 1, "File too large"),
-    "runs": (["runs", "STORE"], 0, ""),
-    "rebuild": (["runs", "STORE", "--rebuild"], 0, ""),
-    "networks": (["networks"], 0, ""),
-    "layers": (["layers", "squeezenet1_1"], 0, ""),
-}
-
-
-@pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")  # of one iteration nothing good comes
-@pytest.mark.parametrize("case", FULL)
-def test_a_full_disk_ends_a_command_in_one_honest_line_and_leaves_nothing(case, photo, tmp_path, monkeypatch):
-    """No file of this process can have a byte, as the system has it: temporary files, tables and locks too."""
-    resource = pytest.importorskip("resource")
-    words, code, said = FULL[case]
-    store = tiny_store(tmp_path / "store")
-    if case == "runs":
-        (store.path / "index.sqlite").unlink()
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(common, "_SPARE", (lambda: tmp_path,))
-    quiet = ["-q"] if words[0] not in ("push", "pull", "runs", "networks", "layers") else []
-    before = {p for p in tmp_path.rglob("*") if p.name != "index.sqlite"}
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
-    try:
-        done = command(*[{"PHOTO": photo, "STORE": store.path}.get(w, w) for w in words], *quiet)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert done.exit_code == code, done.output
-    assert said in done.stderr and done.stderr.count("\n") == (code != 0) and "PREIMAGE_DEBUG" not in done.stderr
-    left = {p for p in tmp_path.rglob("*") if p.name != "index.sqlite"} - before
-    assert not {p for p in left if p.is_file()}, left
-    if case in ("runs", "rebuild"):
-        assert "2 of 2 results" in done.stdout
-    assert len(Store.open(store.path).records()) == 2
 
 
 def test_a_store_that_takes_no_locks_is_said_in_words(tmp_path, monkeypatch):

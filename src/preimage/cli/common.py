@@ -101,12 +101,16 @@ def _closed(stream: IO[str] | None) -> bool:
 
 def let_go() -> None:
     """Give up what standard output and standard error have not taken: Python would complain of it when it ends, and exit with 120."""
-    for stream, number in ((sys.__stdout__, 1), (sys.__stderr__, 2)):
+    for stream in (sys.__stdout__, sys.__stderr__):
+        if stream is None:
+            continue
         try:
-            if stream is not None:
-                stream.flush()
-        except (OSError, ValueError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+            stream.flush()
+        except OSError:
+            with Path(os.devnull).open("wb") as nowhere:
+                os.dup2(nowhere.fileno(), stream.fileno())
+        except ValueError:  # closed
+            continue
 
 
 def one_line(message: object) -> str:
@@ -199,11 +203,12 @@ def saving(out: Path, overwrite: bool, files: list[Path]) -> Iterator[Any]:
     Raises typer.Exit at the end for a result that is not ok: it is saved, but no success.
     """
     wrong: list[str] = []
+    sources = [source_of(file) for file in files]  # now: a file may be gone when the work is done
 
     def save(result: Result) -> None:
         if len(files) == len(result.labels):
             result.labels = [printable(file.stem) for file in files]
-        result.config["files"] = [source_of(file) for file in files]
+        result.config["files"] = sources
         keep(result, out, overwrite)
         wrong.extend(state for state in result.status if state != "ok")
         typer.echo("\n".join([*map(plain, result.captions()), f"{result.evaluations} evaluations an image. Saved in {out}/"]))

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import InputError
 from . import app
 from .common import FAILED, guard, keep, plain, saved_if_interrupted, source_of, tell_json, tell_state
 from .folder import invert_folder, refuse_what_a_store_cannot_use
@@ -361,6 +360,7 @@ class _Destination:
         self.images, self._judge, self.stats, self.seeds = images, judge, stats, seeds
         self.phi: Layer | None = None
         self.judge: Network | None = None
+        self.sources: list[dict[str, str]] = []
         self.out, self.overwrite, self.video, self.as_json = out, overwrite, video, as_json
 
     def check(self) -> None:
@@ -374,29 +374,19 @@ class _Destination:
             check_video(self.video)
         for image in self.images:  # a wrong path costs no loading of a network
             read_image(image)
+        self.sources = [source_of(image) for image in self.images]  # now: a file may be gone when the work is done
 
     def save(self, result: Result) -> None:
         if self.seeds is not None:  # their own names, not those of restarts
             of = [self.seeds[b % len(self.seeds)] for b in range(len(result.labels))]
             result.labels = [f"{re.sub(r' restart [0-9]+$', '', label)} seed {s}" for label, s in zip(result.labels, of, strict=True)]
-        if self.judge is not None:
-            from ..tasks.judged import judge_result
-
-            try:
-                judge_result(result, self.judge)
-            except InputError:  # what was computed is not lost for it
-                keep(result, self.out, self.overwrite, None)
-                raise
-        if self.stats is not None and self.phi is not None:
-            from ..tasks.natural import natural_check
-
-            try:
-                natural_check(result, self.phi, self.stats)
-            except InputError:
-                keep(result, self.out, self.overwrite, None)
-                raise
-        if self.images:
-            result.config["files"] = [source_of(i) for i in self.images]
+        if self.sources:
+            result.config["files"] = self.sources
+        try:
+            self._look_again(result)
+        except BaseException:  # whatever it was, Ctrl-C too: what was computed is not lost for it
+            keep(result, self.out, self.overwrite, None)
+            raise
         keep(result, self.out, self.overwrite, self.video if result.frames else None)
         if self.as_json:
             tell_json("result", {"folder": str(self.out), **result.summary()})
@@ -410,6 +400,17 @@ class _Destination:
             typer.echo(_scale_line(source, result))
         typer.echo(f"{'Interrupted. ' if result.interrupted else ''}{result.evaluations} evaluations an image. Saved in {self.out}/")
         tell_state(result, self.out)
+
+    def _look_again(self, result: Result) -> None:
+        """Ask the judge and the statistics, where they were asked for, what they say of the images."""
+        if self.judge is not None:
+            from ..tasks.judged import judge_result
+
+            judge_result(result, self.judge)
+        if self.stats is not None and self.phi is not None:
+            from ..tasks.natural import natural_check
+
+            natural_check(result, self.phi, self.stats)
 
 
 def _trial_line(trial: dict[str, float], chosen: str) -> str:

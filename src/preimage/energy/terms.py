@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from ..errors import InputError, first_line
+from ..errors import InputError
+from ..representations.base import derived
 from ..representations.passes import features_together
 from .losses import Loss, as_loss
 
@@ -96,7 +97,8 @@ class FeatureTerm(DataTerm):
 
     def differentiate(self, seen: Tensor) -> tuple[dict[str, Tensor], Tensor]:
         """Return the term and its gradient, without a graph of ℓ where ℓ knows its derivative."""
-        features = self.checked((self.gradient_phi or self.phi)(seen))
+        with derived([self.phi]):
+            features = self.checked((self.gradient_phi or self.phi)(seen))
         values, slope = self.slope(features)
         return {"loss": values}, _pulled([features], seen, [slope], [self.phi])
 
@@ -156,7 +158,8 @@ class Sum(DataTerm):
         return self._named([t.value(t.checked(f)) for t, f in zip(self._terms, given, strict=True)])
 
     def differentiate(self, seen: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-        given = features_together([t.gradient_phi or t.phi for t in self._terms], seen)
+        with derived([t.phi for t in self._terms]):
+            given = features_together([t.gradient_phi or t.phi for t in self._terms], seen)
         found = [t.slope(t.checked(f)) for t, f in zip(self._terms, given, strict=True)]
         gradient = _pulled(given, seen, [slope for _, slope in found], [t.phi for t in self._terms])
         return self._named([values for values, _ in found]), gradient
@@ -170,16 +173,8 @@ class Sum(DataTerm):
 
 def _pulled(features: Sequence[Tensor], seen: Tensor, slopes: Sequence[Tensor], phis: Sequence[Phi]) -> Tensor:
     """The gradient in what Φ was shown. Raises InputError where the graph does not lead back to it."""
-    try:
+    with derived(phis):
         return torch.autograd.grad(features, seen, slopes)[0]
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:  # whatever autograd says of a graph that does not lead back to the image
-        names = " and ".join(repr(phi) for phi in dict.fromkeys(phis))
-        raise InputError(
-            f"{names} has no derivative in the image that can be taken ({first_line(error)}). Take out what cuts the way "
-            "(detach, torch.no_grad, reentrant checkpoints, writing in place), or take an earlier layer."
-        ) from error
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:

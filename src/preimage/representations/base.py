@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, cast, runtime_checkable
 
 import torch
@@ -16,6 +17,7 @@ from ..errors import InputError, first_line
 from ..pixels.pixelspace import PixelSpace
 from .receptive_field import Number
 from .sessions import Draws, evaluating, on_device
+from .used import check_values, modules_of
 
 
 class Representation(ABC):
@@ -223,7 +225,26 @@ class Wrapped(Representation):
         return self.inner.opened(slope, pool_share)
 
 
-_outer: ContextVar[FromCallable | None] = ContextVar("the function whose pass this is", default=None)
+@dataclass(frozen=True)
+class _Outer:
+    """The function or module whose pass this is. canonical: whether it is shown canonical images, not network pixels."""
+
+    name: str
+    space: PixelSpace
+    canonical: bool
+
+
+_outer: ContextVar[_Outer | None] = ContextVar("the function or module whose pass this is", default=None)
+
+
+@contextmanager
+def inside(phi: Representation, canonical: bool) -> Iterator[None]:
+    """Around what a representation calls: a representation in there is refused where it would get the wrong pixels."""
+    before = _outer.set(_Outer(phi.name, phi.space, canonical))
+    try:
+        yield
+    finally:
+        _outer.reset(before)
 
 
 class FromCallable(Representation):
@@ -241,16 +262,15 @@ class FromCallable(Representation):
         self.f, self.space, self.name, self.stride, self.receptive_field = f, space, name, stride, receptive_field
         self.canonical = canonical
         self._draws = Draws()
-        self._owner: int | None = None  # the thread that is inside a session of a module
+        self._modules = modules_of(f)
+        for module in self._modules:
+            check_values(module)
+        self._owner: int | None = None  # the thread that is inside a session of its modules
 
     def __call__(self, x: Tensor) -> Tensor:
         check_pixels(self)
-        inside = _outer.set(self)
-        try:
-            with self.session() if self.module is not None else nullcontext(), self._draws.same(x.device):
-                features = self.f(x if self.canonical else self.space.to_network(x))
-        finally:
-            _outer.reset(inside)
+        with inside(self, self.canonical), self.session() if self._modules else nullcontext(), self._draws.same(x.device):
+            features = self.f(x if self.canonical else self.space.to_network(x))
         if not isinstance(features, Tensor) or features.ndim < 1 or len(features) != len(x):
             got = f"a tensor of shape {tuple(features.shape)}" if isinstance(features, Tensor) else type(features).__name__
             raise InputError(f"{self.name} must give a tensor with one entry for each of the {len(x)} images; got {got}.")
@@ -271,16 +291,19 @@ class FromCallable(Representation):
 
     @contextmanager
     def session(self, device: torch.device | None = None, dtype: torch.dtype | None = None, channels_last: bool = False) -> Iterator[None]:
-        """Put a module on the device and in the type for a while; a plain function must follow its input by itself."""
+        """Hold the modules of the function in eval mode; one that is a module also on the device and in the type for a while.
+
+        A plain function must follow its input by itself.
+        """
         with ExitStack() as stack:
-            if isinstance(self.f, nn.Module):
-                first = self._owner != threading.get_ident()
-                if first:
-                    stack.enter_context(evaluating(self.f))
-                    stack.callback(setattr, self, "_owner", None)
-                    self._owner = threading.get_ident()
-                if first or device is not None or dtype is not None:
-                    stack.enter_context(on_device(self.f, device, dtype))
+            first = bool(self._modules) and self._owner != threading.get_ident()
+            if first:
+                for module in self._modules:
+                    stack.enter_context(evaluating(module))
+                stack.callback(setattr, self, "_owner", None)
+                self._owner = threading.get_ident()
+            if isinstance(self.f, nn.Module) and (first or device is not None or dtype is not None):
+                stack.enter_context(on_device(self.f, device, dtype))
             yield
 
 
@@ -298,8 +321,9 @@ def from_callable(
     f: (B, C, H, W) in the space's pixels (its order, scale, mean and std) -> (B, ...), real numbers. stride sets the jitter by the
     paper's rule. canonical=True: f takes canonical images, as every representation does, so that it may call some (the features of
     two layers as one, say), whose spaces then must have the same colours and mean. Where f draws random numbers it draws the same in
-    every call. Raises InputError if f is not callable, and at a call if it does not give one entry for each image, gives features
-    that have no derivative in the image, or shows its pixels to a representation that takes others.
+    every call, and the modules that it is or uses are in eval mode meanwhile and left as they were. Raises InputError if f is not
+    callable, and at a call if it does not give one entry for each image, gives features that have no derivative in the image, or
+    shows its pixels to a representation that takes others.
 
     >>> phi = from_callable(lambda x: x.mean(dim=(2, 3)), PixelSpace(8, "grey"))
     >>> phi(torch.ones(5, 1, 8, 8)).shape
@@ -318,7 +342,7 @@ def check_pixels(phi: Representation) -> None:
         return
     if not outer.canonical and not outer.space.is_canonical:
         raise InputError(
-            f"{outer.name}, a function of network pixels, calls {phi.name}, a representation, which takes canonical images (0–255 minus "
+            f"{outer.name}, which is shown network pixels, calls {phi.name}, a representation, which takes canonical images (0–255 minus "
             f"the mean colour). Say preimage.from_callable(f, space, canonical=True), and f gets those."
         )
     if outer.space.canonical_mean != phi.space.canonical_mean:
@@ -336,6 +360,21 @@ def differentiable(features: Tensor, x: Tensor, name: str) -> Tensor:
             "torch.inference_mode, .data, NumPy, rounding, argmax), or they do not depend on it. Take that out, or an earlier layer."
         )
     return features
+
+
+@contextmanager
+def derived(phis: Sequence[Callable[[Tensor], Tensor]]) -> Iterator[None]:
+    """Around features and their gradient: what autograd cannot follow is an InputError that names the representation."""
+    try:
+        yield
+    except (torch.OutOfMemoryError, InputError):
+        raise
+    except RuntimeError as error:  # whatever autograd says of a way that it cannot take
+        names = " and ".join(repr(phi) for phi in dict.fromkeys(phis))
+        raise InputError(
+            f"{names} has no derivative in the image that can be taken ({first_line(error)}). Take out what cuts the way "
+            "(detach, torch.no_grad, reentrant checkpoints, writing in place or into out=), or take an earlier layer."
+        ) from error
 
 
 def features_of(phi: RepresentationLike, x: Tensor) -> Tensor:

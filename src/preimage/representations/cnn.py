@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
-from .base import Representation, check_pixels, differentiable
+from .base import Representation, check_pixels, differentiable, inside
 from .batches import Batch
 from .listing import LayerInfo, Output, check_module, choice_of, find_batches, in_words, listed, noted, plain_number, watch
 from .outputs import find_key, only_key, parse_name, tensors_in
@@ -142,11 +142,8 @@ class Layer(Representation):
         for layer in layers:
             layer._seen, layer._kept, layer._left, layer._running = 0, None, left, threading.get_ident()
         try:
-            if self._draws.none:
+            with inside(self, canonical=False), nullcontext() if self._draws.none else self._draws.same(x.device):
                 self.module(pixels)
-            else:
-                with self._draws.same(x.device):
-                    self.module(pixels)
         except (Reached, ReachedInHooks):
             pass
         except Exception:

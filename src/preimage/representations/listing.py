@@ -19,6 +19,7 @@ from .receptive_field import Field, Follow, Number, paper_jitter
 from .relus import Leaky
 from .sessions import Draws, evaluating, plain_torch
 from .tokens import parts_of
+from .used import check_values
 
 
 @dataclass(frozen=True)
@@ -87,16 +88,7 @@ def check_module(module: Any, space: PixelSpace, caller: str) -> None:
         raise InputError(f"{caller} takes an nn.Module; got {type(module).__name__}. {hint[0].upper()}{hint[1:]}.")
     if space.size is None:
         raise InputError("The pixel space of a network needs a size: PixelSpace(size=(H, W), …).")
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if torch.nn.parameter.is_lazy(tensor):
-            raise InputError(f"{name!r} of {type(module).__name__} has no shape yet: show the module one image first, module(images).")
-        if tensor.is_meta:
-            raise InputError(f"{name!r} of {type(module).__name__} is on the device 'meta' and has no values: load the weights first.")
-        if tensor.is_inference():
-            raise InputError(
-                f"{name!r} of {type(module).__name__} was made inside torch.inference_mode() and takes no part in derivatives. "
-                "Build and load the module outside of it; torch.no_grad() does no harm."
-            )
+    check_values(module)
 
 
 def in_words(error: Exception) -> Exception:

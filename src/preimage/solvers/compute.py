@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -16,7 +17,7 @@ from torch.nn import Parameter
 from torch.overrides import TorchFunctionMode
 
 from ..energy.energy import Energy
-from ..errors import InputError, first_line
+from ..errors import InputError, PreimageWarning, first_line
 from ..ranges import checked
 from ..representations.base import Representation, as_representation, device_of, module_of
 from ..representations.devices import usable_device
@@ -25,6 +26,7 @@ from ..representations.sessions import plain_torch
 
 PRECISIONS = ("float32", "bfloat16", "auto")
 FASTER, ALIKE = 1.15, 0.9  # bfloat16 is taken if it is that much faster and its gradient has that cosine with float32's
+SAME = 1e-2  # of the norm of the features; rounding may differ from pass to pass on an accelerator
 STATE = 36  # canvases that a solver may keep of a sample; the descent keeps 20 pairs in half the width and some ten more
 _LARGE = 2**20  # numbers in a matrix of weights that it is worth to keep rounded
 _UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12, "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -118,6 +120,8 @@ class Computation:
 
         None: as many as `minimize` takes by itself.
         """
+        if not self.chosen:  # once a task
+            warn_of_changes([term.phi for term in energy.data.features], energy.transform.crop(start[:1]))
         batch = self.batch
         if batch is None and self.limit is not None:
             batch = samples_at_once(energy, start, self.limit)
@@ -140,6 +144,23 @@ class Computation:
         """Plain values, for a result's record."""
         place = {"device": str(self.device), "dtype": str(self.dtype).removeprefix("torch.")}
         return place | {"channels_last": self.channels_last} | self.chosen
+
+
+def warn_of_changes(phis: Sequence[Callable[[Tensor], Tensor]], x: Tensor) -> None:
+    """Warn of a Φ that gives other features for the same image x (1, C, H, W), as no run with it can be made again."""
+    for phi in phis:
+        try:
+            with torch.no_grad():
+                first, second = phi(x), phi(x)
+        except Exception:  # the loop, which comes to it next, says it in its own words
+            return
+        if first.shape != second.shape or bool((first - second).norm() > SAME * first.norm()):
+            warnings.warn(
+                f"{phi!r} gives other features when it is shown the same image again: it draws random numbers from a generator of its "
+                "own, or keeps something from pass to pass. The same seed will not give the same image.",
+                PreimageWarning,
+                stacklevel=2,
+            )
 
 
 def compiled(phi: Callable[[Tensor], Tensor], device: torch.device) -> Callable[[Tensor], Tensor]:

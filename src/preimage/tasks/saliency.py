@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..pixels import images as pictures
 from ..pixels.images import ImageLike
 from ..pixels.pixelspace import Fit
-from ..representations.base import Representation
+from ..representations.base import Representation, derived
 from ..representations.cnn import Layer
 from ..representations.relus import Backward
 from ..representations.units import as_indices
@@ -120,7 +120,7 @@ def _trace(phi: Representation, x: Tensor, indices: tuple[int, ...], method: str
     """The slope (1, C, H, W), the unit's response, and its place in the map."""
     mode: AbstractContextManager[Any] = nullcontext() if method == "gradient" else Backward(gated=method == "guided")
     leaf = x.detach().requires_grad_()
-    with torch.enable_grad(), mode:
+    with torch.enable_grad(), mode, derived([phi]):
         features = phi(leaf)[0]
         if len(indices) > features.dim() or any(not -n <= i < n for i, n in zip(indices, features.shape, strict=False)):
             raise InputError(f"{phi.name} has features of shape {tuple(features.shape)}, and no unit {indices}.")

@@ -17,7 +17,7 @@ from ..energy.transforms import Transform
 from ..errors import InputError, OptimizationError, PreimageWarning
 from ..networks.network import weights_hash
 from ..pixels.images import reference_images
-from ..representations.base import Representation, Wrapped, features_of, module_of
+from ..representations.base import Representation, Wrapped, derived, features_of, module_of
 from ..representations.units import Unit, as_indices, is_direction, unit_targets
 from ..solvers.loop import minimize
 from ..solvers.methods import Paper
@@ -210,5 +210,6 @@ def open_closed_units(
 def _closed(term: FeatureTerm, x: Tensor, transform: Transform) -> list[int]:
     """The samples whose loss has a gradient of exactly zero at the still view of the canvas."""
     window = transform.crop(x).detach().requires_grad_()
-    (gradient,) = torch.autograd.grad(term(window)["loss"].sum(), window)
+    with derived([term.phi]):
+        (gradient,) = torch.autograd.grad(term(window)["loss"].sum(), window)
     return [b for b, g in enumerate(gradient.abs().amax(dim=(1, 2, 3)).tolist()) if g == 0.0]
