@@ -59,7 +59,8 @@ MADE = {
 @pytest.fixture
 def place(tmp_path, monkeypatch) -> Path:
     monkeypatch.setattr(result_module, "plot_energy", lambda result, path: path.write_bytes(b"a drawing"))
-    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # which the program sets, for good
+    monkeypatch.setenv("OMP_WAIT_POLICY", "PASSIVE")  # which the program sets, for good, as typer does its hook
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.chdir(make_place(tmp_path))
     shorten(monkeypatch)
     return tmp_path

@@ -188,7 +188,8 @@ def try_compiled(energy: Energy, x: Tensor) -> None:
     try:
         energy.differentiate(x)
     except Exception as error:  # the compiler's own errors have no public base
-        raise InputError(f"Φ cannot be compiled here: {first_line(error)} Leave compiled out: nothing needs it.") from error
+        own = error.__cause__ if isinstance(error, InputError) and isinstance(error.__cause__, Exception) else error
+        raise InputError(f"Φ cannot be compiled here: {first_line(own)} Leave compiled out: nothing needs it.") from error
 
 
 def in_bfloat16(phi: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
