@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 import preimage
 from preimage.energy.energy import Energy, Problem
+from preimage.energy.keep_classes import ExpectedMargin
 from preimage.energy.losses import LOSSES, CrossEntropy, Euclidean, InnerProduct
 from preimage.energy.margin import Margin
 from preimage.energy.objectives import OBJECTIVES, Given
@@ -171,7 +172,7 @@ def _seeded(count: int) -> list[torch.Generator]:
 
 def _loss(loss: Any) -> list[float]:
     target, features = wave(2, 4, 3, 3).abs(), wave(2, 4, 3, 3, phase=1.0, size=2.0)
-    if isinstance(loss, (CrossEntropy, LogProbability, Margin)):
+    if isinstance(loss, (CrossEntropy, ExpectedMargin, LogProbability, Margin)):
         target = torch.zeros_like(target)
         target[:, 1] = 1.0
     return digest(*loss.differentiate(features, target, loss.scale(target)))

@@ -142,6 +142,7 @@ POOLINGS = {
     "torch's": (lambda x: torch.max_pool2d(x, (2, 2)), (1, 2, 8, 8)),
     "1d": (nn.MaxPool1d(3), (1, 2, 9)),
     "3d": (nn.MaxPool3d(2), (1, 1, 4, 4, 4)),
+    "3d without a batch": (nn.MaxPool3d(2), (1, 4, 4, 4)),
 }
 
 
@@ -164,6 +165,16 @@ def test_the_even_share_of_a_window_is_one_part_in_as_many_as_it_has_places():
     with Leaky(0.0, opened=True, pool_share=0.4):
         slope = slope_of(nn.MaxPool2d(2), x)[1]
     torch.testing.assert_close(slope[0, 0, :2, :2], torch.tensor([[0.1, 0.1], [0.1, 0.7]]))
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("windows", [(3, 2, 0, True), (3, 2, 1, False), ((3, 2), (2, 1), (1, 0), True), (2, None, 0, False)])
+def test_the_even_share_is_the_gradient_of_mean_pooling_of_what_is_no_padding(windows, layout):
+    x = torch.randn((2, 3, 10, 11), generator=torch.Generator().manual_seed(3), dtype=torch.float64).contiguous(memory_format=layout)
+    with Leaky(0.0, opened=True, pool_share=1.0):
+        found = slope_of(nn.MaxPool2d(*windows[:3], ceil_mode=windows[3]), x)[1]
+    wanted = slope_of(nn.AvgPool2d(*windows, count_include_pad=False), x)[1]
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)  # float64: sums in another order
 
 
 @pytest.mark.parametrize("pooling", [nn.MaxPool2d(2, dilation=2), nn.MaxPool2d(2, return_indices=True), nn.AdaptiveMaxPool2d(2)])

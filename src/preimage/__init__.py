@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .energy.diversity import Diversity as Diversity
     from .energy.energy import Energy as Energy
     from .energy.energy import Problem as Problem
+    from .energy.keep_classes import ExpectedMargin as ExpectedMargin
+    from .energy.keep_classes import KeepClasses as KeepClasses
     from .energy.losses import Euclidean as Euclidean
     from .energy.losses import InnerProduct as InnerProduct
     from .energy.losses import Loss as Loss
@@ -128,6 +130,7 @@ _HOMES = {
     "energy.energy": ["Energy", "Problem"],
     "energy.losses": ["Euclidean", "InnerProduct", "Loss"],
     "energy.diversity": ["Diversity"],
+    "energy.keep_classes": ["ExpectedMargin", "KeepClasses"],
     "energy.margin": ["Distinguish", "Margin"],
     "energy.objectives": ["Activate", "Dream", "Exaggerate", "Gram", "Match", "Objective"],
     "energy.parameterizations": ["Parameterization", "Pixels"],

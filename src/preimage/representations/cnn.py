@@ -122,6 +122,32 @@ class Layer(Representation):
                     stack.enter_context(layer.session())
             return self._pass([self, *others], x)
 
+    def go_on(self, features: Tensor, to: Layer, x: Tensor) -> Tensor | None:
+        """Compute a later layer from features of this one, which stand in the place of its own; None where that sees the image besides.
+
+        features: (B, ...) of this layer. to: another layer of the same module, which sees the image through this one alone, or not: two
+        images that give the same show it. x: canonical images (B, C, H, W) of the features' size; their values do not count.
+        """
+        if self._part is not None or self._key is not None or self._batch != Batch() or self._direct or to.module is not self.module:
+            return None
+        calls = 0
+
+        def put(module: nn.Module, args: Any, output: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return features.to(output).clone() if calls == (self._call or 0) + 1 else None  # what follows may write into it
+
+        found: list[Tensor] = []
+        handle = self._target.register_forward_hook(put)
+        try:
+            for image in (torch.zeros_like(x), torch.linspace(-80.0, 80.0, x[0].numel()).to(x).view(x[:1].shape).expand_as(x)):
+                calls = 0
+                with torch.no_grad():
+                    found.append(to(image))
+        finally:
+            handle.remove()
+        return found[0] if torch.equal(*found) else None
+
     @property
     def can_share(self) -> bool:
         """Say whether it can share a pass with others: not where its module is run by its forward alone."""

@@ -42,22 +42,22 @@ def features_together(phis: Sequence[Phi], x: Tensor) -> list[Tensor]:
             known[id(first)] = first(x)
             continue
         shown = first.shown(x) if isinstance(first, (Through, Centred)) else x
-        layers = [_layer(phi) for phi in group]
+        layers = [layer_of(phi) for phi in group]
         assert layers[0] is not None
         found = layers[0].beside([layer for layer in layers[1:] if layer is not None], shown)
         known |= {id(phi): features for phi, features in zip(group, found, strict=True)}
     return [known[id(phi)] for phi in phis]
 
 
-def _layer(phi: Phi) -> Layer | None:
-    """The layer that a representation is, or sees through other pixels."""
+def layer_of(phi: Phi) -> Layer | None:
+    """Return the layer that a representation is, or sees through other pixels, where it can share a pass; None for anything else."""
     inner = phi.inner if isinstance(phi, (Through, Centred)) else phi
     return inner if isinstance(inner, Layer) and inner.can_share else None
 
 
 def _group(phi: Phi) -> Hashable:
     """What representations have in common that share a pass; one that shares none has its own."""
-    layer = _layer(phi)
+    layer = layer_of(phi)
     if layer is None:
         return id(phi)
     way = (type(phi), phi.space) if isinstance(phi, (Through, Centred)) else ()

@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from .pools import POOLS, pooled
+
 Bound = Tensor | float | None
 Given = dict[str, Any]
 Found = tuple[Tensor | None, Bound, Bound, bool]  # x, its bounds, and whether the slope at them is zero
@@ -35,8 +37,8 @@ class Leaky(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if self.pool_share and self.opened and func in _POOLS:
-            return _pooled(func, self.pool_share, args, kwargs)
+        if self.pool_share and self.opened and func in POOLS:
+            return pooled(func, self.pool_share, args, kwargs)
         if self.opened and not self.slope:
             return func(*args, **kwargs)
         how = _BOUNDS.get(func) or (_SLOPES.get(func) if self.opened else None)
@@ -74,32 +76,6 @@ class _Opened(torch.autograd.Function):
         (slopes,) = ctx.saved_tensors
         through = torch.where(slopes, grad, grad * ctx.closed) if slopes.dtype == torch.bool else grad * slopes
         return through, None, None, None, None
-
-
-def _pooled(func: Any, share: float, args: Any, kwargs: Any) -> Any:
-    """Max pooling as it is, and its gradient partly that of mean pooling; where mean pooling has no such windows, all of its own."""
-    most = func(*args, **kwargs)
-    given: Given = dict(zip(_POOLING, args, strict=False)) | {_ALIASES.get(k, k): v for k, v in kwargs.items()}
-    x = given["input"]
-    spread = given.get("dilation", 1) not in (1, (1,), (1, 1), (1, 1, 1), [1], [1, 1], [1, 1, 1])
-    if not isinstance(most, Tensor) or spread or not (torch.is_grad_enabled() and x.requires_grad):
-        return most
-    mean: Any = _POOLS[func]
-    windows = [given["kernel_size"], given.get("stride"), given.get("padding", 0), bool(given.get("ceil_mode", False))]
-    return _Shared.apply(most, mean(x, *windows, count_include_pad=False), share)
-
-
-class _Shared(torch.autograd.Function):
-    """The first of two tensors, whose gradient goes to the second with this share."""
-
-    @staticmethod
-    def forward(ctx, first, second, share):  # type: ignore[no-untyped-def]
-        ctx.share = share
-        return first.view_as(first)
-
-    @staticmethod
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        return grad * (1 - ctx.share), grad * ctx.share, None
 
 
 class Backward(TorchFunctionMode):
@@ -265,13 +241,3 @@ _SLOPES = _table(
         ("hardsigmoid",): (("input", "inplace"), _hardsigmoid),
     }
 )
-_POOLING = ("input", "kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-_POOLS = {
-    place: mean
-    for places, mean in (
-        ((torch.max_pool1d, F.max_pool1d), F.avg_pool1d),
-        ((torch.max_pool2d, F.max_pool2d), F.avg_pool2d),
-        ((torch.max_pool3d, F.max_pool3d), F.avg_pool3d),
-    )
-    for place in places
-}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 import torch
 
+from ..energy.keep_classes import layer_of_scores
 from ..energy.objectives import Objective, Objectives, parts_of
 from ..energy.parameterizations import Parameterization
 from ..energy.regularizers import PixelBall, Regularizer
@@ -142,11 +143,7 @@ def is_of_classes(phi: Representation) -> bool:
     network = phi.network
     if not isinstance(network, Network):
         return False
-    last = network.layers()[-1]
-    if phi.name != last.name:
-        return False
-    counted = len(network.classes) > 1 and tuple(last.shape) == (len(network.classes),)
-    return network.card.scores is not None or (counted and not any(k in last.kind for k in ("oftmax", "igmoid")))
+    return phi.name == network.layers()[-1].name and layer_of_scores(network) is not None
 
 
 def _takes(phi: Representation, resolution: float) -> bool:
