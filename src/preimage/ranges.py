@@ -51,6 +51,7 @@ RANGES: Mapping[str, Range] = {
     "beta": Range(0, 100, whole=False, open=True),
     # of a solver
     "rate": _AMOUNT,
+    "first_step": _AMOUNT,
     "memory": Range(1, 1000),
     # of a study
     "workers": Range(1, 4096),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -12,9 +12,10 @@ from torch import Tensor
 from ..energy.fourier import spectrum as spectrum
 from ..energy.transforms import View
 from ..errors import InputError
+from ..plain import LATER
 from ..ranges import checked, fraction
 from .memory import take
-from .quasinewton import MEMORY, Curvature, Descent, Inverse, Level, Waves
+from .quasinewton import FIRST_STEP, MEMORY, Curvature, Descent, Inverse, Level, Waves
 from .run import SOLVERS, Run, Stage
 
 WARM_UP = 0.1  # of the run: full first steps would close the units that the start has open
@@ -83,18 +84,21 @@ class Descend:
     """L-BFGS around an estimate of the curvature in bands of frequency and in places, learned on the way (`preimage.solvers.quasinewton`).
 
     One evaluation a step, no line search, and the energy of the image kept never rises; so the view has to stay still. A stage's rate
-    multiplies its steps. memory: pairs kept. What each part gave is in docs/solvers.md.
+    multiplies its steps. memory: pairs kept. first_step: root mean square of the first step, of which no curvature is known, in grey
+    levels. What each part gave is in docs/solvers.md.
     """
 
     memory: int = MEMORY
+    first_step: float = field(default=FIRST_STEP, metadata=LATER)
 
     def __post_init__(self) -> None:
         checked("memory", self.memory)
+        checked("first_step", self.first_step)
 
     def __call__(self, run: Run, z: Tensor, stages: Sequence[Stage]) -> Tensor:
         z = run.crop(z)
         waves = Waves(z)
-        return _descend(run, z, stages, lambda part: Curvature(part, waves=waves), self.memory)
+        return _descend(run, z, stages, lambda part: Curvature(part, waves=waves), self.memory, self.first_step)
 
 
 @SOLVERS.register("fourier-adam")
@@ -173,15 +177,17 @@ def _by_parts(run: Run, function: Callable[[Tensor], Tensor], batch: Tensor) -> 
     return function(batch) if len(run.parts) == 1 else torch.cat([function(batch[part]) for part in run.parts])
 
 
-def _descend(run: Run, z: Tensor, stages: Sequence[Stage], inverse: Callable[[Tensor], Inverse], memory: int) -> Tensor:
+def _descend(
+    run: Run, z: Tensor, stages: Sequence[Stage], inverse: Callable[[Tensor], Inverse], memory: int, first_step: float = FIRST_STEP
+) -> Tensor:
     """Each part of the batch by itself, so that where samples are evaluated one by one no bit of one depends on the others."""
     if run.done:
         nothing = z.new_zeros(len(z))
-        searches = [Descent(z[part], nothing[part], torch.zeros_like(z[part]), inverse(z[part]), memory) for part in run.parts]
+        searches = [Descent(z[part], nothing[part], torch.zeros_like(z[part]), inverse(z[part]), memory, first_step) for part in run.parts]
         run.restore(*searches)
     else:
         energy, gradient = run.evaluate(z)
-        searches = [Descent(z[part], energy[part], gradient[part], inverse(z[part]), memory) for part in run.parts]
+        searches = [Descent(z[part], energy[part], gradient[part], inverse(z[part]), memory, first_step) for part in run.parts]
         del gradient
         run.keep(z, *searches)
 

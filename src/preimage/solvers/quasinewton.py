@@ -45,12 +45,14 @@ class Descent:
 
     A trial that does not lower the energy is not taken, but what it says about curvature is: no line search, one evaluation a step,
     and the energy of the image kept never rises. x: (B, C, H, W); samples do not influence each other. inverse: what the pairs
-    correct, `Curvature` or `Level`. memory: pairs kept.
+    correct, `Curvature` or `Level`. memory: pairs kept. first_step: root mean square of the first step, in grey levels.
     """
 
-    def __init__(self, x: Tensor, energy: Tensor, gradient: Tensor, inverse: Inverse, memory: int = MEMORY) -> None:
+    def __init__(
+        self, x: Tensor, energy: Tensor, gradient: Tensor, inverse: Inverse, memory: int = MEMORY, first_step: float = FIRST_STEP
+    ) -> None:
         self.x, self.energy, self.gradient = x, energy, gradient
-        self._inverse, self._pairs = inverse, Pairs(memory)
+        self._inverse, self._pairs, self._first_step = inverse, Pairs(memory), first_step
         self._shorter = torch.ones_like(energy)
 
     def ask(self, rate: float = 1.0) -> Tensor:
@@ -58,7 +60,7 @@ class Descent:
         step = -self._pairs.solve(self.gradient, self._inverse)
         if not len(self._pairs):
             size = step.square().mean(dim=(1, 2, 3)).sqrt()
-            step = step * column(FIRST_STEP / size.clamp(min=1e-30))
+            step = step * column(self._first_step / size.clamp(min=1e-30))
         return self.x + column(self._shorter * rate) * step
 
     def tell(self, x: Tensor, energy: Tensor, gradient: Tensor) -> None:
