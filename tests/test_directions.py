@@ -70,6 +70,11 @@ def test_the_command_learns_a_direction_that_maximize_takes(folders, tmp_path):
     assert preimage.load_direction(out).argmax() == 0 and not torch.equal(
         preimage.load_direction(out, "mean"), preimage.load_direction(out)
     )
+    kept = out.read_bytes()
+    again = CliRunner().invoke(app, [str(a) for a in [*arguments, "--use", "mean"]])
+    assert again.exit_code == 2 and "--overwrite" in again.stderr and out.read_bytes() == kept
+    again = CliRunner().invoke(app, [str(a) for a in [*arguments, "--use", "mean", "--overwrite"]])
+    assert again.exit_code == 0 and out.read_bytes() != kept
     arguments = ["maximize", "--net", "tests.planted:build", "--layer", "3", "--direction", f"{out}:mean", "--unit", "0:0.5,1:-1"]
     found = CliRunner().invoke(app, [str(a) for a in [*arguments, "--iterations", 3, "--json", "-o", tmp_path / "out"]])
     assert found.exit_code == 0 and json.loads(found.stdout)["labels"][0] == "units 0x0.5 1x-1", found.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jsonschema
 import numpy as np
 import PIL.Image
 import pytest
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 import preimage
 from preimage.cli import app
 from preimage.errors import InputError
+from preimage.schemas import schema
 
 SPACE = preimage.PixelSpace(16, "rgb", mean=(100.0, 110.0, 120.0))
 
@@ -116,12 +118,19 @@ def test_the_command_writes_a_picture_for_each_photograph_and_says_where_the_uni
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     record = json.loads((tmp_path / "out" / "saliency.json").read_text())
+    jsonschema.validate(record, schema("saliency"))
     found = preimage.saliency(preimage.load_network("squeezenet1_1", size=(64, 64)).layer("conv1"), [str(f) for f in files], 3, "guided")
     assert [row["answer"] for row in record["images"]] == pytest.approx(found.responses.tolist(), rel=1e-6)
     for row, shown in zip(record["images"], found.pil(), strict=True):
         assert tuple(row["place"]) in found.places
         np.testing.assert_array_equal(np.asarray(PIL.Image.open(tmp_path / "out" / row["picture"])), np.asarray(shown))
     again = CliRunner().invoke(app, words)
-    assert again.exit_code == 1 and "out" in again.stderr
+    assert again.exit_code == 1 and "out" in again.stderr and "--overwrite" in again.stderr
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    one = CliRunner().invoke(app, [words[0], *words[2:], "--overwrite", "--json"])  # of b.png alone
+    told = json.loads(one.stdout)
+    jsonschema.validate(told, schema("saliency"))
+    assert told["folder"] == str(tmp_path / "out") and told["images"] == [record["images"][1] | {"picture": "00.png"}]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["00.png", "notes.txt", "saliency.json"]
     refused = CliRunner().invoke(app, [*words[:-1], str(tmp_path / "new"), "--method", "magic"])
     assert refused.exit_code == 2 and "gradient, guided, deconvnet" in refused.stderr and not (tmp_path / "new").exists()

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
 import re
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import numpy as np
 import pytest
 import torch
+import typer
 from typer.testing import CliRunner
 
 import preimage
+import preimage.cli
 from preimage.cli import app
 from preimage.errors import UnknownName
 from preimage.schemas import said, schema, schemas
@@ -21,6 +28,7 @@ from .report_store import build_store
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+CLI = sorted(Path(preimage.cli.__file__).parent.glob("*.py"))
 TINY = ["--net", "squeezenet1_1", "--layer", "conv1", "--iterations", "2", "--size", "32"]
 
 
@@ -37,6 +45,50 @@ def told(kind: str, *arguments: object) -> dict:
     found = strictly(done.stdout)
     jsonschema.validate(found, schema(kind))
     return found
+
+
+def every_command(group: Any = None, before: str = "") -> Iterator[tuple[str, Any]]:
+    """All commands by the words that call them."""
+    for name, command in (group or typer.main.get_command(app)).commands.items():
+        if hasattr(command, "commands"):
+            yield from every_command(command, f"{before}{name} ")
+        else:
+            yield before + name, command
+
+
+def flags(command: Any) -> set[str]:
+    return {flag for parameter in command.params for flag in parameter.opts}
+
+
+def printed_kinds(module: Any) -> set[str]:
+    """The kinds of JSON that the commands of a module print."""
+    calls = [n for n in ast.walk(ast.parse(inspect.getsource(module))) if isinstance(n, ast.Call)]
+    named = [n.args[0] for n in calls if isinstance(n.func, ast.Name) and n.func.id == "tell_json"]
+    return {argument.value for argument in named if isinstance(argument, ast.Constant)}
+
+
+def test_every_command_with_json_prints_it_with_its_schema_and_every_schema_is_of_a_command():
+    telling = {name: inspect.unwrap(c.callback).__module__ for name, c in every_command() if "--json" in flags(c)}
+    assert {"saliency", "invert", "inverse fit", "paper quirks", "runs"} <= set(telling)
+    assert [name for name, module in telling.items() if not printed_kinds(sys.modules[module])] == []
+    assert set().union(*(printed_kinds(sys.modules[f"preimage.cli.{p.stem}"]) for p in CLI if p.stem != "__init__")) == set(schemas())
+
+
+def test_nothing_else_is_printed_as_json():
+    """A schema itself and a file for --recipe, which no --json asks for, aside."""
+    printing = []
+    for path in CLI:
+        for function in (n for n in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(n, ast.FunctionDef)):
+            calls = [ast.unparse(n) for n in ast.walk(function) if isinstance(n, ast.Call)]
+            printing += [(path.stem, function.name)] * any(c.startswith("typer.echo(json.dumps(") for c in calls)
+    assert sorted(set(printing)) == [("common", "tell_json"), ("recipes", "recipes"), ("schema", "schema")]
+
+
+def test_every_command_that_writes_can_be_told_to_replace_what_is_there():
+    """But those that go on with what is there (stores and atlases), and those that write a page anew from what it shows."""
+    writing = {name: "--overwrite" in flags(c) for name, c in every_command() if "--out" in flags(c)}
+    going_on = {"activation-atlas", "atlas", "audit", "compare", "pull"} | {n for n in writing if n.startswith("paper ")}
+    assert {name for name, can in writing.items() if not can} == going_on - {"paper hog-template"} | {"demo", "microscope", "report"}
 
 
 def test_every_schema_is_one_and_refuses_another_version_and_a_key_that_is_not_described():
@@ -89,6 +141,7 @@ def test_lists_of_networks_layers_recipes_and_quirks_keep_their_schemas():
     layers = told("layers", "layers", "squeezenet1_1", "--size", "64")["layers"]
     assert {type(v) for layer in layers for v in layer["shape"]} == {int} and layers[-1]["receptive_field"] is None
     assert "mahendran2016" in [r["name"] for r in told("recipes", "recipes")["recipes"]]
+    assert [r["name"] for r in told("recipes", "recipes", "deepdream2015")["recipes"]] == ["deepdream2015"]
     told("quirks", "paper", "quirks")
 
 

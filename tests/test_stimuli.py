@@ -138,6 +138,21 @@ def test_a_result_is_exported_too_and_settings_choose_among_a_store_s(study, pho
     assert not (tmp_path / "c").exists()
 
 
+def test_an_export_replaces_its_own_earlier_files_alone_and_never_what_it_reads(study, tmp_path):
+    assert run("export", study, "-o", tmp_path / "out").exit_code == 0
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    refused = run("export", study, "-o", tmp_path / "out", "--where", "image=cat")
+    assert refused.exit_code == 1 and "--overwrite" in refused.stderr
+    done = run("export", study, "-o", tmp_path / "out", "--where", "image=cat", "--grey", "--overwrite")
+    assert done.exit_code == 0, done.output
+    cats = [f"2-cat-C100-seed{s}.png" for s in (0, 1)]
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [*cats, "export.json", "images.csv", "notes.txt"]
+    made = json.loads((tmp_path / "out" / "export.json").read_text())
+    assert made["source"] == str(study) and made["look"]["grey"] is True
+    itself = run("export", study, "-o", study, "--overwrite")
+    assert itself.exit_code == 2 and "Name another folder" in itself.stderr
+
+
 def test_numbers_that_no_picture_has_are_refused(study, tmp_path):
     for look in (["--mean", "300"], ["--contrast", "200"], ["--size", "0"]):
         assert run("export", study, "-o", tmp_path / "out", *look).exit_code == 2

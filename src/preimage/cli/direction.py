@@ -31,14 +31,18 @@ def direction(
     space: Space = None,
     size: InputSize = None,
     trust: Trust = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
     as_json: Json = False,
 ) -> None:
     """Learn the direction in a layer that tells some pictures from others, and how well it does on pictures it has not seen."""
     with guard():
         from ..directions import learn_concept
+        from ..errors import InputError
         from ..files import check_file
 
         check_file(out)
+        if out.exists() and not overwrite:
+            raise InputError(f"The file {str(out)!r} is there already. Name another, or give --overwrite.")
         phi = load(net, weights, space, size, trust).layer(layer)
         found = learn_concept(phi, positives, negatives, use=use, held_out=held_out, seed=seed)
         found.save(out)

@@ -29,12 +29,12 @@ def recipes(
         from ..methods.recipe import TASKS, recipe_named
         from ..methods.recipe import recipes as known
 
-        if name is not None:
-            typer.echo(json.dumps(recipe_named(name).to_plain(), indent=1, ensure_ascii=False))
-            return
-        found = known()
+        found = known() if name is None else {name: recipe_named(name)}
         if as_json:
             tell_json("recipes", {"recipes": [r.to_plain() for r in found.values()]})
+            return
+        if name is not None:
+            typer.echo(json.dumps(found[name].to_plain(), indent=1, ensure_ascii=False))
             return
         for recipe in found.values():
             tasks = ", ".join(t for t in TASKS if getattr(recipe, t) is not None)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Annotated, Any
 
 import typer
 
 from . import app
-from .common import guard, plain, table
+from .common import guard, plain, table, tell_json
 from .networks import load
-from .options import Device, Images, InputSize, Json, Net, Out, Space, Squash, Trust, Weights
+from .options import Device, Images, InputSize, Json, Net, Out, Overwrite, Space, Squash, Trust, Weights
 from .tasks import parse_unit
 
 
@@ -31,6 +30,7 @@ def saliency(
     trust: Trust = False,
     squash: Squash = False,
     device: Device = None,
+    overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
     """Trace a unit's answer to a photograph back to its pixels, beside the part of the photograph that the unit sees.
@@ -40,31 +40,34 @@ def saliency(
     with guard():
         from ..errors import InputError
         from ..pixels.images import read_image
+        from ..schemas import said
         from ..tasks.folders import check_folder, new_folder
+        from ..tasks.result import plain_json, printable
         from ..tasks.saliency import METHODS
         from ..tasks.saliency import saliency as trace
 
         if method not in METHODS:
             raise InputError(f"The method is one of {', '.join(METHODS)}; got {method!r}.")
-        check_folder(out, False)
+        check_folder(out, overwrite)
         for image in images:  # a wrong path costs no loading of a network
             read_image(image)
         network = load(net, weights, space, size, trust)
         phi = network.layer(network.layers()[-1].name if layer is None else layer)
         found = trace(phi, [str(i) for i in images], parse_unit(unit), method, fit="squash" if squash else None, device=device)
         rows: list[dict[str, Any]] = [
-            {"image": str(image), "answer": answer, "place": list(place), "patch": list(patch), "picture": f"{k:02d}.png"}
+            {"image": printable(str(image)), "answer": answer, "place": list(place), "patch": list(patch), "picture": f"{k:02d}.png"}
             for k, (image, answer, place, patch) in enumerate(
                 zip(images, found.responses.tolist(), found.places, found.patches, strict=True)
             )
         ]
-        record = {"net": net, "layer": phi.name, "unit": unit, "method": method, "images": rows}
-        with new_folder(out, False) as part:
+        facts = {"net": net, "layer": phi.name, "unit": unit, "method": method, "images": rows}
+        with new_folder(out, overwrite) as part:
             for row, picture in zip(rows, found.pil(), strict=True):
                 picture.save(part / row["picture"])
-            (part / "saliency.json").write_text(json.dumps(record, indent=1, ensure_ascii=False), encoding="utf-8")
+            record = {"preimage": 1, **said("saliency", facts), "files": [row["picture"] for row in rows]}
+            (part / "saliency.json").write_bytes(plain_json(record))
         if as_json:
-            typer.echo(json.dumps({"folder": str(out), **record}, ensure_ascii=False))
+            tell_json("saliency", {"folder": printable(str(out)), **facts})
             return
         keys = ["picture", "image", "answer", "place"]
         table(keys, [[r["picture"], r["image"], f"{r['answer']:.4g}", " ".join(map(str, r["place"])) or "whole"] for r in rows])

@@ -7,7 +7,7 @@ import io
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ from ..errors import InputError
 from ..files import atomic_write
 from ..pixels import images as pictures
 from ..tasks.folders import RECORD, new_folder
-from ..tasks.result import file_names, load_result
+from ..tasks.result import file_names, load_result, plain_json, printable
 from .store import Store
 
-TABLE = "images.csv"
+TABLE, LIST = "images.csv", "export.json"
 _ROUNDS = 20  # of bringing mean and contrast back to what was wanted after values out of 0-255 were cut
 _STRAIGHT = ("layer", "representation", "image", "name", "unit", "variant")  # settings that make a name
 
@@ -77,6 +77,8 @@ def export(
     """
     look = look or Look()
     path = Path(source)
+    if path.resolve() == Path(out).resolve():
+        raise InputError(f"The images of {str(path)!r} cannot be written into it. Name another folder.")
     found = list(_of_result(path) if (path / RECORD).is_file() else _of_store(path, where))
     if not found:
         raise InputError(f"{str(path)!r} holds no finished image with these settings. See: preimage runs {path}")
@@ -93,6 +95,8 @@ def export(
             rows.append({"file": f"{name}.png", "height": image.shape[0], "width": image.shape[1], **numbers, **facts})
         with atomic_write(part / TABLE) as file:
             file.write(_csv(rows))
+        record = {"preimage": 1, "source": printable(str(source)), "look": asdict(look), "files": [*(r["file"] for r in rows), TABLE]}
+        (part / LIST).write_bytes(plain_json(record))
     return rows
 
 

@@ -14,6 +14,7 @@ from ..errors import PreimageError, ResultFolderError
 from ..files import is_own_file, is_plain_name, reason, sync_file, sync_folder
 
 RECORD = "result.json"
+RECORDS = (RECORD, "saliency.json", "export.json")  # each lists the files that were written with it
 _LARGEST = 2**26  # bytes of a record that is read
 
 
@@ -52,7 +53,11 @@ def own_files(folder: Path) -> list[str] | None:
 
     Only names inside the folder count, whatever the record says.
     """
-    record = folder / RECORD
+    return next((files for name in RECORDS if (files := _listed(folder, name)) is not None), None)
+
+
+def _listed(folder: Path, name: str) -> list[str] | None:
+    record = folder / name
     try:
         if not is_own_file(record) or record.stat().st_size > _LARGEST:
             return None
@@ -61,8 +66,8 @@ def own_files(folder: Path) -> list[str] | None:
             return None
     except (OSError, ValueError, RecursionError):
         return None
-    listed = dict.fromkeys([name for name in facts["files"] if is_plain_name(name)])
-    return [*(name for name in listed if name != RECORD and is_own_file(folder / name)), RECORD]
+    listed = dict.fromkeys([file for file in facts["files"] if is_plain_name(file)])
+    return [*(file for file in listed if file != name and is_own_file(folder / file)), name]
 
 
 def _put(part: Path, destination: Path) -> None:
