@@ -55,6 +55,8 @@ def test_every_layer_has_its_units_and_every_photograph_its_inversion_and_carica
             (k, r) for k in range(count) for r in range(2)
         ]
         summary = json.loads((folder / "summary" / f"atlas-{layer}" / "summary.json").read_text())
+        divided = layer == "conv1"  # classes are made by a recipe whose formula has no divisor
+        assert ("Z" in summary["columns"], "divided" in summary["caption"]) == (divided, divided)
         assert len(summary["rows"]) == 2 * count and (folder / "summary" / f"atlas-{layer}" / summary["figures"][0]).is_file()
     assert {(r.experiment, r.config["layer"]) for r in store.records() if r.config["task"] != "maximize"} == {
         (task, layer) for task in ("inversion", "caricature") for layer in UNITS

@@ -101,6 +101,14 @@ def test_a_sample_depends_on_itself_alone(objective):
         assert not torch.equal(one[1], other[1])
 
 
+@pytest.mark.parametrize("objective", [*EXAMPLES, Activate(), Activate(everywhere=True), Match("other"), Exaggerate("other")], ids=repr)
+def test_an_objective_says_whether_it_takes_the_divisor_of_the_task_s_question(objective):
+    phi, _ = layer(4, 3)
+    own = InnerProduct(7.0), asked(Score())["main"][1]
+    terms = objective.terms(given(phi, images(2), main=own, layer=lambda name: layer(5, 4)[0]), 1.0)
+    assert objective.takes_divisor() == any(term.loss is own[0] for term in terms)
+
+
 def test_a_sum_of_one_representation_has_one_pass():
     passes = []
     phi = from_callable(lambda x: passes.append(0) or x * 2, SPACE)

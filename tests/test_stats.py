@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -483,6 +484,27 @@ def test_a_unit_that_no_image_excited_gets_the_median_of_its_layer(net, cat):
     assert found == [pytest.approx(np.quantile(largest[largest > 0], 0.5)), largest.max()]
 
 
+def test_where_nothing_takes_a_divisor_none_is_estimated_recorded_or_accepted(tmp_path, monkeypatch):
+    net = preimage.load_network("squeezenet1_1", size=64)
+    phi, little = net.layer("pool10"), {"iterations": 1, "progress": False}
+
+    def estimated(*_):
+        raise AssertionError("nobody asked for it")
+
+    monkeypatch.setattr(sys.modules["preimage.tasks.maximize"], "estimated_largest", estimated)
+    found = preimage.maximize(phi, "goose", **little)
+    assert [found.config[name] for name in ("Z", "M", "M_source")] == [None] * 3
+    with torch.no_grad():
+        answer = phi(found.images - net.space.mean_colour)[0, 99].item()
+    assert found.activation.item() == pytest.approx(answer, rel=1e-4)
+    again = preimage.again(found.save(tmp_path / "out"), progress=False)
+    assert again.images.equal(found.images) and again.activation.equal(found.activation)
+    with pytest.raises(InputError, match="leave Z out"):
+        preimage.maximize(phi, "goose", recipe="preimage2026", Z=2.0, **little)
+    with pytest.raises(AssertionError, match="nobody"):
+        preimage.maximize(phi, "goose", solver="adam", **little)
+
+
 def test_without_statistics_the_estimate_is_per_unit_and_says_so(net):
     phi = net.layer("relu_conv1")
     seen = collect_statistics(net, preimage.images.reference_images(), layers=["relu_conv1"], progress=False)["relu_conv1"].max
@@ -534,8 +556,16 @@ def test_the_command_counts_refuses_and_tells(photographs, tmp_path):
     given = run("maximize", "-u", "goose", "--stats", out, "--iterations", 2, "-q", "-o", tmp_path / "a")
     assert given.exit_code == 0, given.output
     assert "Z is from statistics of 2 images; reached" in given.stdout
-    without = run("maximize", "-u", "goose", "--iterations", 2, "-q", "-o", tmp_path / "b")
+    without = run("maximize", "-u", 3, "--layer", "fire2", "--canvas", 40, "--iterations", 2, "-q", "-o", tmp_path / "b")
     assert "Z is estimated from 3 photographs and noise. For each unit's own: preimage stats" in without.stdout
+    none = run(
+        "maximize", "-u", "goose", "--size", 64, "--iterations", 2, "-q", "-o", tmp_path / "e"
+    )  # by the recipe for classes, which has no Z
+    assert none.exit_code == 0 and not re.search(r"\bZ\b|\bM\b|stats", none.stdout), none.output
+    record = json.loads((tmp_path / "e" / "result.json").read_text())["config"]
+    assert [record[name] for name in ("Z", "M", "M_source")] == [None] * 3
+    only = run("maximize", "-u", "goose", "--recipe", "preimage2026", "--stats", out, "--iterations", 2, "-q", "-o", tmp_path / "f")
+    assert re.search(r"^Reached [\d.e+-]+ times the largest answer in statistics of 2 images\.$", only.stdout, flags=re.M), only.output
     flags = ["--layer", "fire2", "-u", 3, "--everywhere", "--iterations", 20, "-q"]
     assert "--stats" not in run("maximize", *flags, "-o", tmp_path / "c").stdout
     assert run("maximize", *flags, "--stats", out, "-o", tmp_path / "d").exit_code == 2

@@ -419,14 +419,17 @@ def _trial_line(trial: dict[str, float], chosen: str) -> str:
 
 
 def _scale_line(source: str, result: Result) -> str:
-    """Where Z is from, and how far the images go beyond what photographs reach."""
+    """Where Z is from, if there is one, and how far the images go beyond what photographs reach."""
     if not source.startswith("statistics"):
         better = "" if result.config["everywhere"] else " For each unit's own: preimage stats NET IMAGES… -o FILE, then --stats FILE."
         return f"Z is {source}.{better}"
     assert result.activation is not None
     times = len(result.labels) // len(result.config["M"])
     reached = [a / m for a, m in zip(result.activation.tolist(), (m for m in result.config["M"] for _ in range(times)), strict=True)]
-    return f"Z is from {source}; reached {', '.join(f'{r:.2g}' for r in reached)} times the largest of these."
+    times_largest = f"{', '.join(f'{r:.2g}' for r in reached)} times the largest"
+    if result.config["Z"] is None:
+        return f"Reached {times_largest} answer in {source}."
+    return f"Z is from {source}; reached {times_largest} of these."
 
 
 def _run(task: Callable[[Layer, dict[str, Any]], Result], target: _Target, common: dict[str, Any], destination: _Destination) -> None:

@@ -87,6 +87,9 @@ class BatchNormStatistics(Objective):
     samples stay apart. A network without batch normalisation is refused.
     """
 
+    def takes_divisor(self) -> bool:
+        return False
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         inner = given.representation(self.of)
         phi = BatchNormInputs(inner)

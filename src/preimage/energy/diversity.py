@@ -67,6 +67,9 @@ class Diversity(Objective):
     def losses(self) -> tuple[str, ...]:
         return ("likeness",)
 
+    def takes_divisor(self) -> bool:
+        return False
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
         if given.earlier is None or given.earlier.shape[1] == 0:

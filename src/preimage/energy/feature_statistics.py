@@ -55,6 +55,9 @@ class FeatureStatistics(Objective):
     def losses(self) -> tuple[str, ...]:
         return ("mean-deviation-norms",)
 
+    def takes_divisor(self) -> bool:
+        return False
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         raise InputError("FeatureStatistics asks several layers at once: take its terms.")
 

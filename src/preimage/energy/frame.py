@@ -113,6 +113,9 @@ class FilterHistograms(Objective):
     def losses(self) -> tuple[str, ...]:
         return ("histograms",)
 
+    def takes_divisor(self) -> bool:
+        return False
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         if self.of is not None:
             raise InputError("Filters see the pixels and no layer: leave of= out.")

@@ -62,6 +62,9 @@ class GuidedDream(Objective):
     def losses(self) -> tuple[str, ...]:
         return ("guided",)
 
+    def takes_divisor(self) -> bool:
+        return False
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
         return Guided(), phi, picture_features(given, phi, self.image, "A guide")

@@ -96,6 +96,9 @@ class Distinguish(Objective):
     def losses(self) -> tuple[str, ...]:
         return ("margin",)
 
+    def takes_divisor(self) -> bool:
+        return False
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
         loss = Margin(self.share, self.rivals, self.Z)

@@ -95,6 +95,10 @@ class Objective(ABC):
         if not (self.weight > 0 and np.isfinite(self.weight)):
             raise InputError(f"The weight of an objective is a number above 0; got {self.weight!r}.")
 
+    def takes_divisor(self) -> bool:
+        """Return whether its formula may be that of the task's own question (`Given.main`), with the divisor Z of that."""
+        return True
+
     @abstractmethod
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         """Return the formula, the representation and the target features (1 or B, ...)."""
@@ -177,6 +181,9 @@ class Match(Objective):
     def losses(self) -> tuple[str, ...]:
         return (self.loss,)
 
+    def takes_divisor(self) -> bool:
+        return self.of is None and self.image is None and self.loss == "euclidean"
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
         if self.of is None and self.image is None and given.main is not None and self.loss == "euclidean":
@@ -208,6 +215,9 @@ class Activate(Objective):
     def losses(self) -> tuple[str, ...]:
         return ("inner-product",)
 
+    def takes_divisor(self) -> bool:
+        return self.unit is None and self.direction is None
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
         if self.unit is None and self.direction is None:
@@ -228,6 +238,9 @@ class Exaggerate(Objective):
     @property
     def losses(self) -> tuple[str, ...]:
         return ("inner-product",)
+
+    def takes_divisor(self) -> bool:
+        return self.of is None
 
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
@@ -251,6 +264,9 @@ class Dream(Objective):
     def losses(self) -> tuple[str, ...]:
         return ("squared-norm",)
 
+    def takes_divisor(self) -> bool:
+        return False
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)
         return SquaredNorm(), phi, picture_features(given, phi, self.image, "To dream")
@@ -270,6 +286,9 @@ class Gram(Objective):
     @property
     def losses(self) -> tuple[str, ...]:
         return ("gram",)
+
+    def takes_divisor(self) -> bool:
+        return False
 
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         phi = given.representation(self.of)

@@ -59,6 +59,9 @@ class Score(Objective):
     def losses(self) -> tuple[str, ...]:
         return "margin", "inner-product"
 
+    def takes_divisor(self) -> bool:
+        return False
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         if given.main is None or self.of is not None:
             raise InputError("Score is about what the task was asked for: leave of= out, or take activate:unit=….")
@@ -75,6 +78,9 @@ class Probability(Objective):
     @property
     def losses(self) -> tuple[str, ...]:
         return ("log-probability",)
+
+    def takes_divisor(self) -> bool:
+        return False
 
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         if given.main is None or self.of is not None:

@@ -68,6 +68,9 @@ class Texture(Objective):
     def losses(self) -> tuple[str, ...]:
         return (self.loss,)
 
+    def takes_divisor(self) -> bool:
+        return False
+
     def bind(self, given: Given) -> tuple[Loss, Representation, Tensor]:
         return Match(of=self.of, image=self.image, loss=self.loss).bind(given)
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 EVALUATIONS = 100  # of a unit, half of what `maximize` takes: an atlas is looked at in small
 CARICATURE_C, INVERSION_C = 10.0, 100.0
+_DIVIDED = "Each unit's answer is divided by the largest that it is known, or estimated, to give to photographs."
 _TOP = 25  # units of a layer with "top"
 _DRAWN = 100  # tiles of a layer's mosaic: more would be too small to see, and too many to hold in memory
 
@@ -58,8 +59,7 @@ class Atlas:
 
     title: ClassVar = "Atlas"
     caption: ClassVar = (
-        "Images that excite each unit most. The canvas is 1.1 receptive fields where that is below the network's input, else the input. "
-        "Each unit's answer is divided by the largest that it is known, or estimated, to give to photographs."
+        "Images that excite each unit most. The canvas is 1.1 receptive fields where that is below the network's input, else the input."
     )
     quirks: ClassVar[Mapping[str, str]] = {}
     layer: str
@@ -92,6 +92,7 @@ class Atlas:
     def summarise(self, study: Study, found: Found, out: Path) -> Summary:
         import torch
 
+        from ..studies.jobs import takes_divisor
         from .figures import draw_mosaics
 
         found = found.with_earlier(self.name)  # other units that were asked for before stand on the same page
@@ -106,10 +107,14 @@ class Atlas:
             "energy": "",
             "ok": "1: yes",
         }
+        caption = f"{self.caption} {_DIVIDED}"
+        if not any(takes_divisor(job) for job in found.jobs):
+            caption = self.caption
+            del columns["Z"]
         notes = found.without_image(lambda r: f"unit {r.config['unit']}")
         if len(found.where(restart=0)) > _DRAWN:
             notes.append(f"The figure has the first {_DRAWN} units.")
-        return Summary(f"Atlas of {self.layer}", self.caption, columns, found.rows(columns), figures, notes=notes)
+        return Summary(f"Atlas of {self.layer}", caption, columns, found.rows(columns), figures, notes=notes)
 
     def _wanted(self, info: LayerInfo) -> list[tuple[int, ...]]:
         """The units as `maximize` takes them: a channel, or the middle token and a feature."""

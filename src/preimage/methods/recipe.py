@@ -96,6 +96,11 @@ class Parts:
         if self.start not in STARTS:
             raise InputError(f"The start of a recipe is one of {', '.join(STARTS)}; got {self.start!r}.")
 
+    @property
+    def takes_divisor(self) -> bool:
+        """Whether what is asked of a unit is divided by Z: the task's own question, or an objective that takes its formula."""
+        return not self.objective or any(o.takes_divisor() for o in self.objective)
+
     def with_given(self, **given: Any) -> Parts:
         """Return the parts with those in place that are given (not None)."""
         return replace(self, **{k: v for k, v in given.items() if v is not None})

@@ -25,7 +25,7 @@ from ..errors import InputError, PreimageWarning
 from ..inverses.fit import REVISION as INVERSE_REVISION
 from ..inverses.known import kept_inverse
 from ..inverses.learned import LearnedInverse
-from ..methods.recipe import recipe_named
+from ..methods.recipe import Parts, recipe_named
 from ..methods.text import parts_from_text
 from ..networks.network import Network, load_network, weights_hash
 from ..pixels.images import png
@@ -370,7 +370,7 @@ def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | Non
         units = [tuple(j.unit) if isinstance(j.unit, (list, tuple)) else j.unit for j in jobs]
         seeds = [s for j, u in zip(jobs, units, strict=True) for s in _seeds(j, unit_key(phi, u), before)]  # type: ignore[arg-type]
         canvas = tuple(job.canvas) if isinstance(job.canvas, (list, tuple)) else job.canvas
-        Z = None if job.Z is None else [j.Z for j in jobs]
+        Z = None if job.Z is None or not takes_divisor(job) else [j.Z for j in jobs]
         more: dict[str, Any] = {"canvas": phi.space.size if job.template else canvas, "everywhere": job.everywhere, "Z": Z}
         if job.original is not None:
             more["start"] = [x for x in inputs if x is not None]
@@ -391,12 +391,21 @@ def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | Non
     return invert(phi, x0, stages=stages, release=release, start=start, **common)
 
 
+def takes_divisor(job: Job) -> bool:
+    """Return whether the answer of the job's unit is divided by Z in its energy."""
+    return replace(Parts(), objective=_objectives(job)).takes_divisor
+
+
 def _sequential(job: Job) -> bool:
     """Whether a restart needs the images of those before it."""
-    objectives = objectives_of(parts_from_text(job.objective)["objective"]) if job.objective else ()
+    return any(o.sequential for o in _objectives(job))
+
+
+def _objectives(job: Job) -> tuple[Objective, ...]:
+    """What the job or its recipe asks in place of the task's own question."""
     if job.recipe is not None and not job.objective:
-        objectives = recipe_named(job.recipe).parts(job.task).objective
-    return any(o.sequential for o in objectives)
+        return recipe_named(job.recipe).parts(job.task).objective
+    return objectives_of(parts_from_text(job.objective)["objective"]) if job.objective else ()
 
 
 def _seeds(job: Job, content: str, before: int = 0) -> list[int]:

@@ -129,7 +129,9 @@ def _made(phi: Representation, old: Result, state: State | None, common: dict[st
         if any(isinstance(u, str) and u.startswith("direction ") for u in config["unit"]):
             raise InputError("This result is of a direction that was given as a vector, which its folder does not hold.")
         units = [tuple(u) if isinstance(u, list) else u for u in config["unit"]]
-        options = {"restarts": config["restarts"], "everywhere": config["everywhere"], "canvas": tuple(config["canvas"]), "Z": config["Z"]}
+        options = {"restarts": config["restarts"], "everywhere": config["everywhere"], "canvas": tuple(config["canvas"])}
+        if Parts.from_plain(config["parts"]).takes_divisor:
+            options["Z"] = config["Z"]
         return maximize(phi, units, **options, **common)
     assert old.originals is not None
     x0 = old.originals - phi.space.decode(torch.zeros(1, phi.space.count, 1, 1))

@@ -79,11 +79,11 @@ def maximize(
         Average a channel over the map instead of its central unit.
     Z : number above 0, one or one a unit
         The divisor; default M·rf² with M the unit's largest response to photographs (with everywhere=True its channel's largest mean)
-        and rf the receptive field's side, at most the canvas's.
+        and rf the receptive field's side, at most the canvas's. What has a formula of its own, as "preimage2026", takes none.
     stats : `Statistics` of the network or their file
         For M (the paper takes every 1000th of ImageNet's training images); they know no means, so not with everywhere=True. Without
         them M is estimated from three photographs and noise, at least the 95 % quantile of the layer's units. `Result.config` has Z, M
-        and "M_source", a value for each unit.
+        and "M_source", a value for each unit, and None for those that were not asked for.
     recipe : str, path of a JSON file, or Recipe
         As of `invert`. Default for the classes of a network that says where their scores are, if no part is chosen: "preimage2026".
     compute, monitor, resume : as of `invert`
@@ -117,16 +117,20 @@ def maximize(
         choice = recipe_for_classes(phi, units, choice)
     check_start(start, resume)
     task = Task("maximize", computation, choice, monitor, progress, resume=resume)
+    divided = task.parts.takes_divisor
     if Z is not None and stats is not None:
         raise InputError("Z and stats both give the divisor: leave one out.")
+    if Z is not None and not divided:
+        raise InputError("Z divides the unit's answer, and what is asked here has a formula of its own, which takes none: leave Z out.")
     with computation.session():
         task.restarts = restarts = checked("restarts", restarts)
         keys = [unit_key(phi, u) for u in units]
         size = canvas_size(phi, canvas, like)
         phi0, labels = unit_targets(phi, units, size, everywhere, like)
-        M, source = (None, None) if Z is not None else _largest(phi, units, stats, size, like, everywhere)
-        divisor = _divisors(Z, len(units)) if M is None else from_largest(phi, M, size)
-        divisors = torch.tensor(divisor, dtype=torch.float64).repeat_interleave(restarts)
+        estimated = Z is None and (divided or stats is not None)
+        M, source = _largest(phi, units, stats, size, like, everywhere) if estimated else (None, None)
+        divisor = None if not divided else _divisors(Z, len(units)) if M is None else from_largest(phi, M, size)
+        divisors = None if divisor is None else torch.tensor(divisor, dtype=torch.float64).repeat_interleave(restarts)
         seeds, generators = sample_seeds(seed, keys, restarts)
         target = phi0.repeat_interleave(restarts, dim=0)
         task.began = describe_start(start, task.parts.start)
@@ -141,11 +145,12 @@ def maximize(
             canvases = noise(generators, (phi.space.count, *task.transform.canvas(size)), like)
             if not task.parts.objective and isinstance(task.parts.parameterization, Pixels):
                 canvases, task.opened, task.spent = open_closed_units(phi, target, canvases, task.transform, generators)
-        task.asked = {"restarts": restarts, "everywhere": everywhere, "unit": [_plain_unit(phi, u) for u in units], "Z": divisor}
-        loss = InnerProduct(divisors)
+        task.asked = {"restarts": restarts, "everywhere": everywhere, "unit": [_plain_unit(phi, u) for u in units]}
+        task.asked |= {"Z": divisor} if divided else {}
+        loss = InnerProduct(1.0 if divisors is None else divisors)
         found, took, again = minimize_open(task, loss, target, canvases, seeds, size)
         found.evaluations += task.spent
-        activation = task.activation(found, loss, target, divisors)
+        activation = task.activation(found, loss, target, 1.0 if divisors is None else divisors)
     record = {
         "start": task.began,
         "restarts": restarts,
