@@ -16,6 +16,8 @@ import pytest
 import preimage
 from preimage.energy.regularizers import REGULARIZERS
 from preimage.errors import how_to_install, missing_extra
+from preimage.methods.recipe import recipes
+from preimage.networks.network import known_networks
 from preimage.solvers.run import SOLVERS
 from preimage.tasks import task as tasks_task
 
@@ -84,6 +86,17 @@ def test_the_readme_s_commands_exist():
     assert used <= commands | {g.name for g in app.registered_groups}
     targets = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), flags=re.M))
     assert {m for block in readme_blocks("sh") for m in re.findall(r"^make ([\w-]+)", block, flags=re.M)} <= targets
+
+
+def test_the_readme_s_rows_of_methods_name_every_recipe_descriptor_and_classic_network_and_none_that_there_is_not():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    rows = [line for line in text.partition("## Which methods are here")[2].partition("\n## ")[0].splitlines() if line.startswith("| ")]
+    named = {name for row in rows for name in re.findall(r"`([^`]+)`", row.split("|")[2])}
+    assert set(recipes()) <= named
+    assert {name for name in named if re.fullmatch(r"[a-z-]+(?:19|20)\d\d(?:-[a-z]+)?", name)} == set(recipes())
+    assert {"hog", "hogb", "dsift", "lbp", "bow", "vlad", "fisher"} <= named
+    classic = {name for name in named if re.match(r"caffe-|vgg-", name)}
+    assert classic == {card.name for card in known_networks() if re.match(r"caffe-|vgg-", card.name)}
 
 
 def test_links_in_the_documents_lead_somewhere():
