@@ -16,6 +16,7 @@ from preimage.errors import InputError, MissingExtra
 from preimage.experiments.activation_atlas import cells_of, lay_out, sample_activations
 
 from . import planted
+from .accessible import everywhere, walk
 
 
 @pytest.fixture(scope="module")
@@ -122,6 +123,14 @@ def test_the_command_writes_a_page_with_a_record(made):
     assert record["layer"] == "3" and record["crops"] == 48 and record["network"] == "tests.planted:build"
     text = (made / "index.html").read_text()
     assert text.count('class="atlas-cell"') == len(list(made.glob("cells/*-natural.jpg"))) and not re.search(r"(src|href)=.http", text)
+
+
+def test_axe_finds_nothing_grave_on_the_map_and_tab_alone_reaches_everything(visit, made):
+    page = visit(made / "index.html")
+    page.locator(".atlas-cell").first.click()  # with the panel
+    assert everywhere(page) == {}
+    stops, missed, unmarked = walk(page)
+    assert stops >= 8 and missed == [] and unmarked == []
 
 
 def test_the_map_zooms_and_is_walked_by_keys_and_shows_natural_examples(visit, made):

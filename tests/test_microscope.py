@@ -12,6 +12,7 @@ from preimage.report import write_microscope
 from preimage.statistics import Keep, collect_statistics
 
 from . import planted
+from .accessible import everywhere, walk
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +81,14 @@ def test_the_sheets_are_there_and_the_layer_page_and_the_search_lead_to_units(vi
 def test_the_page_fits_a_telephone_in_both_colours(visit, made, scheme):
     page = visit(made, "#3/0", width=360, scheme=scheme)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+
+
+@pytest.mark.parametrize("address", ["", "#3/0"], ids=["a layer", "a unit"])
+def test_axe_finds_nothing_grave_and_tab_alone_reaches_everything(visit, made, address):
+    page = visit(made, address)
+    assert everywhere(page) == {}
+    stops, missed, unmarked = walk(page)
+    assert stops > 5 and missed == [] and unmarked == []
 
 
 def test_strange_addresses_show_the_first_layer(visit, made):

@@ -9,6 +9,7 @@ import pytest
 
 from preimage.report import write_report
 
+from .accessible import everywhere, grave_findings, walk
 from .report_store import build_store
 from .test_report import BREAKOUT, HOSTILE
 
@@ -186,6 +187,39 @@ def test_paper_shows_the_pictures_and_hides_what_cannot_be_used_there(visit, pat
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("main details:not([open])").count() > 0
     assert page.pdf().startswith(b"%PDF")
+
+
+UNFOLD = "for (const part of document.querySelectorAll('main details')) part.open = true"
+
+
+def test_axe_finds_nothing_grave_in_either_colour_on_a_telephone_or_a_desk(visit, store):
+    page = visit(write_report(store, store.path / "tried.html"))
+    page.evaluate(UNFOLD)
+    assert everywhere(page) == {}
+    page.locator("button.picture").nth(2).click()
+    assert grave_findings(page) == []  # the enlarged view, in the dark
+
+
+@pytest.mark.parametrize("width", [320, 1280])
+def test_tab_alone_reaches_all_that_can_be_used_and_shows_where_one_is(visit, store, width):
+    page = visit(write_report(store, store.path / "walked.html"), width=width)
+    page.evaluate(UNFOLD)
+    stops, missed, unmarked = walk(page)
+    assert stops > 40 and missed == [] and unmarked == []
+
+
+def test_what_scrolls_sideways_is_a_stop_and_what_does_not_is_none(visit, store):
+    path = write_report(store, store.path / "scrolled.html")
+    scrolling = """[...document.querySelectorAll('.plot, main .scroll')].filter(
+      (e) => e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight)"""
+    for width, some in ((320, True), (1280, False)):
+        page = visit(path, width=width)
+        page.evaluate(UNFOLD)
+        page.wait_for_function(f"{scrolling}.every((e) => e.tabIndex === 0)")
+        assert page.evaluate(f"{scrolling}.some((e) => e.matches('.plot'))") == some
+        page.wait_for_function(
+            "[...document.querySelectorAll('.plot')].every((e) => (e.scrollWidth > e.clientWidth) === (e.tabIndex === 0))"
+        )
 
 
 def test_it_all_has_names_for_a_screen_reader(visit, path):

@@ -41,6 +41,20 @@
   mark();
 })();
 
+// What scrolls is a stop of the Tab key, so that arrows can move it; what is shown whole is none.
+(() => {
+  const look = (e) => {
+    const scrolls = e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight;
+    const own = { tabindex: "0", ...(e.matches(".plot") ? { role: "group", "aria-label": "Chart, scroll sideways" } : {}) };
+    for (const [name, value] of Object.entries(own)) {
+      if (scrolls) e.setAttribute(name, value);
+      else e.removeAttribute(name);
+    }
+  };
+  const watch = new ResizeObserver((seen) => { for (const { target } of seen) look(target); });
+  for (const e of document.querySelectorAll(".plot, main .scroll[tabindex='0']")) watch.observe(e);
+})();
+
 // On paper there is nothing to unfold.
 (() => {
   let closed = [];
