@@ -16,7 +16,7 @@ from torch import nn
 
 import preimage
 from preimage.errors import InputError, MissingExtra, UnknownName
-from preimage.networks import checkpoints, squeezenet
+from preimage.networks import checkpoints, imagenet, squeezenet
 from preimage.networks.network import NETWORKS, Network, NetworkCard, find_class, weights_hash
 
 
@@ -152,6 +152,28 @@ def test_changed_or_absent_weights_are_refused(monkeypatch):
 def test_the_package_s_own_code_is_never_imported():
     code = "import sys, preimage; preimage.load_network('squeezenet1_1'); assert 'ndf' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_embedded_network_is_torchvision_s_to_the_bit_and_torchvision_is_not_imported_for_it_or_its_classes():
+    from torchvision.models import squeezenet1_1
+
+    torch.manual_seed(5)
+    ours = squeezenet.SqueezeNet().eval()
+    torch.manual_seed(5)
+    theirs = squeezenet1_1(weights=None).eval()
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
+    assert [n for n, _ in ours.named_modules()] == [n for n, _ in theirs.named_modules()] and list(ours.state_dict()) == list(
+        theirs.state_dict()
+    )
+    x = torch.rand(1, 3, 70, 64)
+    assert torch.equal(ours(x), theirs(x))
+    assert imagenet._read() == imagenet._imported()
+    code = (
+        "import sys, preimage; net = preimage.load_network('squeezenet1_1', size=48); "
+        "preimage.maximize(net.layer('pool10'), 'tree frog', iterations=1, progress=False); "
+        "assert not {'torchvision', 'torch._dynamo'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
 def test_a_network_of_one_s_own_needs_a_card_and_nothing_else():

@@ -20,17 +20,59 @@ from .network import NETWORKS, NetworkCard
 _FILE = "ndf/example_models/weights/squeezenet_weights.pkl"
 _SHA256 = "f286bbf493e6389979ed3036f960f4404e0079acdb92156500df0d4a43d085f1"
 _FIRES = {f"fire{i}": f"features.{j}" for i, j in zip(range(2, 10), (3, 4, 6, 7, 9, 10, 11, 12), strict=True)}
+_SIZES = ((16, 64), (16, 64), (32, 128), (32, 128), (48, 192), (48, 192), (64, 256), (64, 256))
+"""Of fire2 to fire9: squeezed channels, and channels of each expansion."""
+_POOLED = (0, 2, 4)  # before which of these there is a pooling
 _PARTS = {"squeeze1x1": "squeeze", "expand1x1": "expand1x1", "expand3x3": "expand3x3"}
 
 
-def _build() -> nn.Module:
-    from torchvision.models import squeezenet1_1
+class Fire(nn.Module):
+    """A squeeze to few channels, then two expansions side by side: (B, inputs, H, W) -> (B, 2·outputs, H, W). The paper's Sect. 3.2."""
 
-    return squeezenet1_1(weights=None)  # type: ignore[no-any-return]
+    def __init__(self, inputs: int, squeezed: int, outputs: int) -> None:
+        super().__init__()
+        self.squeeze, self.squeeze_activation = nn.Conv2d(inputs, squeezed, 1), nn.ReLU(inplace=True)
+        self.expand1x1, self.expand1x1_activation = nn.Conv2d(squeezed, outputs, 1), nn.ReLU(inplace=True)
+        self.expand3x3, self.expand3x3_activation = nn.Conv2d(squeezed, outputs, 3, padding=1), nn.ReLU(inplace=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        few = self.squeeze_activation(self.squeeze(x))
+        return torch.cat([self.expand1x1_activation(self.expand1x1(few)), self.expand3x3_activation(self.expand3x3(few))], dim=1)
+
+
+class SqueezeNet(nn.Module):
+    """SqueezeNet 1.1, with the module names, and for one seed the random weights, of torchvision's.
+
+    Importing torchvision.models brings PyTorch's compiler with it, which takes longer than a small inversion.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.Conv2d(3, 64, 3, stride=2), nn.ReLU(inplace=True)]
+        inputs = 64
+        for k, (squeezed, outputs) in enumerate(_SIZES):
+            layers += [nn.MaxPool2d(3, stride=2, ceil_mode=True)] if k in _POOLED else []
+            layers.append(Fire(inputs, squeezed, outputs))
+            inputs = 2 * outputs
+        self.features = nn.Sequential(*layers)
+        scores = nn.Conv2d(inputs, 1000, 1)
+        self.classifier = nn.Sequential(nn.Dropout(0.5), scores, nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d((1, 1)))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                if module is scores:
+                    nn.init.normal_(module.weight, std=0.01)
+                else:
+                    nn.init.kaiming_uniform_(module.weight)
+                assert module.bias is not None
+                nn.init.zeros_(module.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.classifier(self.features(x)).flatten(1)
+        return found
 
 
 def _names() -> dict[str, str]:
-    """The layers of the Caffe file, in its order, and where torchvision has them."""
+    """The layers of the Caffe file, in its order, and where the module has them."""
     names = {"conv1": "features.0", "relu_conv1": "features.1", "pool1": "features.2"}
     for fire, dotted in _FIRES.items():
         for caffe, part in _PARTS.items():
@@ -81,7 +123,7 @@ NETWORKS.register("squeezenet1_1")(
     NetworkCard(
         name="squeezenet1_1",
         space=PixelSpace.caffe(227),
-        build=_build,
+        build=SqueezeNet,
         weights=_weights,
         names=_names(),
         classes=class_names,

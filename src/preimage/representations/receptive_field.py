@@ -8,10 +8,12 @@ everything; where following itself fails, nothing is said of what comes after.
 from __future__ import annotations
 
 import math
+import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import cache
 from typing import Any
 
 import torch
@@ -79,7 +81,18 @@ class Field:
         return self.cols if axis else self.rows
 
 
-class Follow(TorchDispatchMode):
+class _Dispatched:
+    """The method that a mode is called by, apart from it: PyTorch wraps a mode's own one, so that its first call imports the compiler.
+
+    Where that is loaded already, it is kept away as PyTorch would.
+    """
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        noted: Callable[..., Any] = _uncompiled() if "torch._dynamo" in sys.modules else Follow.call
+        return noted(self, func, args, kwargs or {})
+
+
+class Follow(_Dispatched, TorchDispatchMode):
     """While entered, gives every tensor computed from `image` (B, C, H, W) its field: ``follow.field(tensor)``."""
 
     def __init__(self, image: Tensor) -> None:
@@ -101,10 +114,11 @@ class Follow(TorchDispatchMode):
     def _known(self, tensor: Tensor) -> Any:
         return self._reaches.get(tensor)  # type: ignore[no-untyped-call]
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
+    def call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run an operation, and note what its output sees."""
+        out = func(*args, **kwargs)
         try:
-            self._note(func, args, kwargs or {}, out)
+            self._note(func, args, kwargs, out)
         except Exception:  # whatever the rules meet in somebody's network: nothing is known of what came out
             for tensor in tensors_of(out):
                 self._reaches[tensor] = _LOST
@@ -160,6 +174,12 @@ class Follow(TorchDispatchMode):
 
 
 _LOST = object()
+
+
+@cache
+def _uncompiled() -> Callable[..., Any]:
+    found: Callable[..., Any] = torch.compiler.disable(Follow.call)  # type: ignore[no-untyped-call]
+    return found
 
 
 def _storage(tensor: Tensor) -> Any:
