@@ -78,7 +78,6 @@ def parts() -> Iterator[tuple[str, int, Callable[[], dict[str, list[float]]]]]:
             yield f"{registry.kind} {name}", registry.revision(name), _cases(registry, name, values)
     yield "pixels", pixelspace.REVISION, _pixels
     yield "plan", plans.REVISION, _plans
-    yield "plan from an inverse", plans.WARM_REVISION, lambda: {"invert fast": _warm_plans()}
     yield "start noise", tasks_task.REVISION, lambda: {"canvases": digest(noise(sample_seeds(3, ["a", "b"], 2)[1], (3, 7, 9), _LIKE))}
     for task in ("invert", "maximize", "caricature"):
         yield f"task {task}", tasks_task.REVISION, lambda task=task: {"image": _task(task)}
@@ -92,7 +91,7 @@ def where(part: str) -> str:
     """Where the revision of a part is raised."""
     return {
         "pixels": "REVISION of pixels/pixelspace.py",
-        "plan": "REVISION, or WARM_REVISION where it is from an inverse, of solvers/plans.py",
+        "plan": "REVISION of solvers/plans.py",
         "start": "REVISION of tasks/task.py",
         "task": "REVISION of tasks/task.py",
         "representation": "REPRESENTATION_REVISION of studies/jobs.py",
@@ -254,12 +253,6 @@ def _plans() -> dict[str, list[float]]:
             sha = hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
             found[f"{task} {solver}"] = [float(int(sha[:8], 16))]
     return found
-
-
-def _warm_plans() -> list[float]:
-    """What "fast" does from a learned inverse at layers of a few strides, as one number, settings of the solvers included."""
-    made = [plans.plan_for(plans.Asked("invert", stride, jitter, warm=True)).record() for stride, jitter in ((4.0, 1), (8.0, 2), (16.0, 4))]
-    return [float(int(hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:8], 16))]
 
 
 def _task(task: str) -> list[float]:

@@ -13,8 +13,8 @@ from preimage.energy.terms import FeatureTerm
 from preimage.energy.transforms import Jitter
 from preimage.representations.natural import natural_colour
 from preimage.solvers.loop import minimize
-from preimage.solvers.methods import Descend, FourierAdam
-from preimage.solvers.plans import Asked, plan_for, plan_of
+from preimage.solvers.methods import FourierAdam
+from preimage.solvers.plans import plan_of
 from preimage.solvers.quasinewton import Curvature, Descent, Level, Pairs, Waves, bands, cosines, dot, opponents
 from preimage.solvers.run import Stage
 
@@ -113,16 +113,6 @@ def test_the_first_step_is_as_long_as_was_asked(length: float) -> None:
     energy = Energy(FeatureTerm(Euclidean(), lambda x: x, target, C=100.0), {})
     found = minimize(energy, torch.zeros(1, 3, 8, 8), solver=f"descent:first_step={length}", iterations=2, stages=FIXED)
     assert found.x.square().mean().sqrt().item() == pytest.approx(length, rel=1e-5)
-
-
-def test_from_the_inverse_of_a_coarse_layer_fast_begins_with_a_shorter_step() -> None:
-    lengths = {}
-    for stride, warm in [(4.0, True), (8.0, True), (16.0, True), (16.0, False)]:
-        (phase,) = plan_for(Asked("invert", stride, jitter=4, warm=warm), iterations=60).phases
-        assert isinstance(phase.solver, Descend)
-        lengths[stride, warm] = phase.solver.first_step
-    assert lengths[4.0, True] == lengths[8.0, True] == lengths[16.0, False] == Descend().first_step
-    assert lengths[16.0, True] == 2.0
 
 
 def test_a_trial_that_does_not_lower_the_energy_is_not_kept() -> None:

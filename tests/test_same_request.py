@@ -102,16 +102,6 @@ def test_a_job_begins_with_noise_or_its_image_and_with_no_file():
         Job(experiment="s", task="invert", C=1.0, network=NET, start="inverse.safetensors")
 
 
-@pytest.mark.parametrize("start", [{"start": "inverse"}, {"recipe": "inverse2026"}])
-def test_the_key_of_a_job_that_begins_with_an_inverse_knows_the_revision_of_what_follows(start, monkeypatch):
-    job = {"experiment": "s", "task": "invert", "C": 1.0, "network": NET, "layer": "2"}
-    warm, cold = Job(**job, **start), Job(**job)
-    before = warm.key, cold.key
-    monkeypatch.setattr("preimage.studies.jobs.WARM_REVISION", 99)
-    assert Job(**job, **start).key != before[0]
-    assert Job(**job).key == before[1]
-
-
 def test_the_key_of_a_composed_view_knows_the_revisions_of_its_members(monkeypatch):
     job = {
         "experiment": "s",

@@ -11,7 +11,6 @@ from ..errors import InputError
 from ..plain import is_plain, parse, to_plain
 from ..ranges import checked
 from .methods import STILL, Descend, FourierAdam
-from .quasinewton import FIRST_STEP
 from .run import SOLVERS, Solver, Stage
 
 PAPER_INVERT = (Stage(300), Stage(50, rate=0.1, jitter=False))  # nnpreimage.m
@@ -30,11 +29,7 @@ _DEFAULT_STAGES: Mapping[str, Sequence[Stage]] = {"invert": (Stage(200),), "maxi
 _FAST_DESCENT = (Stage(50, jitter=False),)  # HOG and dense SIFT know no contrast: on the way to lower energies it fades
 _FAST_LONG = (Stage(60), Stage(240, jitter=False))
 FINE, _DEEP, _LONG = 4.0, 1, 200
-# from the inverse of a layer of a stride above _COARSE (docs/inverses.md) all of the texture is still open, and a first step of the usual
-# length hardly lowers the energy
-_COARSE, _CAREFUL = 8.0, 2.0
 REVISION = 1  # of what "fast" means and of the solvers' own stages: raised when they change
-WARM_REVISION = 1  # of what "fast" means from a learned inverse's answer
 
 
 @dataclass(frozen=True)
@@ -121,21 +116,14 @@ def plan_for(asked: Asked, solver: str | Solver = "fast", iterations: int | None
             stages = _FAST_LONG if explores else _FAST_DESCENT
     # deep units answer strongly to noise: a descent from it starts nearer to grey, by 1/j² for the paper's jitter j above 2
     scale = 1.0 if stages[0].jitter else 1.0 / max(2, asked.jitter) ** 2
-    first_step = _CAREFUL if asked.warm and asked.stride > _COARSE else FIRST_STEP
-    plan = plan_of("fourier-adam", stages, iterations) if explores else plan_of("fast", stages, iterations, asked.fast_rate, first_step)
+    plan = plan_of("fourier-adam", stages, iterations) if explores else plan_of("fast", stages, iterations, asked.fast_rate)
     return replace(plan, start_scale=scale)
 
 
-def plan_of(
-    solver: str | Solver,
-    stages: Sequence[Stage],
-    iterations: int | None = None,
-    fast_rate: float | None = None,
-    first_step: float = FIRST_STEP,
-) -> Plan:
+def plan_of(solver: str | Solver, stages: Sequence[Stage], iterations: int | None = None, fast_rate: float | None = None) -> Plan:
     """Return the plan of one solver and its stages; "fast" explores in moving stages and descends in still ones.
 
-    iterations: the stages are scaled to this sum. fast_rate: of the exploration, instead of the solver's own. first_step: of the descent.
+    iterations: the stages are scaled to this sum. fast_rate: of the exploration, instead of the solver's own.
 
     >>> [type(p.solver).__name__ for p in plan_of("fast", [Stage(20), Stage(30, jitter=False)]).phases]
     ['FourierAdam', 'Descend']
@@ -144,7 +132,7 @@ def plan_of(
     if solver == "fast":
         explore = FourierAdam() if fast_rate is None else FourierAdam(fast_rate)
         groups = [(moving, tuple(group)) for moving, group in groupby(stages, key=lambda s: s.jitter)]
-        return Plan(tuple(Phase(explore if moving else Descend(first_step=first_step), group) for moving, group in groups))
+        return Plan(tuple(Phase(explore if moving else Descend(), group) for moving, group in groups))
     method = solver_named(solver) if isinstance(solver, str) else solver
     if not callable(method):
         raise InputError(f'solver is a name, "name:setting=value" or a solver; got {solver!r}. Known: fast, {", ".join(SOLVERS)}.')

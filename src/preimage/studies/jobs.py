@@ -44,7 +44,7 @@ from ..representations.template import HOGTemplate
 from ..representations.units import unit_key
 from ..solvers.compute import Compute
 from ..solvers.plans import REVISION as PLAN_REVISION
-from ..solvers.plans import WARM_REVISION, solver_named
+from ..solvers.plans import solver_named
 from ..solvers.run import SOLVERS, Stage
 from ..solvers.starts import sample_seeds
 from ..tasks import BOUND, caricature, invert, maximize
@@ -241,7 +241,6 @@ def revisions(job: Job) -> dict[str, int]:
     found = {f"task {job.task}": TASK_REVISION, "pixels": PIXELS_REVISION, "plan": PLAN_REVISION}
     named: list[tuple[Registry[Any], str]] = [(LOSSES, "euclidean" if job.task == "invert" else "inner-product")]
     objectives: tuple[Objective, ...] = ()
-    own_start = "noise"
     if job.recipe is None:
         named += [(SOLVERS, s) for s in _solvers(job.solver.partition(":")[0])]
         named += [(REGULARIZERS, r) for r in ("alpha-norm", "tv-beta")] if job.regularized else []
@@ -249,7 +248,7 @@ def revisions(job: Job) -> dict[str, int]:
         named += [(PARAMETERIZATIONS, _name(job.parameterization or "pixels"))]
     else:
         parts = recipe_named(job.recipe).parts(job.task)
-        objectives, own_start = parts.objective, parts.start
+        objectives = parts.objective
         named += _parts_of(parts.to_plain(), job)
         found[f"recipe {job.recipe}"] = _digest(parts.to_plain())
     if job.objective:
@@ -260,7 +259,6 @@ def revisions(job: Job) -> dict[str, int]:
     found |= {f"{registry.kind} {name}": registry.revision(name) for registry, name in named}
     found |= {"layers in one pass": PASS_REVISION} if len(objectives) > 1 else {}
     found |= {"inverse": INVERSE_REVISION} if job.start == "inverse" else {}
-    found |= {"plan from an inverse": WARM_REVISION} if "inverse" in (job.start, own_start) else {}
     found |= {} if job.release is None else release_revisions(job.release)
     phi = "layer" if job.network is not None else str(job.representation)
     return found | {f"representation {phi}": REPRESENTATION_REVISION}
