@@ -29,6 +29,8 @@ from preimage.cli import app
 from preimage.errors import ImageError, InputError, PreimageError, UnknownName
 from preimage.tasks.planned import planned_iterations
 
+from .marks import slow
+
 NAME = "squeezenet1_1"
 LONG = 600.0  # seconds: what is waited for comes at once, but on a busy machine
 ERRORS_OF_OTHERS = [  # what Gradio and its server use of each other
@@ -208,7 +210,7 @@ def build():
     return module, preimage.PixelSpace(16, "rgb", scale=1.0, mean=0.5, std=0.25)
 
 
-@pytest.mark.parametrize("solver", ["fast", "paper", "adam", "lbfgs", "fourier-adam"])
+@pytest.mark.parametrize("solver", slow(["fast", "paper", "adam", "lbfgs", "fourier-adam"], "adam", "fourier-adam"))
 def test_the_page_records_and_finds_what_python_does(desk, cat, tmp_path, solver):
     pytest.importorskip("gradio", reason="the page needs the extra app")
     from preimage.app.handlers import Handlers

@@ -173,6 +173,7 @@ def test_a_class_is_found_by_typing_its_name(visitor, tmp_path):
     assert result.config["recipe"] == "preimage2026"
 
 
+@pytest.mark.slow
 def test_an_image_of_ones_own_is_exaggerated(visitor, tmp_path):
     picture = tmp_path / "stripes & <b>dots.png"
     PIL.Image.fromarray(np.tile(np.uint8([40, 200]), (300, 150))).save(picture)

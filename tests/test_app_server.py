@@ -336,6 +336,7 @@ def test_many_small_uploads_fill_the_folder_as_they_fill_the_disk(tmp_path):
     assert stored(tmp_path) >= 5 * 4096
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
 def test_a_server_that_is_told_to_end_leaves_no_file(tmp_path):
     """Both signals at once, as most of the time goes into starting."""

@@ -120,6 +120,7 @@ def test_a_nearly_perfect_reconstruction_gets_nearly_perfect_numbers(study):
     assert row["images"] == 3
 
 
+@pytest.mark.slow
 def test_another_image_in_its_place_is_never_found_and_gets_what_the_guess_gets(study):
     original = levels(study)
     one, two = measured(study, original.roll(-1, dims=0)), measured(study, original.roll(-2, dims=0))

@@ -139,6 +139,7 @@ def test_every_attack_is_tried_on_each_release_with_and_without_knowledge_of_it(
     assert ("project:2", "smoothness", True) in forms
 
 
+@pytest.mark.slow
 def test_the_attacker_who_knows_a_projection_recovers_more_than_the_one_who_does_not(audited):
     rows = {(r["release"], r["attack"], r["protection known"]): r for r in audited[2]["rows"] if r.get("attack")}
     assert rows["project:2", "inverse", True]["psnr"] > rows["project:2", "inverse", False]["psnr"]

@@ -40,6 +40,8 @@ import preimage
 from preimage.studies.store import Store
 from preimage.tasks.result import Result
 
+from .marks import slow
+
 ROOT = Path(__file__).parents[1]
 HOLD_AND_HOLD = """
 import json
@@ -100,7 +102,13 @@ def test_an_evaluation_takes_at_least_about_the_bare_pass(monkeypatch: pytest.Mo
     assert all(found[name][1] > 0 for name in overhead.TYPES)
 
 
-@pytest.mark.parametrize("program", [convergence, overhead, throughput, pytest.param(memory, marks=pytest.mark.slow), wall])
+@pytest.mark.parametrize(
+    "program",
+    slow(
+        [convergence, overhead, throughput, memory, wall],
+        *(p.__name__ for p in (overhead, throughput, memory, wall)),
+    ),
+)
 def test_each_program_runs_in_seconds_prints_a_table_writes_a_record_and_draws(
     program: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -16,6 +16,8 @@ from preimage.cli import app
 from preimage.networks.network import find_card
 from preimage.tasks.units import canvas_size
 
+from .marks import slow
+
 
 def rows(text: str) -> list[tuple]:
     """'name side channels field stride jitter' a line."""
@@ -132,7 +134,7 @@ def alex():
     return preimage.load_network("caffe-alex", weights=None)
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("name", slow(TABLES, "vgg-m"))
 def test_every_row_of_the_paper_s_table(shapes, name):
     found = [(i.name, i.shape[1], i.shape[0], i.receptive_field, i.stride, i.jitter) for i in shapes[name].layers()]
     assert found == TABLES[name]
@@ -199,7 +201,9 @@ def test_the_canvases_of_the_paper_s_mosaics(shapes, name):
 
 
 # vgg-m: pool5 has no padding in MatConvNet's own definition; with a row and column over the edge, as pool2 has, it would be 554
-@pytest.mark.parametrize(("name", "pixels"), [("caffe-alex", 642), ("caffe-ref", 642), ("vgg-m", 570), ("vgg-vd-16", 703)])
+@pytest.mark.parametrize(
+    ("name", "pixels"), slow([("caffe-alex", 642), ("caffe-ref", 642), ("vgg-m", 570), ("vgg-vd-16", 703)], "vgg-m", "vgg-vd-16")
+)
 def test_the_canvas_of_one_fully_connected_unit_is_the_paper_s(shapes, name, pixels):
     for layer in ("fc6", "fc8"):
         assert canvas_size(shapes[name].layer(layer), "receptive-field", torch.empty(0, device="meta")) == (pixels, pixels)
@@ -256,6 +260,7 @@ def test_the_paper_s_solver_inverts_random_networks(cat, name, layer):
     assert float(result.error) < 0.3
 
 
+@pytest.mark.slow
 def test_the_paper_s_solver_inverts_a_random_network_on_a_small_canvas(alex, cat):
     """The same on 99 pixels, one receptive field of conv3, so that it takes seconds."""
     small = preimage.PixelSpace(99, "rgb", mean=alex.space.mean)

@@ -238,7 +238,9 @@ def test_warnings_are_one_line_on_stderr(photo, tmp_path, monkeypatch):
     assert "preimage: warning: look here\n" in done.stderr
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["networks", "--json"], ["networks"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["networks", "--json"], pytest.param(["networks"], marks=pytest.mark.slow)], ids=" ".join
+)
 def test_a_reader_that_has_seen_enough_ends_the_command_quietly(arguments):
     read, write = os.pipe()
     os.close(read)

@@ -28,6 +28,8 @@ from preimage.studies import jobs
 from preimage.studies.jobs import Job, execute
 from preimage.tasks.task import Task
 
+from .marks import slow
+
 TASKS = ("invert", "caricature", "maximize")
 
 
@@ -123,7 +125,7 @@ def ways(name: str, network, photo: Path, tmp_path: Path, monkeypatch) -> dict[s
     return {"python": python, "command": command, "store": store, "page": page}
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1", OWN])
+@pytest.mark.parametrize("name", slow(["squeezenet1_1", OWN], "squeezenet1_1"))
 def test_what_is_not_said_is_the_same_in_python_command_store_and_page(name, net, photo, tmp_path, seen, monkeypatch):
     network = net if name == "squeezenet1_1" else preimage.load_network(OWN, space=SPACE)
     asked = ways(name, network, photo, tmp_path, monkeypatch)

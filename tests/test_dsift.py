@@ -108,7 +108,11 @@ def test_contrast_and_brightness_do_not_matter_where_the_image_is_not_flat(phi: 
     assert (phi(x + 40) - phi(x)).abs().max() < 1e-10
 
 
-@pytest.mark.parametrize("phi", [DenseSIFT(2), DenseSIFT(2, step=3, form="vlfeat"), DenseSIFT(2, step=2, form="vlfeat")], ids=repr)
+@pytest.mark.parametrize(
+    "phi",
+    [DenseSIFT(2), DenseSIFT(2, step=3, form="vlfeat"), pytest.param(DenseSIFT(2, step=2, form="vlfeat"), marks=pytest.mark.slow)],
+    ids=repr,
+)
 def test_derivatives_are_those_of_finite_differences(phi: DenseSIFT) -> None:
     x = noise(1, 1, 13, 12, seed=3).requires_grad_()
     assert torch.autograd.gradcheck(phi, x, eps=1e-5, atol=1e-6)

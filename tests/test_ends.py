@@ -26,6 +26,7 @@ from preimage.tasks import result as result_module
 from preimage.tasks.result import Result, load_result
 
 from .ends import COMMANDS, check_every_command_is_in, make_place, shorten, words
+from .marks import slow
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 pytestmark = pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")
@@ -273,7 +274,7 @@ SHELL = {
 }
 
 
-@pytest.mark.parametrize("case", SHELL)
+@pytest.mark.parametrize("case", slow(SHELL, "stdout full", "stderr full"))
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device that takes nothing")
 def test_a_program_whose_streams_take_nothing_ends_by_its_own_code(case):
     redirected, code = SHELL[case]

@@ -10,6 +10,8 @@ import torch
 import preimage
 from preimage import Layer, PixelSpace, load_network
 
+from .marks import slow
+
 TINY = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 64, "image_size": 32, "patch_size": 8}
 SPACE = PixelSpace(32, "rgb", 1.0, 0.5, 0.5)
 # name, size (the smallest it takes or nearly), an early and a late layer, tokens before the patches (None: no tokens)
@@ -26,6 +28,10 @@ TIMM = [
     ("vit_xsmall_patch16_clip_224", 64, "blocks.0:grid", "blocks.8:cls", 1),
     ("vit_small_patch14_reg4_dinov2", 56, "blocks.0:grid", "blocks.9:prefix", 5),
 ]
+LARGE = (
+    "densenet121", "inception_v3", "efficientnet_b0", "deit_tiny_distilled_patch16_224", "vit_xsmall_patch16_clip_224",
+    "vit_small_patch14_reg4_dinov2",
+)  # fmt: skip
 TRANSFORMERS = [
     ("vit", TINY, "layers.0:grid", "layers.2:cls", 1),
     ("clip_vision_model", TINY, "encoder.layers.0:grid", "encoder.layers.2:cls", 1),
@@ -39,7 +45,7 @@ TRANSFORMERS = [
 
 
 @pytest.mark.filterwarnings("ignore:torch.searchsorted", "ignore:Using a non-tuple sequence")  # timm's own, where it resizes Swin
-@pytest.mark.parametrize(("name", "size", "early", "late", "prefix"), TIMM, ids=[f[0] for f in TIMM])
+@pytest.mark.parametrize(("name", "size", "early", "late", "prefix"), slow(TIMM, *LARGE))
 def test_a_family_of_timm(name, size, early, late, prefix, cat):
     net = load_network(f"timm/{name}", weights=None, size=size)
     check(net.module, net.space, early, late, prefix, cat)

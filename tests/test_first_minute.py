@@ -99,6 +99,7 @@ def test_a_shell_gets_a_script_and_the_script_s_question_an_answer(shell, monkey
     assert "invert" in answered and "maximize" not in answered
 
 
+@pytest.mark.slow
 def test_bash_itself_completes(tmp_path):
     if (bash := shutil.which("bash")) is None:
         pytest.skip("there is no bash")

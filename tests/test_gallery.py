@@ -14,6 +14,8 @@ import pytest
 
 from preimage.errors import PreimageWarning
 
+from .marks import slow
+
 GALLERY = Path(__file__).parents[1] / "gallery"
 WRITTEN = {
     "film": ["result/frames.gif", "result/energy.png"],
@@ -53,7 +55,7 @@ def test_every_script_is_listed_here():
     assert sorted(WRITTEN) == SCRIPTS
 
 
-@pytest.mark.parametrize("name", SCRIPTS)
+@pytest.mark.parametrize("name", slow(SCRIPTS, "objectives", "own_model", "privacy_audit"))
 def test_a_script_writes_the_files_that_its_docstring_names(name, ran):
     if name == "own_model":
         pytest.importorskip("sklearn")

@@ -118,6 +118,7 @@ def test_a_job_that_kills_its_workers_fails_and_the_others_go_on(cluster, store)
     assert "3 workers died while they ran this job" in found.failed[bad.key]
 
 
+@pytest.mark.slow
 def test_failures_and_photographs_travel(cluster, store, tmp_path):
     sha = store.add_input(torch.full((1, 3, 227, 227), 20.0))
     good = Job(experiment="small", task="invert", C=1.0, network="squeezenet1_1", layer="conv1", original=sha, iterations=2)

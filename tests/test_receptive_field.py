@@ -82,6 +82,7 @@ def test_resnet_s_fields_are_those_that_nan_and_gradients_show(models):
     check(models("resnet18"), ["layer1.0", "layer2.0.downsample.0", "layer2.0"], 128)
 
 
+@pytest.mark.slow
 def test_inception_s_fields_are_those_that_nan_and_gradients_show(models):
     module = models("googlenet", init_weights=False, aux_logits=False)
     check(module, ["inception3a", "inception3b.branch4.1"], 128)

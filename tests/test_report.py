@@ -273,6 +273,7 @@ def test_a_trace_keeps_its_ends_and_its_quartiles():
     assert short["lines"][0][1][-1] == 4.0 and short["steps"][-1] == 500
 
 
+@pytest.mark.slow
 def test_figures_are_written_in_every_format_and_open(store, tmp_path, monkeypatch):
     letters.leave_out(monkeypatch)
     written = save_figures(store, tmp_path / "figures")

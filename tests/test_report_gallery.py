@@ -517,6 +517,7 @@ def test_a_comparison_shows_pairs_side_by_side_and_sorts_by_the_change(visit, co
     assert status(tab) == "4 of 40" and cells(tab).first.locator(".lost").inner_text() == "no partner"
 
 
+@pytest.mark.slow
 def test_paper_has_no_more_than_the_first_of_many(visit, tmp_path):
     store = build(tmp_path / "store", 510, NAMES, size=16)
     tab = visit(write_report(store, tmp_path / "page.html"))

@@ -214,6 +214,7 @@ def test_killed_workers_lose_nothing(store, undisturbed):
     assert contents(store) == undisturbed
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_do_each_job_once(tmp_path, undisturbed):
     Store.open(tmp_path / "store")
     processes = [start(tmp_path / "store", 8) for _ in range(2)]

@@ -15,6 +15,7 @@ from preimage.cli import common, main
 from preimage.tasks import result as result_module
 
 from .ends import COMMANDS, check_every_command_is_in, make_place, shorten, words
+from .marks import slow
 
 pytestmark = pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")  # of two iterations nothing good comes
 # What is there when a command has ended, and the code of one that could print. Nothing: it only prints.
@@ -100,7 +101,10 @@ def test_every_command_is_in_the_table():
     check_every_command_is_in(COMMANDS)
 
 
-@pytest.mark.parametrize("name", MADE)
+LONG = ("audit", "inverse fit", "paper caricature")  # seconds each
+
+
+@pytest.mark.parametrize("name", slow(MADE, *LONG))
 def test_a_command_whose_reader_is_gone_keeps_its_work_and_ends_as_one_that_a_closed_pipe_ended(name, place, monkeypatch):
     made, _ = MADE[name]
     said = io.StringIO()
@@ -112,7 +116,7 @@ def test_a_command_whose_reader_is_gone_keeps_its_work_and_ends_as_one_that_a_cl
     assert not list(place.rglob("*.part"))
 
 
-@pytest.mark.parametrize("name", MADE)
+@pytest.mark.parametrize("name", slow(MADE, *LONG))
 def test_a_command_without_a_terminal_or_any_stream_does_its_work(name, place, monkeypatch):
     made, code = MADE[name]
     with streams(monkeypatch, None, None, None):

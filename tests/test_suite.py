@@ -61,6 +61,7 @@ def test_what_is_left_out_is_one_line_and_a_failure_where_a_browser_is_required(
     assert browsers.missed(left_out) and browsers.missed({}) and not browsers.missed(ran)
 
 
+@pytest.mark.slow
 def test_a_run_without_a_browser_ends_with_how_to_have_one_also_where_the_work_is_shared(tmp_path):
     """Two runs in one: it is required, so that leaving it out is a failure too."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PREIMAGE_TEST_BROWSER", "PYTEST_XDIST_WORKER", "PYTEST_CURRENT_TEST")}

@@ -126,6 +126,7 @@ def test_a_user_s_own_grey_network_inverts_with_the_same_call(grey_cnn, grey_spa
     assert r.pil()[0].mode == "L"
 
 
+@pytest.mark.slow
 def test_resnet_and_vision_transformer_invert_with_the_same_call(cat):
     from torchvision.models import resnet18, vit_b_16
 
