@@ -7,7 +7,9 @@ from dataclasses import replace
 
 from ..energy.feature_statistics import FeatureStatistics
 from ..energy.fourier import Fourier
+from ..energy.keep_classes import KeepClasses
 from ..energy.margin import Distinguish
+from ..energy.objectives import Match
 from ..energy.resampling import RandomView
 from ..energy.transforms import Jitter
 from ..solvers.methods import Adam
@@ -26,12 +28,13 @@ RECIPES.register("preimage2026")(
         name="preimage2026",
         source="preimage; the coordinates are those of Olah, Mordvintsev, Schubert, Feature visualization, Distill 2017",
         sentence="Images of classes that other networks recognise, and inversions of deep layers in natural colours: a moving view in "
-        "every step, Fourier coordinates, decorrelated colours, for classes the margin to the ten strongest rivals and the statistics of "
-        "photographs' features, a gradient that passes closed ReLUs and spreads at max pooling; caricatures that keep the photograph's "
-        "colours.",
+        "every step, Fourier coordinates, decorrelated colours, for inversions also the classes that the features say, for classes the "
+        "margin to the ten strongest rivals and the statistics of photographs' features, a gradient that passes closed ReLUs and spreads "
+        "at max pooling; caricatures that keep the photograph's colours.",
         invert=replace(
             _PARTS,
             C=20.0,
+            objective=(Match(), KeepClasses(weight=0.25, required=False)),
             parameterization=Fourier(decay=1.4, start=2.7),
             transform=Jitter(13),
             solver=Adam(rate=13.5, betas=BETAS),
