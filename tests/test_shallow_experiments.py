@@ -203,6 +203,8 @@ def test_interrupting_keeps_what_was_done(folder: Path, tmp_path: Path, monkeypa
 def test_wrong_use_of_the_table_is_told(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     assert call("paper", "shallow-table", tmp_path / "empty", "-o", tmp_path / "out")[0] == 2
+    code, text = call("paper", "shallow-table", folder / "photos", "--workers", 0, "-o", tmp_path / "none")
+    assert (code, "workers is a whole number of at least 1" in text, (tmp_path / "none").exists()) == (2, True, False)
     (tmp_path / "file").write_text("x")
     code, text = call("paper", "shallow-table", folder / "photos", "-o", tmp_path / "file")
     assert (code, "Nothing can be written" in text) == (1, True)

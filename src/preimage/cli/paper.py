@@ -88,7 +88,9 @@ def shallow_table(
     with guard():
         from ..experiments import shallow_table as experiment
         from ..pixels.images import find_pictures
+        from ..ranges import checked
 
+        checked("workers", workers)
         found = find_pictures(images)
         make_folder(out)
         pairs = _dictionary(dictionary or out / "hoggles.safetensors", learn_from, not quiet)
