@@ -10,14 +10,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import torch
-
 from ..bars import progress_bar
 from ..errors import InputError, ResultFolderError
 from ..pixels.images import atomic_write
 from ..statistics.examples import open_crop
 from ..statistics.layer import LayerStatistics
-from ..statistics.matching import LEAST, Matches, match_units
+from ..statistics.matching import LEAST, Matches, match_units, standardised
 from ..statistics.statistics import Excitation, Statistics
 from .archive import Archive, inside
 from .page import script_json, write_html
@@ -163,10 +161,7 @@ def _alike(stats: Statistics, of: LayerStatistics) -> list[list[list[Any]]]:
     """For each unit the units of its layer whose answers to the sample go along with its own, and the correlation."""
     if stats.sample is None or len(stats.sample.drawn) < LEAST or of.channels < 2:
         return []
-    x = stats.sample.vectors[of.name].double()
-    x = x - x.mean(dim=0)
-    length = x.norm(dim=0)
-    x = torch.where(length > 0, x / length.clamp(min=1e-30), 0.0)
+    x = standardised(stats.sample.vectors[of.name])
     correlation = x.T @ x
     correlation.fill_diagonal_(-2.0)
     best = correlation.topk(min(ALIKE, of.channels - 1), dim=1)

@@ -85,14 +85,14 @@ def match_units(
     assert statistics.sample is not None
     assert others.sample is not None
     chosen = [statistics[name].name for name in layers] if layers else list(statistics)
-    targets = {name: _standardised(others.sample.vectors[name][theirs]) for name in others}
+    targets = {name: standardised(others.sample.vectors[name][theirs]) for name in others}
     found = []
     for name in chosen:
         if same_layers and name not in targets:
             raise InputError(
                 f"The other statistics have {', '.join(targets)} and no layer {name!r}. Leave out same_layers (--same-layers)."
             )
-        x = _standardised(statistics.sample.vectors[name][rows])
+        x = standardised(statistics.sample.vectors[name][rows])
         among = [name] if same_layers else list(targets)
         found.append(max((_matches(name, x, other, targets[other]) for other in among), key=_rank))
     return found
@@ -122,8 +122,8 @@ def _draws(of: Statistics) -> dict[tuple[int, str], int]:
     return found
 
 
-def _standardised(x: Tensor) -> Tensor:
-    """Columns of mean 0 and length 1, or 0 where a column is constant, float64."""
+def standardised(x: Tensor) -> Tensor:
+    """Return columns of mean 0 and length 1, or 0 where a column is constant, float64: their products are Pearson's correlations."""
     x = x.double()
     spread = x.amax(dim=0) > x.amin(dim=0)
     x = x - x.mean(dim=0)
