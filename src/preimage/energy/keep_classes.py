@@ -12,7 +12,7 @@ from ..networks.network import Network
 from ..representations.base import Representation, features_of
 from ..representations.passes import layer_of
 from .losses import LOSSES, Euclidean, Loss
-from .margin import Margin
+from .margin import Margin, margin
 from .objectives import OBJECTIVES, Given, Objective
 from .terms import FeatureTerm
 
@@ -64,10 +64,7 @@ class ExpectedMargin(Loss):
         scores = features.flatten(2).mean(dim=2) if features.dim() > 2 else features
         each = target.flatten(2).sum(dim=2) if target.dim() > 2 else target
         weights = (each / each.sum(dim=1, keepdim=True)).expand_as(scores)
-        best = scores.masked_fill(weights > 0, -torch.inf).topk(min(self.rivals, scores.shape[1] - 1), dim=1).values
-        rivals = torch.isfinite(best)  # none where all classes have a weight
-        mean = torch.where(rivals, best, 0.0).sum(dim=1) / rivals.sum(dim=1).clamp(min=1)
-        return -((scores * weights).sum(dim=1) - self.share * mean) / scale
+        return -margin(scores, weights, self.share, self.rivals) / scale
 
 
 @OBJECTIVES.register("keep-classes", examples=[])

@@ -60,13 +60,20 @@ class Margin(Loss):
 
     def __call__(self, features: Tensor, target: Tensor, scale: Tensor | None = None) -> Tensor:
         scores, wanted = _pooled(features.flatten(2).mean(dim=2) if features.dim() > 2 else features, target)
-        own = (scores * wanted).sum(dim=1)
-        others = scores.masked_fill(wanted > 0, -torch.inf)
-        count = min(self.rivals, scores.shape[1] - 1)
-        best = others.topk(count, dim=1).values
-        rivals = torch.isfinite(best)  # fewer where several channels are wanted, none where all are
-        mean = torch.where(rivals, best, 0.0).sum(dim=1) / rivals.sum(dim=1).clamp(min=1)
-        return -(own - self.share * mean) / (self.scale(target) if scale is None else scale)
+        return -margin(scores, wanted, self.share, self.rivals) / (self.scale(target) if scale is None else scale)
+
+
+def margin(scores: Tensor, weights: Tensor, share: float, rivals: int) -> Tensor:
+    """Return by how much the scores (B, C) with weights are above the largest of the others, of which the mean counts by its share: (B,).
+
+    >>> margin(torch.tensor([[7.0, 4.0, 2.0, 0.0]]), torch.tensor([[1.0, 0.0, 0.0, 0.0]]), 0.5, 2)
+    tensor([5.5000])
+    """
+    others = scores.masked_fill(weights > 0, -torch.inf)
+    best = others.topk(min(rivals, scores.shape[1] - 1), dim=1).values
+    found = torch.isfinite(best)  # fewer where several channels have a weight, none where all have
+    mean = torch.where(found, best, 0.0).sum(dim=1) / found.sum(dim=1).clamp(min=1)
+    return (scores * weights).sum(dim=1) - share * mean
 
 
 def _pooled(scores: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
