@@ -100,6 +100,22 @@ def test_layers_and_layouts_that_cannot_be_used_are_refused(phi, folder, tmp_pat
         preimage.activation_atlas(phi, folder, tmp_path / "b", **SMALL | {"crops": 9, "grid": 40})
 
 
+@pytest.mark.parametrize("grid", [1, 0, "3", 2.0])
+def test_a_map_of_one_field_is_refused_before_anything_is_made_as_it_would_have_no_direction(grid, phi, folder, tmp_path):
+    with pytest.raises(InputError, match=r"grid is the fields along a side of the map, a whole number of at least 2; got"):
+        preimage.activation_atlas(phi, folder, tmp_path / "a", **SMALL | {"grid": grid})
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(InputError, match="crops is a whole number"):
+        preimage.activation_atlas(phi, folder, tmp_path / "a", **SMALL | {"crops": "9", "grid": None})
+
+
+@pytest.mark.parametrize("layout", ["tsne", "pca"])
+def test_activations_of_one_direction_have_no_map_whatever_the_number_of_crops(layout):
+    for alike in (torch.full((60, 4), 2.0), torch.rand(60, 1) + 0.1):  # the same answer to every crop; a layer of one channel
+        with pytest.raises(InputError, match="All activations have one direction"):
+            lay_out(alike, layout)
+
+
 def test_umap_is_an_extra_that_is_named(monkeypatch):
     import sys
 

@@ -15,8 +15,10 @@ import torch.nn.functional as F
 from torch import nn
 
 import preimage
-from preimage import Layer, PixelSpace, from_callable, layers
+from preimage import HOG, LBP, BagOfWords, DenseSIFT, Layer, PixelSpace, Vocabulary, from_callable, layers
 from preimage.errors import InputError
+from preimage.representations.filters import FilterBank
+from preimage.representations.template import HOGTemplate
 
 SPACE = PixelSpace(16, "rgb", scale=1.0, mean=0.5, std=0.25)
 IMAGE = np.random.default_rng(0).integers(0, 255, (16, 16, 3), dtype=np.uint8)
@@ -553,6 +555,33 @@ def test_a_layer_of_another_mean_inside_a_function_is_refused():
     grey = PixelSpace(16, "rgb", mean=127.5)
     same = Layer(small_net(), "0", space=SPACE)
     assert from_callable(lambda x: same(x), grey)(X).shape == (2, 4, 14, 14)  # these pixels are canonical ones
+
+
+DESCRIPTORS = {
+    "hog": lambda: HOG(cell=4),
+    "hog of the paper": lambda: HOG(cell=4, border="paper"),
+    "dsift": lambda: DenseSIFT(2),
+    "lbp": lambda: LBP(cell=4),
+    "words": lambda: BagOfWords(Vocabulary("kmeans", torch.eye(3, 128)), grids=(1,)),
+    "template": lambda: HOGTemplate(torch.ones(27, 2, 2)),
+    "filters": lambda: FilterBank(PixelSpace(None, "grey", mean=117.0), surrounds=(1.0,), waves=(4.0,), directions=1),
+}
+
+
+@pytest.mark.parametrize("name", DESCRIPTORS)
+def test_a_descriptor_inside_a_function_of_network_pixels_is_refused_and_of_canonical_images_right(name):
+    phi, x = DESCRIPTORS[name](), 40 * torch.randn(2, 1, 32, 32, generator=torch.Generator().manual_seed(2))
+    mean = phi.space.canonical_mean[0]
+    network = PixelSpace(32, "grey", scale=1.0, mean=mean / 255, std=0.25)
+    with pytest.raises(InputError, match=r"is shown network pixels, calls .* canonical=True"):
+        from_callable(lambda x: phi(x), network)(x)
+    assert torch.equal(from_callable(lambda x: phi(x), network, canonical=True)(x), phi(x))
+    other = from_callable(lambda x: phi(x), PixelSpace(32, "grey", scale=1.0, mean=0.75 * mean / 255 + 0.1), canonical=True)
+    if name in ("hog of the paper", "lbp", "filters"):  # the ground around the image has a level, or the level is a feature
+        with pytest.raises(InputError, match="another mean colour"):
+            other(x)
+    else:  # of differences alone, whatever the mean
+        assert torch.equal(other(x), phi(x))
 
 
 # --- what has no derivative

@@ -194,6 +194,9 @@ def test_each_cell_lies_over_the_pixels_that_it_sees(module):
     assert layer == Grid((4, 4), (-4, -4), (8, 8))  # cell 0 sees -3 .. 3
     opaque, _ = find_grid(preimage.from_callable(module[:4], SPACE), (32, 32), 2)
     assert opaque == layer  # found by gradients alone
+    passes = []
+    phi = preimage.from_callable(lambda x: passes.append(1) or module[:4](x), SPACE)
+    assert find_grid(phi, (32, 32), 2, tuple(phi(torch.zeros(1, 3, 32, 32)).shape[1:]))[0] == layer and len(passes) == 3  # ours, and two
     hog, shape = find_grid(preimage.HOG(cell=8), (64, 80), 1)
     assert (hog, shape) == (Grid((8, 8), (0, 0), (8, 8)), (27, 8, 10))
     sift, _ = find_grid(preimage.DenseSIFT(bin=4), (64, 64), 1)

@@ -101,6 +101,14 @@ def test_features_that_a_mask_hides_say_no_class():
     assert KeepClasses(required=False).terms(given(phi, picture(), mask=torch.ones(4, 14, 14)), 1.0) == []
 
 
+@pytest.mark.parametrize("required", [True, False])
+def test_the_classes_of_each_image_are_looked_for_once(required, monkeypatch):
+    asked, times, real = given(network().layer("2"), picture(2)), [], preimage.Layer.go_on
+    monkeypatch.setattr(preimage.Layer, "go_on", lambda *given: times.append(1) or real(*given))
+    (term,) = KeepClasses(required=required, weight=0.5).terms(asked, 4.0)
+    assert len(times) == 2 and (term.C, term.name) == (2.0, "5")
+
+
 def test_without_a_network_it_is_left_out_or_refused():
     phi = preimage.from_callable(lambda x: x[:, :, ::2, ::2], SPACE)
     known = Given(phi, (16, 16), 1, picture(), picture())

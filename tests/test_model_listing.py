@@ -307,5 +307,43 @@ def test_an_exported_program_is_taken_by_its_module():
     program = torch.export.export(module, (torch.zeros(1, 3, 16, 16),))
     with pytest.raises(InputError, match=r"got ExportedProgram\. Take its \.module\(\)"):
         layers(program, SPACE)
-    phi = Layer(program.module(), "", space=SPACE)
+    (whole,) = layers(program.module(), SPACE)
+    phi = Layer(program.module(), whole.name, space=SPACE)
     torch.testing.assert_close(phi(X[:1]), Layer(module, "1", space=SPACE)(X[:1]))
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:FutureWarning")
+@pytest.mark.parametrize("kind", ["one layer", "a function", "traced", "two outputs", "scripted inside"])
+def test_a_module_of_which_no_part_runs_as_a_module_is_listed_as_a_whole(kind):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    module, names = {
+        "one layer": lambda: (net[0], [""]),
+        "a function": lambda: (Gives(lambda x: x[:, :, 1:-1, 1:-1].relu()), [""]),
+        "traced": lambda: (torch.jit.trace(net, torch.zeros(1, 3, 16, 16)), [""]),
+        "two outputs": lambda: (Gives(lambda x: {"a": x[..., 2:, 2:], "b": x[..., 2:, 2:] + 1}), ["[a]", "[b]"]),
+        "scripted inside": lambda: (nn.Sequential(torch.jit.script(net), nn.Identity()), ["1"]),
+    }[kind]()
+    found = layers(module, SPACE)
+    assert [i.name for i in found] == names and all(i.shape[1:] == (14, 14) for i in found)
+    for info in found:
+        phi = Layer(module, info.name, space=SPACE)
+        assert phi(X).shape == (3, *info.shape) and preimage.invert(phi, IMAGE, **FEW).status == ["ok"]
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*deprecated:FutureWarning")
+def test_a_scripted_module_is_refused_with_three_ways_on_and_taken_by_each(tmp_path):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU()).eval()
+    scripted = torch.jit.script(net)
+    for look in (lambda: layers(scripted, SPACE), lambda: Layer(scripted, "0", space=SPACE), lambda: Layer(scripted, "", space=SPACE)):
+        with pytest.raises(InputError, match=r"scripted module \(Sequential\)\. Take the nn\.Module .*load_network.*from_callable"):
+            look()
+    inside = nn.Sequential(scripted, nn.Identity())
+    with pytest.raises(InputError, match="scripted"):
+        Layer(inside, "0", space=SPACE)
+    torch.jit.save(scripted, tmp_path / "net.ts")
+    loaded = preimage.load_network(str(tmp_path / "net.ts"), space=SPACE, trust=True)
+    expected = Layer(net, "1", space=SPACE)(X)
+    torch.testing.assert_close(loaded.layer(loaded.layers()[-1].name)(X[:1]), expected[:1])
+    torch.testing.assert_close(from_callable(scripted, SPACE)(X), expected)

@@ -126,6 +126,9 @@ def test_a_number_that_is_not_finite_is_null_in_the_record(tmp_path):
     written = strictly((result.save(tmp_path / "out") / "result.json").read_text(encoding="utf-8"))
     assert written["error"] == [None]
     assert said("result", {"error": [float("inf")]})["error"] == [None]
+    result.config["parts"]["regularizers"]["own"] = {"weights": [1.0, float("-inf")]}
+    again = strictly((result.save(tmp_path / "again") / "result.json").read_text(encoding="utf-8"))
+    assert again["config"]["parts"]["regularizers"]["own"] == {"weights": [1.0, None]}
 
 
 def test_what_the_tasks_print_for_machines_keeps_the_schema(tmp_path):

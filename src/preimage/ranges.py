@@ -67,6 +67,7 @@ RANGES: Mapping[str, Range] = {
     "readers": Range(0, 1024),
     "seconds": Range(0, 1e9, whole=False),
     "crops": _COUNT,
+    "grid": Range(2, 1000, about="the fields along a side of the map, "),
     "kernel": Range(1, 999),
     "overlap": Range(1, 999),
     "rank": _COUNT,

@@ -57,7 +57,7 @@ def layers(
             return
         rows = [
             [
-                i.name,
+                i.name or '""',  # a module as a whole
                 "x".join(map(str, i.shape)),
                 "global" if i.receptive_field is None else i.receptive_field,
                 i.stride,

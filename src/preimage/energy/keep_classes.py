@@ -107,15 +107,17 @@ class KeepClasses(Objective):
                 f"What classes features of {given.phi.name} say is not known: it needs a layer of a network with scores of classes, which "
                 "see the image through this layer alone, and all of the features."
             )
-        return ExpectedMargin(self.share, self.rivals, self.Z), *found
+        return found
 
     def terms(self, given: Given, C: float) -> list[FeatureTerm]:
-        if not self.required and self._found(given) is None:
+        found = self.bind(given) if self.required else self._found(given)
+        if found is None:
             return []
-        return super().terms(given, C)
+        loss, scores, weights = found
+        return [FeatureTerm(loss, scores, weights, C * self.weight, name=scores.name)]
 
-    def _found(self, given: Given) -> tuple[Representation, Tensor] | None:
-        """The layer with the scores, and the weights of the classes (1 or B, C)."""
+    def _found(self, given: Given) -> tuple[Loss, Representation, Tensor] | None:
+        """The formula, the layer with the scores, and the weights of the classes (1 or B, C)."""
         network, phi0 = given.phi.network, _known_features(given)
         name = layer_of_scores(network) if isinstance(network, Network) else None
         if phi0 is None or name is None or name == given.phi.name:
@@ -131,7 +133,8 @@ class KeepClasses(Objective):
             return None
         chances = torch.cat(known).softmax(dim=1)
         best = chances.topk(min(self.places, chances.shape[1] - 1), dim=1)
-        return scores, torch.zeros_like(chances).scatter(1, best.indices, best.values)
+        weights = torch.zeros_like(chances).scatter(1, best.indices, best.values)
+        return ExpectedMargin(self.share, self.rivals, self.Z), scores, weights
 
 
 def _known_features(given: Given) -> Tensor | None:

@@ -109,11 +109,15 @@ def lay_out(vectors: Tensor, layout: str = "tsne", seed: int = 0) -> Tensor:
     """Place activations in the plane so that alike ones are near each other, by the cosine between them: (N, C) -> (N, 2) from 0 to 1.
 
     layout: "tsne" and "pca" of scikit-learn, or "umap" (the extra `umap`), as Carter et al. have it. The outermost 1 % on each side are
-    moved to the border. Raises InputError for another name and MissingExtra.
+    moved to the border. Raises InputError for another name and for activations of one direction, and MissingExtra.
     """
     if layout not in LAYOUTS:
         raise InputError(f"A layout is {', '.join(LAYOUTS)}; got {layout!r}.")
     unit = torch.nn.functional.normalize(vectors.double(), dim=1).numpy()
+    if bool((unit == unit[:1]).all()):
+        raise InputError(
+            "All activations have one direction, so there is no map of them: choose a layer of several channels, or other photographs."
+        )
     found = torch.from_numpy(np.asarray(_plane(unit, layout, checked("seed", seed)), dtype=np.float64))
     low, high = found.quantile(0.01, dim=0), found.quantile(0.99, dim=0)
     return ((found - low) / (high - low).clamp(min=1e-12)).clamp(0.0, 1.0 - 1e-9)
@@ -176,7 +180,7 @@ def activation_atlas(
     crops : int
         Activations that are sampled, one a crop, default 2,000.
     grid : int, optional
-        Fields along a side; default as many as give 14 activations a field.
+        Fields along a side, at least 2, as a direction is how a field differs from all; default as many as give 14 activations a field.
     layout : "tsne", "umap" or "pca"
         As of `lay_out`.
     whiten : bool
@@ -207,7 +211,8 @@ def activation_atlas(
     from ..report.activation_page import write_activation_atlas
 
     pictures, module = gather(photographs), module_of(phi)
-    grid = checked("rank", grid, "grid") if grid is not None else max(round((crops / EACH) ** 0.5), 2)
+    crops = checked("crops", crops)
+    grid = checked("grid", grid) if grid is not None else max(round((crops / EACH) ** 0.5), 2)
     about: dict[str, Any] = {
         "network": phi.network.card.name if hasattr(phi.network, "card") else type(module).__name__,
         "layer": phi.name,

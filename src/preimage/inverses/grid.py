@@ -67,17 +67,19 @@ class Grid:
         return _window(canvas, -self.origin[0], -self.origin[1], *size)
 
 
-def find_grid(phi: Representation, size: Pair, overlap: int) -> tuple[Grid, tuple[int, int, int]]:
+def find_grid(phi: Representation, size: Pair, overlap: int, shape: tuple[int, ...] | None = None) -> tuple[Grid, tuple[int, int, int]]:
     """The grid of a representation for images of a size, and the shape (C, h, w) of their features.
 
     A network's layer says where its cells lie, also where its features are released through a protection; of anything else a test image's
     gradients tell, and of pairs of images and features nothing but their numbers of rows and columns. Where cells see all of the image, as
-    the patches of a transformer, each belongs to the pixels of its own place. overlap: side of a patch in strides.
+    the patches of a transformer, each belongs to the pixels of its own place. overlap: side of a patch in strides. shape: of the features,
+    where it is known; else a pass tells it.
     Raises InputError for features that are no map of at least 2 x 2 cells and for strides that are no whole number of pixels.
     """
     noise = torch.randn(1, phi.space.count, *size, generator=torch.Generator().manual_seed(0)).to(like_of(phi)) * 40
-    with phi.session():
-        shape = tuple(features_of(phi, noise).shape[1:])
+    if shape is None:
+        with phi.session():
+            shape = tuple(features_of(phi, noise).shape[1:])
     if len(shape) != 3 or min(shape[1:]) < 2:
         hint = " Name the patches of a transformer as LAYER:grid." if len(shape) == 2 else ""
         raise InputError(

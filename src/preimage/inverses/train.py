@@ -145,7 +145,7 @@ def of_pairs(phi: Representation) -> bool:
 def _planned(phi: Representation, features: Tensor, size: Pair, how: Upconv) -> tuple[Grid | None, Architecture]:
     """Where the pixels of a cell lie, and the network that fills them."""
     if is_map(features):
-        grid, shape = find_grid(phi, size, 1)
+        grid, shape = find_grid(phi, size, 1, tuple(features.shape[1:]))
         stages = math.ceil(math.log2(max(grid.stride)))
         return grid, Architecture(shape[0], phi.space.count, how.width, stages)
     stages = max(0, math.floor(math.log2(max(size) / FIRST)))

@@ -335,8 +335,11 @@ def from_callable(
     return FromCallable(f, space, str(title), stride, receptive_field, canonical)
 
 
-def check_pixels(phi: Representation) -> None:
-    """Refuse a representation inside the function of another that does not give it the canonical images that it takes."""
+def check_pixels(phi: Representation, brightness: bool = True) -> None:
+    """Refuse a representation inside the function of another that does not give it the canonical images that it takes.
+
+    brightness: whether its features depend on the mean level; where they are of differences alone, any mean will do.
+    """
     outer = _outer.get()
     if outer is None:
         return
@@ -345,7 +348,7 @@ def check_pixels(phi: Representation) -> None:
             f"{outer.name}, which is shown network pixels, calls {phi.name}, a representation, which takes canonical images (0–255 minus "
             f"the mean colour). Say preimage.from_callable(f, space, canonical=True), and f gets those."
         )
-    if outer.space.canonical_mean != phi.space.canonical_mean:
+    if brightness and outer.space.canonical_mean != phi.space.canonical_mean:
         raise InputError(
             f"{outer.name} calls {phi.name}, whose pixels have another mean colour ({phi.space.canonical_mean} and "
             f"{outer.space.canonical_mean} of 255): canonical images of one are not those of the other. Give both the same space."

@@ -16,7 +16,7 @@ from ..pixels.pixelspace import PixelSpace
 from ..registry import unknown
 from .base import Representation, check_pixels, differentiable, inside
 from .batches import Batch
-from .listing import LayerInfo, Output, check_module, choice_of, find_batches, in_words, listed, noted, plain_number, watch
+from .listing import LayerInfo, Output, check_hooks, check_module, choice_of, find_batches, in_words, listed, noted, plain_number, watch
 from .outputs import find_key, only_key, parse_name, tensors_in
 from .receptive_field import Layout, paper_jitter
 from .relus import Leaky
@@ -78,6 +78,7 @@ class Layer(Representation):
         if dotted not in found:
             raise unknown("layer", dotted, [n for n in found if n], see="preimage.layers(module, space)")
         self._target = found[dotted]
+        check_hooks(self._target, "Layer")
         dotted = next(n for n, m in module.named_modules() if m is self._target)  # the first of its names
         self._key = output if output is not None else key
         self._call = call if call is not None else run

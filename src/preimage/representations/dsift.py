@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import InputError, whole
 from ..pixels.pixelspace import PixelSpace
 from . import gradients
-from .base import Representation
+from .base import Representation, check_pixels
 from .receptive_field import Number
 
 BINS = 4  # along each side of a descriptor
@@ -83,6 +83,7 @@ class DenseSIFT(nn.Module, Representation):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) grey levels -> (B, 128, h, w)."""
+        check_pixels(self, brightness=False)
         side = int(2 * self.margin) + (BINS - 1) * self.bin + 1
         x = gradients.grey_planes(x, (max(side, 2), max(side, 2)), "DenseSIFT")
         height, width = self.frames(x.shape[1]), self.frames(x.shape[2])

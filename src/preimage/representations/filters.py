@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
-from .base import Representation
+from .base import Representation, check_pixels
 
 AXES = torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]], dtype=torch.float64)
 """Grey, and two differences of colours, at right angles to each other."""
@@ -71,6 +71,7 @@ class FilterBank(nn.Module, Representation):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) canonical images -> (B, F·C, H, W)."""
+        check_pixels(self)
         height, width = x.shape[-2:]
         if (height, width) not in self._kept:
             self._kept[height, width] = torch.fft.rfft2(self.kernels(height, width))

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from ..errors import InputError, whole
 from ..pixels.pixelspace import PixelSpace
 from . import gradients
-from .base import Representation
+from .base import Representation, check_pixels
 from .gradients import Axis
 from .receptive_field import Number
 
@@ -87,6 +87,7 @@ class HOG(nn.Module, Representation):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) grey levels -> (B, channels, h, w)."""
+        check_pixels(self, brightness=self.border == "paper")  # whose ground is black
         return self._normalised(self._histograms(gradients.grey_planes(x, self._least(), "HOG")))
 
     def _least(self) -> tuple[int, int]:

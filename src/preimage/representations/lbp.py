@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from ..errors import InputError, whole
 from ..pixels.pixelspace import PixelSpace
 from . import gradients
-from .base import Representation
+from .base import Representation, check_pixels
 from .receptive_field import Number
 
 Method = Literal["default", "nri_uniform", "uniform", "ror"]
@@ -75,6 +75,7 @@ class LBP(nn.Module, Representation):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) grey levels -> (B, labels, h, w)."""
+        check_pixels(self)  # the ground around the image is of the mean level
         x = gradients.grey_planes(x, (self.cell, self.cell), "LBP")
         bits = self._bits(x)
         h, w = x.shape[1] // self.cell, x.shape[2] // self.cell

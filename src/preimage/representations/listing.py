@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,6 +20,8 @@ from .relus import Leaky
 from .sessions import Draws, evaluating, plain_torch
 from .tokens import parts_of
 from .used import check_values
+
+_SCRIPTED: type[Any] = torch.jit.RecursiveScriptModule  # type: ignore[attr-defined, unused-ignore]
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def layers(module: nn.Module, space: PixelSpace) -> list[LayerInfo]:
 
     A module that runs several times is listed for each, as "name#0", "name#1"; one that gives several tensors as "name[key]". `Layer` takes
     every name that is listed; outputs that are no features of single images (numbers that are not real, or the same for any number of
-    images) are left out. Raises InputError, with the module's reason, if it does not run through.
+    images) are left out. A module of which no part runs as a module, as one layer by itself or a traced or exported network, is listed
+    as a whole, by the name "". Raises InputError, with the module's reason, if it does not run through, and for a scripted one.
 
     >>> [(l.name, l.shape, l.receptive_field, l.stride) for l in layers(nn.Sequential(nn.Conv2d(3, 8, 3, 2)), PixelSpace(9))]
     [('0', (8, 4, 4), 3, 2)]
@@ -60,6 +63,12 @@ def layers(module: nn.Module, space: PixelSpace) -> list[LayerInfo]:
         raise in_words(error)
     if any(output.doubtful for run in order for output in run.outputs.values()):
         find_batches(order, module, space, 0.0)
+    inner = [run for run in order if run.name]
+    return _infos(inner, module, space) or _infos([run for run in order if not run.name], module, space)
+
+
+def _infos(order: Sequence[ModuleCall], module: nn.Module, space: PixelSpace) -> list[LayerInfo]:
+    """What runs gave that can be features."""
     times: dict[str, int] = {}
     for run in order:
         times[run.name] = times.get(run.name, 0) + 1
@@ -67,12 +76,11 @@ def layers(module: nn.Module, space: PixelSpace) -> list[LayerInfo]:
     infos = []
     for run in order:
         call = seen[run.name] = seen.get(run.name, -1) + 1
-        if run.name:
-            suffix = f"#{call}" if times[run.name] > 1 else ""
-            usable = [key for key, output in run.outputs.items() if output.batch is not None and output.dtype.is_floating_point]
-            found = [run.info(key, run.name + ("" if key is None else f"[{key}]") + suffix) for key in usable]
-            assert space.size is not None
-            infos += [replace(i, parts=parts_of(i.shape, i.field, space.size, module, run.name)) for i in found]
+        suffix = f"#{call}" if times[run.name] > 1 else ""
+        usable = [key for key, output in run.outputs.items() if output.batch is not None and output.dtype.is_floating_point]
+        found = [run.info(key, run.name + ("" if key is None else f"[{key}]") + suffix) for key in usable]
+        assert space.size is not None
+        infos += [replace(i, parts=parts_of(i.shape, i.field, space.size, module, run.name)) for i in found]
     return infos
 
 
@@ -88,7 +96,17 @@ def check_module(module: Any, space: PixelSpace, caller: str) -> None:
         raise InputError(f"{caller} takes an nn.Module; got {type(module).__name__}. {hint[0].upper()}{hint[1:]}.")
     if space.size is None:
         raise InputError("The pixel space of a network needs a size: PixelSpace(size=(H, W), …).")
+    check_hooks(module, caller)
     check_values(module)
+
+
+def check_hooks(module: nn.Module, caller: str) -> None:
+    """Refuse a module that cannot be watched while it runs. Raises InputError with what to do."""
+    if isinstance(module, _SCRIPTED):
+        raise InputError(
+            f"{caller} cannot look into a scripted module ({module.original_name}). Take the nn.Module that it was made of; or save it and "
+            'open the file, preimage.load_network("net.ts", space=…, trust=True); or take it whole, preimage.from_callable(module, space).'
+        )
 
 
 def in_words(error: Exception) -> Exception:
@@ -224,7 +242,8 @@ def _show(
         stack.enter_context(Draws().same(device))
         image = space.to_network(torch.zeros(count, space.count, *space.size, device=device, dtype=dtype)).clone()
         for name, m in module.named_modules():
-            stack.enter_context(noted(m, hook(name), name == direct))
+            if not isinstance(m, _SCRIPTED):  # which takes no hooks: it runs as a part of what is around it
+                stack.enter_context(noted(m, hook(name), name == direct))
         if follow is not None:
             follow.append(stack.enter_context(Follow(image)))
         if leak:

@@ -240,7 +240,7 @@ def revisions(job: Job) -> dict[str, int]:
     """Return the revisions of the classes that decide the image of a job, by what they are called."""
     found = {f"task {job.task}": TASK_REVISION, "pixels": PIXELS_REVISION, "plan": PLAN_REVISION}
     named: list[tuple[Registry[Any], str]] = [(LOSSES, "euclidean" if job.task == "invert" else "inner-product")]
-    objectives: tuple[Objective, ...] = ()
+    objectives = _objectives(job)
     if job.recipe is None:
         named += [(SOLVERS, s) for s in _solvers(job.solver.partition(":")[0])]
         named += [(REGULARIZERS, r) for r in ("alpha-norm", "tv-beta")] if job.regularized else []
@@ -248,11 +248,8 @@ def revisions(job: Job) -> dict[str, int]:
         named += [(PARAMETERIZATIONS, _name(job.parameterization or "pixels"))]
     else:
         parts = recipe_named(job.recipe).parts(job.task)
-        objectives = parts.objective
         named += _parts_of(parts.to_plain(), job)
         found[f"recipe {job.recipe}"] = _digest(parts.to_plain())
-    if job.objective:
-        objectives = objectives_of(parts_from_text(job.objective)["objective"])
     named += [(OBJECTIVES, name_of(o, OBJECTIVES)) for o in objectives]
     named += [(LOSSES, loss) for o in objectives for loss in o.losses]
     named += [(REGULARIZERS, name) for p in job.prior if p != "none" for name in _names(p, REGULARIZERS)]

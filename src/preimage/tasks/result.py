@@ -331,8 +331,8 @@ def printable(text: str) -> str:
 
 
 def plain_json(value: Any) -> bytes:
-    """JSON for a file; a name that is no Unicode comes back as it was."""
-    return json.dumps(value, indent=1, ensure_ascii=False).encode("utf-8", "backslashreplace")
+    """JSON for a file, with null for a number that is not finite; a name that is no Unicode comes back as it was."""
+    return json.dumps(finite(value), indent=1, ensure_ascii=False, allow_nan=False).encode("utf-8", "backslashreplace")
 
 
 def check_video(kind: str) -> None:
