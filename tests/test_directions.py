@@ -198,6 +198,40 @@ def test_a_text_is_a_direction_of_a_pair_with_random_weights():
     assert not torch.allclose(phi.direction("a dog"), text)
 
 
+class OpenClip(torch.nn.Module):
+    """What open_clip's models offer: two functions, and an image tower that says its pixels."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.visual = torch.nn.Sequential(torch.nn.Conv2d(3, 8, 8, stride=8), torch.nn.Flatten(), torch.nn.Linear(32, 6))
+        self.visual.image_size, self.visual.image_mean, self.visual.image_std = (16, 16), (0.5, 0.4, 0.3), None
+        self.words = torch.nn.Embedding(300, 6)
+
+    def encode_image(self, x):
+        return self.visual(x)
+
+    def encode_text(self, tokens):
+        return self.words(tokens).mean(dim=1)
+
+
+def test_a_pair_of_open_clip_is_taken_with_the_pixels_that_it_says():
+    phi = preimage.image_text(OpenClip(), lambda texts: torch.tensor([[ord(c) for c in t[:10]] for t in texts]))
+    text = phi.direction("red stripes")
+    r = preimage.maximize(phi, text, iterations=10, progress=False, solver="fourier-adam", canvas="input")
+    x = r.images - phi.space.mean_colour
+    assert phi.space.size == (16, 16) and phi.space.mean_colour.flatten().tolist() == pytest.approx([127.5, 102.0, 76.5])
+    assert (phi(x) @ text).item() > (phi(torch.zeros_like(x)) @ text).item() + 0.05
+
+
+def test_factors_of_a_layer_are_directions(layer, tmp_path):
+    folder = planted.write(tmp_path / "in", 2, planted.KINDS[:3])
+    factors = preimage.factor_channels(layer, folder, 3)
+    found = preimage.maximize(layer, list(factors), **QUICK)
+    answers = layer(found.images - planted.SPACE.mean_colour).mean(dim=(2, 3))
+    assert answers.argmax(dim=1).tolist() == factors.argmax(dim=1).tolist()
+
+
 def test_pairs_and_texts_that_cannot_be_used_are_refused():
     phi = preimage.image_text(clip(), tokenizer)
     for call, reason in [

@@ -53,8 +53,9 @@ def test_the_likeness_is_the_mean_cosine_of_gram_matrices():
     np.testing.assert_allclose(Likeness()(x, others).numpy(), wanted, rtol=1e-5)
 
 
-def test_restarts_are_pushed_apart_and_the_first_is_as_without_it(phi):
-    alone, apart = run(phi, weight=0), run(phi, weight=30.0)
+@pytest.mark.parametrize("unit", [1, {0: 1.0, 2: -1.0}], ids=["a unit", "a direction"])
+def test_restarts_are_pushed_apart_and_the_first_is_as_without_it(phi, unit):
+    alone, apart = run(phi, unit, weight=0), run(phi, unit, weight=30.0)
     assert torch.equal(alone.images[0], apart.images[0])
     assert likeness(phi, apart) < likeness(phi, alone) - 0.05
     assert apart.evaluations == alone.evaluations and apart.seeds == alone.seeds

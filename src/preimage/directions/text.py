@@ -25,6 +25,8 @@ class _Tower(nn.Module):
         self.pair = pair
 
     def forward(self, x: Tensor) -> Tensor:
+        if _is_open_clip(self.pair):
+            return F.normalize(self.pair.encode_image(x), dim=1)  # type: ignore[operator]
         return F.normalize(_embedding(self.pair.get_image_features(pixel_values=x)), dim=1)  # type: ignore[operator]
 
 
@@ -41,12 +43,18 @@ class ImageText(FromCallable):
             raise InputError(f"A text prompt is a text of at least a word; got {text!r}.")
         device = next(self._pair.parameters()).device
         try:
-            tokens = {k: v.to(device) for k, v in dict(self._tokenizer([text], return_tensors="pt", truncation=True)).items()}
             with torch.no_grad():
-                found: Tensor = F.normalize(_embedding(self._pair.get_text_features(**tokens)), dim=1)[0]  # type: ignore[operator]
+                found: Tensor = F.normalize(self._text(text, device), dim=1)[0]
         except Exception as error:  # whatever the two raise
             raise InputError(f"{self.name} cannot take the text {text!r} ({first_line(error)}).") from error
         return found.float().cpu()
+
+    def _text(self, text: str, device: torch.device) -> Tensor:
+        if _is_open_clip(self._pair):
+            encoded: Tensor = self._pair.encode_text(self._tokenizer([text]).to(device))  # type: ignore[operator]
+            return encoded
+        tokens = {k: v.to(device) for k, v in dict(self._tokenizer([text], return_tensors="pt", truncation=True)).items()}
+        return _embedding(self._pair.get_text_features(**tokens))  # type: ignore[operator]
 
 
 def image_text(pair: str | os.PathLike[str] | nn.Module, tokenizer: Any = None, *, space: PixelSpace | None = None) -> ImageText:
@@ -56,11 +64,11 @@ def image_text(pair: str | os.PathLike[str] | nn.Module, tokenizer: Any = None, 
     ----------
     pair : folder, name or module
         A CLIP-like model of transformers (`get_image_features`, `get_text_features`), or where `save_pretrained` wrote it with its
-        tokenizer.
+        tokenizer; or a model of open_clip (`encode_image`, `encode_text`).
     tokenizer : callable, optional
-        Of a pair that is given as a module: texts to tensors, as transformers' tokenizers.
+        Of a pair that is given as a module: texts to tensors, as transformers' tokenizers, or open_clip's (`get_tokenizer`).
     space : PixelSpace, optional
-        Its pixels; default CLIP's mean and deviation at the image tower's size.
+        Its pixels; default the image tower's size, with the mean and deviation that open_clip says or else CLIP's.
 
     Returns
     -------
@@ -76,16 +84,39 @@ def image_text(pair: str | os.PathLike[str] | nn.Module, tokenizer: Any = None, 
     name = type(pair).__name__ if isinstance(pair, nn.Module) else str(pair)
     if not isinstance(pair, nn.Module):
         pair, tokenizer = _opened(str(pair))
-    if not callable(getattr(pair, "get_image_features", None)) or not callable(getattr(pair, "get_text_features", None)):
-        raise InputError(f"{name} is no pair of an image and a text tower (get_image_features, get_text_features), as CLIP is.")
+    if not _has(pair, "get_image_features", "get_text_features") and not _is_open_clip(pair):
+        raise InputError(
+            f"{name} is no pair of an image and a text tower (get_image_features and get_text_features, or open_clip's encode_image and "
+            "encode_text), as CLIP is."
+        )
     if not callable(tokenizer):
         raise InputError("A pair that is given as a module needs its tokenizer=…, which makes tensors of texts.")
-    if space is None:
+    return ImageText(pair, tokenizer, space or _space_of(pair, name), name)
+
+
+def _space_of(pair: nn.Module, name: str) -> PixelSpace:
+    """The pixels that a pair says it takes."""
+    mean: Any = CLIP_MEAN
+    std: Any = CLIP_STD
+    if _is_open_clip(pair):
+        tower = getattr(pair, "visual", None)
+        size = getattr(tower, "image_size", None)
+        mean, std = getattr(tower, "image_mean", None) or mean, getattr(tower, "image_std", None) or std
+    else:
         size = getattr(getattr(getattr(pair, "config", None), "vision_config", None), "image_size", None)
-        if not isinstance(size, int):
-            raise InputError(f"{name} does not say the size of its images: give space=preimage.PixelSpace(…).")
-        space = PixelSpace(size, "rgb", 1.0, CLIP_MEAN, CLIP_STD)
-    return ImageText(pair, tokenizer, space, name)
+    if isinstance(size, (list, tuple)) and len(size) == 2 and all(isinstance(s, int) for s in size):
+        size = (size[0], size[1])
+    elif not isinstance(size, int):
+        raise InputError(f"{name} does not say the size of its images: give space=preimage.PixelSpace(…).")
+    return PixelSpace(size, "rgb", 1.0, tuple(mean), tuple(std))
+
+
+def _is_open_clip(pair: nn.Module) -> bool:
+    return _has(pair, "encode_image", "encode_text")
+
+
+def _has(pair: nn.Module, *names: str) -> bool:
+    return all(callable(getattr(pair, name, None)) for name in names)
 
 
 def _opened(place: str) -> tuple[nn.Module, Any]:
