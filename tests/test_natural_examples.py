@@ -54,14 +54,16 @@ def test_examples_direction_synthesis_and_path_agree_on_what_was_planted_and_a_s
     record = preimage.natural_check(result, phi, stats)["units"][0]
     assert record["channel"] == 0 and min(record["share"]) > 0.99 and record["spread"] > 0.5
     assert record["path"]["layers"] == ["0", "1", "2", "3"] and record["path"]["normalised"][-1] > 0.7
+    assert record["path"]["overall"] > 0.5 and record["path"]["end"] == record["path"]["normalised"][-1]
     # the control: images for another channel, or with their pixels shuffled, said to be of this one
     other = preimage.maximize(phi, 1, **QUICK)
     order = torch.randperm(20 * 20, generator=torch.Generator().manual_seed(0))
     shuffled = result.images.flatten(2)[..., order].reshape(result.images.shape)
     for images, least in ((other.images, 0.3), (shuffled, 0.3)):
         result.images = images if len(images) == 2 else images.repeat(2, 1, 1, 1)
-        control = preimage.natural_check(result, phi, stats)["units"][0]["path"]["normalised"][-1]
-        assert control < least
+        control = preimage.natural_check(result, phi, stats)["units"][0]["path"]
+        assert control["normalised"][-1] < least
+    assert control["overall"] < 0.3  # of shuffled pixels; another unit's image of red stripes goes the same way up to the last layer
 
 
 def test_rank_correlations_are_scipys():

@@ -9,18 +9,29 @@ import typer
 
 from . import app
 from .common import guard, make_folder, names_in
-from .options import Labels, Quiet
+from .networks import load
+from .options import InputSize, Labels, Quiet, Space, Trust, Weights
 
 
 @app.command(
     epilog="Example:\n\n  preimage statistics squeezenet1_1 photos/ --sample 2000 -o squeezenet.safetensors\n\n"
     "  preimage atlas squeezenet1_1 --layers fire8 --units 25 --stats squeezenet.safetensors -o atlas/\n\n"
-    "  preimage microscope squeezenet.safetensors --store atlas/ --layers fire8 -o units.html"
+    "  preimage microscope squeezenet.safetensors --store atlas/ --net squeezenet1_1 -o units.html"
 )
 def microscope(
     stats: Annotated[Path, typer.Argument(metavar="STATS", help="A file of `preimage statistics`, with crops.", show_default=False)],
     *,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The page; NAME_files beside it belongs to it.")],
+    net: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NET", help="The network of STATS: show also which units its weights make alike and speak for.", show_default=False
+        ),
+    ] = None,
+    weights: Weights = "default",
+    space: Space = None,
+    size: InputSize = None,
+    trust: Trust = False,
     store: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Show the images of units in a store of `preimage atlas` too.", show_default=False)
     ] = None,
@@ -44,10 +55,12 @@ def microscope(
         from ..studies.store import Store
 
         found = load_statistics(stats)
+        network = None if net is None else load(net, weights, space, size, trust)
         make_folder(out.absolute().parent)
         page = write_microscope(
             found,
             out,
+            network=network,
             store=None if store is None else Store.open(store, create=False),
             beside=None if beside is None else load_statistics(beside),
             layers=names_in(layers) or None,

@@ -12,6 +12,8 @@ from ..methods.recipe import NATURAL, recipe_named
 from ..ranges import checked
 from ..tasks.choice import is_of_classes
 from .base import ChosenParts, Experiment, Found, Study, Summary
+from .beside import COLUMNS as BESIDE
+from .beside import put_beside
 from .neurons import STRENGTH, divisors
 
 if TYPE_CHECKING:
@@ -112,9 +114,15 @@ class Atlas:
             caption = self.caption
             del columns["Z"]
         notes = found.without_image(lambda r: f"unit {r.config['unit']}")
+        beside: dict[str, str] = {}
+        if self.stats is not None:
+            beside, said = put_beside(study, found, self.layer, self.stats, out)
+            notes += said
+            known = {name for _, r in found.pairs for name in r.metrics}
+            columns |= {name: text for name, text in BESIDE.items() if name in known}
         if len(found.where(restart=0)) > _DRAWN:
             notes.append(f"The figure has the first {_DRAWN} units.")
-        return Summary(f"Atlas of {self.layer}", caption, columns, found.rows(columns), figures, notes=notes)
+        return Summary(f"Atlas of {self.layer}", caption, columns, found.rows(columns), figures, notes=notes, beside=beside)
 
     def _wanted(self, info: LayerInfo) -> list[tuple[int, ...]]:
         """The units as `maximize` takes them: a channel, or the middle token and a feature."""

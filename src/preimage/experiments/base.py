@@ -331,7 +331,8 @@ class Summary:
     """What an experiment has to say: a table, curves and figures, with plain values only.
 
     columns: name -> what it is. rows: dicts with these names. figures: file names in the folder. curves: each with label, x, x_names,
-    y, low, high. notes: lines that a reader must know. keys: the results it was made of.
+    y, low, high. notes: lines that a reader must know. keys: the results it was made of. beside: the key of a result -> the file in the
+    folder of the natural examples that are shown under its picture.
     """
 
     title: str
@@ -343,6 +344,7 @@ class Summary:
     y_label: str = ""
     notes: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
+    beside: dict[str, str] = field(default_factory=dict)
 
     def write(self, folder: Path) -> None:
         """summary.json, table.json and table.csv."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -58,7 +58,8 @@ class Archive(Protocol):
 
 @dataclass(frozen=True)
 class Summary:
-    """summary/EXPERIMENT/summary.json: what an experiment says of itself. figures: pictures in the same folder, PNG and others."""
+    """summary/EXPERIMENT/summary.json: what an experiment says of itself. figures: pictures in the same folder, PNG and others.
+    beside: a result's key -> the picture of natural examples that is shown under its own."""
 
     title: str
     caption: str
@@ -68,6 +69,7 @@ class Summary:
     figures: Sequence[Path]
     notes: Sequence[str]
     keys: Sequence[str]
+    beside: Mapping[str, Path] = field(default_factory=dict)
 
 
 def summaries(folder: Path) -> dict[str, Summary]:
@@ -90,6 +92,7 @@ def _read_summary(path: Path) -> Summary:
             figures=[p for name in data.get("figures", []) if (p := inside(path.parent, name)) is not None],
             notes=[str(n) for n in data.get("notes", [])],
             keys=[str(k) for k in data.get("keys", [])],
+            beside={str(k): p for k, v in data.get("beside", {}).items() if (p := inside(path.parent, v)) is not None},
         )
     except (OSError, ValueError, TypeError, AttributeError, KeyError, RecursionError) as error:
         raise InputError(f"{str(path)!r} is no summary of an experiment ({error!r}). Summarise the experiment again.") from error

@@ -12,11 +12,13 @@ from urllib.parse import quote
 
 from ..bars import progress_bar
 from ..errors import InputError, ResultFolderError
+from ..networks.network import Network, weights_hash
 from ..pixels.images import atomic_write
 from ..statistics.examples import open_crop
 from ..statistics.layer import LayerStatistics
-from ..statistics.matching import LEAST, Matches, match_units, standardised
+from ..statistics.matching import Matches, alike_units, match_units
 from ..statistics.statistics import Excitation, Statistics
+from ..statistics.wiring import Wiring, find_wiring
 from .archive import Archive, inside
 from .page import script_json, write_html
 
@@ -24,12 +26,15 @@ TILE = 64  # pixels of an example on a sheet
 UNITS = 16  # rows of a sheet: a screen of one layer touches a few files
 BINS = 32  # of a unit's histogram
 ALIKE = 6  # units that are like one, of its layer
+FOR, AGAINST = 8, 4  # units of the layer before that speak for one and against it
+_LEAST_WEIGHT = 0.01  # of all of a unit's weights together; below that a unit before it says nothing
 
 
 def write_microscope(
     stats: Statistics,
     path: Path,
     *,
+    network: Network | None = None,
     store: Archive | None = None,
     beside: Statistics | None = None,
     layers: Sequence[str] | None = None,
@@ -44,6 +49,9 @@ def write_microscope(
         With crops; with a sample of at least 30 activations the page also says which units of a layer are alike.
     path : path
         Of the page. NAME_files beside NAME.html has the examples, and belongs to it.
+    network : Network, optional
+        The one that the statistics are of: each unit is then shown with those that are written by similar weights, with the units of the
+        layer before that speak for it and against it, and a class with its name.
     store : Store, optional
         As `preimage atlas` writes it: its images of units are shown beside their examples, by links into the store.
     beside : Statistics, optional
@@ -52,13 +60,14 @@ def write_microscope(
     layers : names, optional
         Only these.
     classes : names
-        Of the units of layers that have as many.
+        Of the units of layers that have as many; by default the network's.
     progress : bool
 
     Raises
     ------
     InputError
-        For statistics without crops, a layer that is not in them, and others `beside` that have no activations in common.
+        For statistics without crops, a layer that is not in them, a network that they are not of, and others `beside` that have no
+        activations in common.
     ResultFolderError
         Where the files cannot be written.
     """
@@ -68,6 +77,10 @@ def write_microscope(
                 f"The statistics of {given.about.get('network')} hold no crops: collect them again with `preimage statistics` (--crops 64)."
             )
     chosen = [stats[name] for name in layers] if layers else list(stats.values())
+    if network is not None:
+        stats.check(weights_hash(network.module), network.space.to_dict())
+        classes = classes or network.classes
+    wired = {} if network is None else find_wiring(network, layers=list(stats))
     folder = path.absolute().with_name(f"{path.stem}_files")
     try:
         folder.mkdir(exist_ok=True)
@@ -76,6 +89,9 @@ def write_microscope(
     images = _synthetic(store, path)
     with progress_bar(total=sum(s.channels for s in chosen), desc="units", unit="unit", shown=progress) as bar:
         found = [_layer(stats, s, k, folder, images.get(s.name, {}), classes, bar.update) for k, s in enumerate(chosen)]
+    for layer in found:
+        if (known := wired.get(layer["name"])) is not None:
+            _add_wiring(layer, known, [s.name for s in chosen])
     if beside is not None:
         matches = match_units(stats, beside, [s.name for s in chosen])
         for k, (layer, matched) in enumerate(zip(found, matches, strict=True)):
@@ -114,7 +130,7 @@ def _layer(
     tick: Callable[[int], object],
 ) -> dict[str, Any]:
     """What the page knows of a layer; its sheets are written."""
-    alike = _alike(stats, of)
+    alike = alike_units(stats, of.name, ALIKE)
     heights = [base64.b64encode(bytes(row)).decode() for row in _heights(of)]
     units = []
     for start in range(0, of.channels, UNITS):
@@ -127,12 +143,19 @@ def _layer(
                     "h": heights[c],
                     "e": _numbers(of, c),
                     "a": alike[c] if alike else [],
-                    **({"s": images[c]} if c in images else {}),
+                    **({"s": [_placed(of, c, shot) for shot in images[c]]} if c in images else {}),
                     **({"n": classes[c]} if len(classes) == of.channels else {}),
                 }
             )
         tick(len(rows))
     return {"name": of.name, "shape": list(of.shape), "units": units}
+
+
+def _placed(of: LayerStatistics, channel: int, shot: list[Any]) -> list[Any]:
+    """An image with the share of the natural activations that are smaller than its own, in percent."""
+    link, reached, *rest = shot
+    share = None if reached is None or channel >= of.channels else float(f"{100 * of.share_below(channel, reached):.4g}")
+    return [link, reached, share, *rest]
 
 
 def _add_partners(layer: dict[str, Any], matched: Matches, beside: Statistics, folder: Path, number: int) -> None:
@@ -150,23 +173,27 @@ def _add_partners(layer: dict[str, Any], matched: Matches, beside: Statistics, f
         _write_sheet(folder / f"{number}-{start // UNITS}-beside.webp", examples, int(beside.about["top"]))
 
 
+def _add_wiring(layer: dict[str, Any], known: Wiring, shown: Sequence[str]) -> None:
+    """Add to each unit those that are written by similar weights, and the units of the layer before that it weighs most, if shown."""
+    rows = None if known.source not in shown else known.by_channel
+    if rows is not None:
+        layer["from"] = known.source
+    whole, alike = known.weights.abs().sum(dim=1), known.alike()
+    best = alike.topk(min(ALIKE, len(alike)), dim=1)
+    for u, unit in enumerate(layer["units"]):
+        unit["w"] = [[i, round(v, 2)] for i, v in zip(best.indices[u].tolist(), best.values[u].tolist(), strict=True) if v > 0.05]
+        if rows is not None:
+            order = rows[u].argsort(descending=True, stable=True).tolist()
+            least = max(_LEAST_WEIGHT * float(whole[u]), 1e-12)
+            chosen = [k for k in order[:FOR] if rows[u, k] > least], [k for k in order[::-1][:AGAINST] if rows[u, k] < -least]
+            unit["f"] = [[[k, _short(rows[u, k])] for k in part] for part in chosen]
+
+
 def _numbers(of: LayerStatistics, channel: int) -> list[list[Any]]:
     """The number and the value of each of a channel's strongest images."""
     best = of.strongest()
     rows = zip(best.images[channel].tolist(), best.values[channel].tolist(), strict=True)
     return [[i, _short(v)] for i, v in rows if i >= 0]
-
-
-def _alike(stats: Statistics, of: LayerStatistics) -> list[list[list[Any]]]:
-    """For each unit the units of its layer whose answers to the sample go along with its own, and the correlation."""
-    if stats.sample is None or len(stats.sample.drawn) < LEAST or of.channels < 2:
-        return []
-    x = standardised(stats.sample.vectors[of.name])
-    correlation = x.T @ x
-    correlation.fill_diagonal_(-2.0)
-    best = correlation.topk(min(ALIKE, of.channels - 1), dim=1)
-    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-    return [[[i, round(v, 2)] for i, v in zip(*row, strict=True) if v > 0.05] for row in rows]
 
 
 def _heights(of: LayerStatistics) -> list[list[int]]:
@@ -193,7 +220,7 @@ def _write_sheet(path: Path, rows: Sequence[Sequence[Excitation]], top: int) -> 
 
 
 def _synthetic(store: Archive | None, page: Path) -> dict[str, dict[int, list[Any]]]:
-    """Layer -> unit -> links to its images, what was reached, from a store; only files that are in it."""
+    """Layer -> unit -> for each image its link, what it reached, and the numbers of nature; only files in the store."""
     found: dict[str, dict[int, list[Any]]] = {}
     for row in store.records() if store is not None else ():
         config = row.config
@@ -205,8 +232,8 @@ def _synthetic(store: Archive | None, page: Path) -> dict[str, dict[int, list[An
         if not isinstance(channel, int) or picture is None:
             continue
         link = quote(os.path.relpath(picture, page.absolute().parent).replace(os.sep, "/"))
-        reached = row.metrics.get("activation")
-        found.setdefault(config["layer"], {}).setdefault(channel, []).append([link, None if reached is None else _short(reached)])
+        told = [row.metrics.get(name) for name in ("activation", "restarts_alike", "path", "path_end")]
+        found.setdefault(config["layer"], {}).setdefault(channel, []).append([link, *(None if v is None else _short(v) for v in told)])
     return found
 
 

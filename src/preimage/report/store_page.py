@@ -57,7 +57,7 @@ def write_report(
     if len(view.done) >= gallery_from:
         return _write_large(view, path, title, lead, copy, progress)
     known = [*(view.rows[i].picture for i in view.done), *(p for p in view.originals if p is not None)]
-    known += [p for s in view.summaries.values() for p in s.figures]
+    known += [p for s in view.summaries.values() for p in (*s.figures, *s.beside.values())]
     return write_html(path, "report.html", **_Page(view, path, Album(path, known, inline_limit)).values(title, lead))
 
 
@@ -191,13 +191,20 @@ class _Page:
         facts += [[k, show_metric(k, v)] for k, v in row.metrics.items()]
         facts += [["seconds", show_value(row.seconds)], ["key", row.key[:16]]]
         self.details.append({"title": name, "facts": facts, "trace": short_trace(view.traces[i]), "original": original})
-        return self.picture(row.picture) | {
-            "index": len(self.details) - 1,
-            "caption": text,
-            "number": view.number(row),
-            "alt": name,
-            "box": view.box(row),
-        }
+        summary = view.summaries.get(row.experiment)
+        natural = summary.beside.get(row.key) if summary is not None else None
+        beside = {} if natural is None else {"natural": self.picture(natural) | {"alt": f"natural examples: {name}"}}
+        return (
+            self.picture(row.picture)
+            | beside
+            | {
+                "index": len(self.details) - 1,
+                "caption": text,
+                "number": view.number(row),
+                "alt": name,
+                "box": view.box(row),
+            }
+        )
 
     def fields(self, network: str, known: Geometry) -> dict[str, Any] | None:
         """The boxes of the central units of a network's layers in the store, over its first photograph."""

@@ -81,18 +81,24 @@ class Field:
         return self.cols if axis else self.rows
 
 
-class _Dispatched:
+class Dispatched:
     """The method that a mode is called by, apart from it: PyTorch wraps a mode's own one, so that its first call imports the compiler.
 
     Where that is loaded already, it is kept away as PyTorch would.
     """
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        noted: Callable[..., Any] = _uncompiled() if "torch._dynamo" in sys.modules else Follow.call
+        noted: Callable[..., Any] = type(self).call
+        if "torch._dynamo" in sys.modules:
+            noted = _uncompiled(noted)
         return noted(self, func, args, kwargs or {})
 
+    def call(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
+        """Run an operation, and note what is to be known of its output."""
+        raise NotImplementedError
 
-class Follow(_Dispatched, TorchDispatchMode):
+
+class Follow(Dispatched, TorchDispatchMode):
     """While entered, gives every tensor computed from `image` (B, C, H, W) its field: ``follow.field(tensor)``."""
 
     def __init__(self, image: Tensor) -> None:
@@ -177,8 +183,8 @@ _LOST = object()
 
 
 @cache
-def _uncompiled() -> Callable[..., Any]:
-    found: Callable[..., Any] = torch.compiler.disable(Follow.call)  # type: ignore[no-untyped-call]
+def _uncompiled(call: Callable[..., Any]) -> Callable[..., Any]:
+    found: Callable[..., Any] = torch.compiler.disable(call)  # type: ignore[no-untyped-call]
     return found
 
 

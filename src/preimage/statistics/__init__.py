@@ -6,5 +6,17 @@ from .collect import Keep, collect_statistics
 from .layer import LayerStatistics
 from .matching import Matches, match_units
 from .statistics import Excitation, Statistics, load_statistics
+from .wiring import Wiring, find_wiring
 
-__all__ = ["Excitation", "Keep", "LayerStatistics", "Matches", "Statistics", "collect_statistics", "load_statistics", "match_units"]
+__all__ = [
+    "Excitation",
+    "Keep",
+    "LayerStatistics",
+    "Matches",
+    "Statistics",
+    "Wiring",
+    "collect_statistics",
+    "find_wiring",
+    "load_statistics",
+    "match_units",
+]

@@ -98,6 +98,22 @@ def match_units(
     return found
 
 
+def alike_units(stats: Statistics, layer: str, count: int) -> list[list[tuple[int, float]]]:
+    """Return for each unit of a layer the `count` others whose answers to the sample go along with its own most, and the correlation.
+
+    Those below 0.05 are left out; an empty list where the statistics have no sample of at least 30 activations.
+    """
+    of = stats[layer]
+    if stats.sample is None or len(stats.sample.drawn) < LEAST or of.channels < 2:
+        return []
+    x = standardised(stats.sample.vectors[of.name])
+    correlation = x.T @ x
+    correlation.fill_diagonal_(-2.0)
+    best = correlation.topk(min(count, of.channels - 1), dim=1)
+    rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)
+    return [[(i, round(v, 2)) for i, v in zip(*row, strict=True) if v > 0.05] for row in rows]
+
+
 def _common(mine: Statistics, others: Statistics) -> tuple[Tensor, Tensor]:
     """The rows of both samples that are draws from the same place of the same file, in one order."""
     first, second = _draws(mine), _draws(others)

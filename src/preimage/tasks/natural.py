@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 KEY = "natural"
 SHOWN = 5  # examples of a unit in its record
+_LEAST_SPAN = 0.01  # of rank correlations: below that the ratio is one of two chances
 _OTHERS = 8  # other units whose examples say how alike two images are that have nothing to do with each other
 
 
@@ -47,6 +48,20 @@ class PathCheck:
         """(L,) 0: no more alike than images of other units; 1: as alike as two natural images of the unit. NaN where these are one."""
         span = self.natural - self.others
         return torch.where(span > 1e-6, (self.synthetic - self.others) / span, torch.nan)
+
+    @property
+    def overall(self) -> float | None:
+        """The same of the means over all layers; None where natural images of the unit are hardly more alike than those of others."""
+        return _share_of_span(*(float(v.mean()) for v in (self.synthetic, self.natural, self.others)))
+
+    @property
+    def end(self) -> float | None:
+        """The same at the unit's own layer alone."""
+        return _share_of_span(*(float(v[-1]) for v in (self.synthetic, self.natural, self.others)))
+
+
+def _share_of_span(synthetic: float, natural: float, others: float) -> float | None:
+    return round((synthetic - others) / (natural - others), 6) if natural - others > _LEAST_SPAN else None
 
 
 def path_check(phi: Representation, synthetic: Tensor, natural: Tensor, others: Tensor) -> PathCheck:
@@ -80,7 +95,13 @@ def path_check(phi: Representation, synthetic: Tensor, natural: Tensor, others: 
             f"The path check needs a synthetic image, two natural ones of the unit and one of another; got {len(synthetic)}, "
             f"{len(natural)} and {len(others)}."
         )
-    hooked, module = _outputs(phi)
+    return _compared(phi, _outputs(phi), synthetic, natural, others)
+
+
+def _compared(
+    phi: Representation, found: tuple[list[HookedOutput], nn.Module], synthetic: Tensor, natural: Tensor, others: Tensor
+) -> PathCheck:
+    hooked, module = found
     x = torch.cat([synthetic, natural, others])
     means = _channel_means(phi, module, hooked, x)
     s, n = len(synthetic), len(natural)
@@ -113,7 +134,7 @@ def natural_check(result: Result, phi: Representation, stats: Statistics | str |
         images, how many were counted; units, for each one: channel; examples (path, sha256, value, box, place, jpeg in base64); share,
         for each of its images, of the natural activations that are smaller; times, the image's activation by the largest natural one;
         spread, the mean rank correlation of the layer's answers to its restarts (1: alike), None for one restart; path, the numbers of
-        `PathCheck`, or path_missing, why there are none.
+        `PathCheck` by layer, over all of them and at the last, or path_missing, why there are none.
 
     Raises
     ------
@@ -128,25 +149,63 @@ def natural_check(result: Result, phi: Representation, stats: Statistics | str |
     if module is None:
         raise InputError(f"Natural examples are of a network's layers, and {phi.name} is not one.")
     stats.check(weights_hash(module), phi.space.to_dict())
-    of, times = stats[phi.name], int(result.config["restarts"])
-    x = result.images - phi.space.mean_colour
+    natural, times = NaturalExamples(phi, stats), int(result.config["restarts"])
+    of = stats[phi.name]
     record: dict[str, Any] = {"images": len(stats.images), "layer": of.name, "units": []}
     for k, unit in enumerate(units):
         if not isinstance(unit, (int, list)):
             raise InputError(f"Statistics know single units, and {unit!r} is a direction.")
         channel = of.channel_of([unit] if isinstance(unit, int) else unit)
         mine = slice(k * times, (k + 1) * times)
-        reached, largest = result.activation[mine].double(), of.max[channel].item()
-        examples = stats.top(of.name, channel)
-        found = {
-            "channel": channel,
-            "share": [of.share_below(channel, v) for v in reached.tolist()],
-            "times": [v / largest if largest > 0 else None for v in reached.tolist()],
-            "examples": [_plain(e) for e in examples[: checked("top", shown, "shown")]],
-        }
-        record["units"].append(found | _path(phi, stats, of.name, channel, examples, x[mine]))
+        found = natural.of(channel, result.images[mine], result.activation[mine].double().tolist())
+        found["examples"] = [_plain(e) for e in found["examples"][: checked("top", shown, "shown")]]
+        record["units"].append(found)
     result.config[KEY] = record
     return record
+
+
+class NaturalExamples:
+    """The natural examples of the units of one layer, and what stands beside images that were made for them.
+
+    phi : Layer. stats : Statistics
+        Of its network.
+    """
+
+    def __init__(self, phi: Representation, stats: Statistics) -> None:
+        self.phi, self.stats, self._found = phi, stats, _outputs(phi)
+
+    def of(self, channel: int, images: Tensor, reached: Sequence[float]) -> dict[str, Any]:
+        """Return what `natural_check` says of a unit, with its examples as they are; images (R, C, H, W) are levels 0–255."""
+        of = self.stats[self.phi.name]
+        largest, examples = of.max[channel].item(), self.stats.top(of.name, channel)
+        found = {
+            "channel": channel,
+            "share": [of.share_below(channel, v) for v in reached],
+            "times": [v / largest if largest > 0 else None for v in reached],
+            "examples": examples,
+        }
+        x = images - self.phi.space.mean_colour
+        return found | {"spread": self._spread(x) if len(x) > 1 else None} | self._path(of.name, channel, examples, x)
+
+    def _path(self, layer: str, channel: int, examples: Sequence[Excitation], synthetic: Tensor) -> dict[str, Any]:
+        phi, stats = self.phi, self.stats
+        size = (int(synthetic.shape[2]), int(synthetic.shape[3]))
+        natural, lost = windows(stats, examples, phi.space, size)
+        count = stats[layer].channels
+        others = sorted({(channel + 1 + k * max(count - 1, 1) // _OTHERS) % count for k in range(_OTHERS)} - {channel})
+        foreign, _ = windows(stats, [e for c in others for e in stats.top(layer, c)[:2] if e.value > 0], phi.space, size)
+        if len(natural) < 2 or not len(foreign) or natural.shape[1:] != synthetic.shape[1:]:
+            reason = lost[0] if lost else f"{len(natural)} natural examples of {size[0]}x{size[1]} pixels are too few to compare."
+            return {"path": None, "path_missing": reason}
+        check = _compared(phi, self._found, synthetic, natural, foreign)
+        numbers = {k: _numbers(getattr(check, k)) for k in ("synthetic", "natural", "others", "normalised")}
+        return {"path": {"layers": list(check.layers), "overall": check.overall, "end": check.end} | numbers}
+
+    def _spread(self, images: Tensor) -> float:
+        hooked, module = self._found
+        (values,) = _channel_means(self.phi, module, hooked[-1:], images).values()
+        alike, n = rank_correlation(values), len(images)
+        return float(alike.sum() - n) / (n * (n - 1))
 
 
 def said_of_nature(config: Mapping[str, Any], sample: int) -> str:
@@ -180,12 +239,17 @@ def examples_of(config: Mapping[str, Any], unit: int) -> list[bytes]:
 
 def strip_of(config: Mapping[str, Any], unit: int, height: int = 64) -> Any:
     """Draw a unit's natural examples beside each other as one PIL picture; None where the record holds none that can be read."""
+    return strip(examples_of(config, unit), height)
+
+
+def strip(jpegs: Sequence[bytes], height: int = 64) -> Any:
+    """Draw crops beside each other as one PIL picture; None where none can be read."""
     import PIL.Image
 
     from ..statistics.examples import open_crop
 
     crops = []
-    for data in examples_of(config, unit):
+    for data in jpegs:
         try:
             crops.append(open_crop(data))
         except InputError:
@@ -217,30 +281,6 @@ def _ranks(row: Tensor) -> Tensor:
     last = count.cumsum(0).double()
     ranks: Tensor = (last - (count - 1) / 2)[place]
     return ranks
-
-
-def _path(
-    phi: Representation, stats: Statistics, layer: str, channel: int, examples: Sequence[Excitation], synthetic: Tensor
-) -> dict[str, Any]:
-    size = (int(synthetic.shape[2]), int(synthetic.shape[3]))
-    found: dict[str, Any] = {"spread": _spread(phi, synthetic) if len(synthetic) > 1 else None}
-    natural, lost = windows(stats, examples, phi.space, size)
-    count = stats[layer].channels
-    others = sorted({(channel + 1 + k * max(count - 1, 1) // _OTHERS) % count for k in range(_OTHERS)} - {channel})
-    foreign, _ = windows(stats, [e for c in others for e in stats.top(layer, c)[:2] if e.value > 0], phi.space, size)
-    if len(natural) < 2 or not len(foreign) or natural.shape[1:] != synthetic.shape[1:]:
-        reason = lost[0] if lost else f"{len(natural)} natural examples of {size[0]}x{size[1]} pixels are too few to compare."
-        return found | {"path": None, "path_missing": reason}
-    check = path_check(phi, synthetic, natural, foreign)
-    numbers = {k: _numbers(getattr(check, k)) for k in ("synthetic", "natural", "others", "normalised")}
-    return found | {"path": {"layers": list(check.layers)} | numbers}
-
-
-def _spread(phi: Representation, images: Tensor) -> float:
-    hooked, module = _outputs(phi)
-    (values,) = _channel_means(phi, module, hooked[-1:], images).values()
-    alike, n = rank_correlation(values), len(images)
-    return float(alike.sum() - n) / (n * (n - 1))
 
 
 def _outputs(phi: Representation) -> tuple[list[HookedOutput], nn.Module]:

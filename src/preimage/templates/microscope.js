@@ -1,5 +1,5 @@
 
-// The microscope. The address says what is shown: #LAYER, #LAYER/UNIT; all else is made from the data when it is asked for.
+// The microscope. The address says what is shown: #LAYER, #LAYER/UNIT, #class/NAME; all else is made from the data when it is asked for.
 (() => {
   const room = document.getElementById("units");
   if (!room) return;
@@ -61,9 +61,14 @@
         make("a", { href: link(l), textContent: layers[l].name }), " · ", make("a", { href: link(l, Math.min(u + 1, last)), textContent: "next →" })));
     const parts = [head];
     if (unit.s) {
-      parts.push(make("h3", { textContent: "Made for this unit" }), make("div", { className: "unit-shots" }, ...unit.s.map(([src, reached], k) =>
-        make("figure", {}, make("img", { src, alt: `image ${k + 1} made for ${title(l, u)}` }), make("figcaption", {
-          textContent: reached === null ? "" : `activation ${reached}${unit.m[0] > 0 ? `, ${(reached / unit.m[0]).toPrecision(2)} times the largest natural one` : ""}` })))));
+      const [, , , alike, path, end] = unit.s[0];
+      const told = ([, reached, share]) => [`activation ${reached}`, share !== null && `above ${share} % of the natural ones`,
+        unit.m[0] > 0 && `${(reached / unit.m[0]).toPrecision(2)} times the largest`].filter(Boolean).join(", ");
+      const said = [alike !== null && `The layer answers to the images with a rank correlation of ${alike.toPrecision(2)}.`,
+        path !== null && `The network takes them the way of natural images to ${path.toPrecision(2)}${end === null ? "" : `, and to ${end.toPrecision(2)} at ${layers[l].name} itself`} (1: as these, 0: as those of other units).`].filter(Boolean);
+      parts.push(make("h3", { textContent: "Made for this unit" }), make("div", { className: "unit-shots" }, ...unit.s.map((shot, k) =>
+        make("figure", {}, make("img", { src: shot[0], alt: `image ${k + 1} made for ${title(l, u)}` }),
+          make("figcaption", { textContent: shot[1] === null ? "" : told(shot) })))), ...said.map((textContent) => make("p", { className: "small", textContent })));
     }
     parts.push(make("h3", { textContent: "What excites it most in nature" }));
     const example = (shot, image, value) => {
@@ -84,10 +89,15 @@
     }
     parts.push(make("h3", { textContent: "All answers" }), histogram(unit), make("p", { className: "small",
       textContent: `From ${number(unit.m[1])} to ${number(unit.m[0])}, mean ${number(unit.m[2])}, above 0 in ${(100 * unit.m[3]).toPrecision(3)} %; counts on a logarithmic scale.` }));
-    if (unit.a.length) {
-      parts.push(make("h3", { textContent: "Units of the layer that answer alike" }), make("ul", { className: "unit-alike" },
-        ...unit.a.map(([other, r]) => make("li", {}, make("a", { href: link(l, other), textContent: title(l, other) }), ` ${r}`))));
-    }
+    const likes = (text, pairs) => parts.push(make("h3", { textContent: text }), make("ul", { className: "unit-alike" },
+      ...pairs.map(([other, r]) => make("li", {}, make("a", { href: link(l, other), textContent: title(l, other) }), ` ${r}`))));
+    if (unit.a.length) likes("Units of the layer that answer alike", unit.a);
+    if (unit.w?.length) likes("Units of the layer with alike weights", unit.w);
+    (unit.f ?? []).forEach((pairs, k) => {
+      const before = layers.findIndex((layer) => layer.name === layers[l].from);
+      if (pairs.length) parts.push(make("h3", { textContent: `Units of ${layers[l].from} that speak ${k ? "against" : "for"} it` }), make("ul", { className: "unit-grid" },
+        ...pairs.map(([other, weight]) => make("li", {}, make("a", { href: link(before, other) }, tile(before, other, 0), title(before, other)), make("span", { className: "small", textContent: `weight ${weight}` })))));
+    });
     return parts;
   };
 
@@ -117,6 +127,12 @@
     let decoded = name;
     try { decoded = decodeURIComponent(name); } catch { /* no address of this page */ }
     const l = layers.findIndex((layer) => layer.name === decoded);
+    if (l < 0 && /^class(\/|$)/.test(decoded)) { // in the last layer that has a unit for each class; a name may be a number
+      const asked = (decoded.slice(6) || unit || "").toLowerCase();
+      const at = layers.findLastIndex((layer) => layer.units[0]?.n !== undefined);
+      const u = at < 0 ? -1 : layers[at].units.findIndex(({ n }) => n.toLowerCase() === asked || n.toLowerCase().split(",")[0] === asked);
+      if (u >= 0) return [at, u];
+    }
     return [l, unit === undefined || l < 0 || !layers[l].units[unit] ? undefined : Number(unit)];
   };
   const show = () => {
