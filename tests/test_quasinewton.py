@@ -11,9 +11,11 @@ from preimage.energy.energy import Energy
 from preimage.energy.losses import Euclidean, InnerProduct
 from preimage.energy.terms import FeatureTerm
 from preimage.energy.transforms import Jitter
+from preimage.errors import InputError
 from preimage.representations.natural import natural_colour
-from preimage.solvers.loop import minimize
-from preimage.solvers.methods import FourierAdam
+from preimage.solvers.loop import Minimum, minimize
+from preimage.solvers.methods import LBFGS, FourierAdam
+from preimage.solvers.monitor import Monitor
 from preimage.solvers.plans import plan_of
 from preimage.solvers.quasinewton import Curvature, Descent, Level, Pairs, Waves, bands, cosines, dot, opponents
 from preimage.solvers.run import Stage
@@ -113,6 +115,47 @@ def test_the_first_step_is_as_long_as_was_asked(length: float) -> None:
     energy = Energy(FeatureTerm(Euclidean(), lambda x: x, target, C=100.0), {})
     found = minimize(energy, torch.zeros(1, 3, 8, 8), solver=f"descent:first_step={length}", iterations=2, stages=FIXED)
     assert found.x.square().mean().sqrt().item() == pytest.approx(length, rel=1e-5)
+
+
+@pytest.mark.parametrize("solver", ["descent", "lbfgs"])
+def test_a_run_ends_when_its_energy_falls_no_more_than_the_tolerance(solver: str) -> None:
+    module, g = network(), torch.Generator().manual_seed(1)
+    target = module(40 * torch.randn(2, 3, 13, 13, generator=g))
+    start = 10 * torch.randn(2, 3, 13, 13, generator=g)
+
+    def solve(which: list[int], solver: str, count: int = 400) -> Minimum:
+        energy = Energy(FeatureTerm(Euclidean(), module, target[which]))
+        return minimize(energy, start[which], solver=solver, stages=[Stage(count)])
+
+    together = solve([0, 1], f"{solver}:tolerance=0.02")
+    alone = [solve([k], f"{solver}:tolerance=0.02") for k in (0, 1)]
+    lengths = [one.evaluations for one in alone]
+    assert together.evaluations == max(lengths) < 400
+    assert lengths[0] != lengths[1]
+    for k, one in enumerate(alone):
+        assert torch.equal(together.x[k], one.x[0])  # the one that settles first waits unchanged
+        assert torch.equal(one.x, solve([k], solver, lengths[k]).x)  # until then nothing is different
+        kept = one.trace["total"][:, 0].cummin(dim=0).values
+        assert kept[-11] - kept[-1] <= 0.02 * kept[-1]
+        assert (kept[:-11] - kept[10:-1] > 0.02 * kept[10:-1]).all()  # and no sooner
+
+
+def test_a_run_with_a_tolerance_goes_on_as_if_it_had_not_stopped() -> None:
+    module, g = network(), torch.Generator().manual_seed(1)
+    energy = Energy(FeatureTerm(Euclidean(), module, module(40 * torch.randn(1, 3, 13, 13, generator=g))))
+    start, solver = 10 * torch.randn(1, 3, 13, 13, generator=g), "descent:tolerance=0.02"
+    whole = minimize(energy, start, solver=solver, stages=[Stage(400)])
+    some = minimize(energy, start, solver=solver, stages=[Stage(whole.evaluations - 5)], monitor=Monitor(keep_state=True))
+    rest = minimize(energy, start, solver=solver, stages=[Stage(400)], resume=some.state)
+    assert rest.evaluations == whole.evaluations
+    assert torch.equal(rest.x, whole.x)
+
+
+def test_a_tolerance_is_a_share() -> None:
+    with pytest.raises(InputError, match=r"tolerance is at most 1; got 1\.5"):
+        plan_of("descent:tolerance=1.5", FIXED)
+    with pytest.raises(InputError, match="tolerance is a number of at least 0; got -1"):
+        LBFGS(tolerance=-1)
 
 
 def test_a_trial_that_does_not_lower_the_energy_is_not_kept() -> None:

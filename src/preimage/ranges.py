@@ -52,6 +52,7 @@ RANGES: Mapping[str, Range] = {
     # of a solver
     "rate": _AMOUNT,
     "first_step": _AMOUNT,
+    "tolerance": Range(0, 1, whole=False),
     "memory": Range(1, 1000),
     # of a study
     "workers": Range(1, 4096),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -85,20 +86,23 @@ class Descend:
 
     One evaluation a step, no line search, and the energy of the image kept never rises; so the view has to stay still. A stage's rate
     multiplies its steps. memory: pairs kept. first_step: root mean square of the first step, of which no curvature is known, in grey
-    levels. What each part gave is in docs/solvers.md.
+    levels. tolerance: a sample whose energy fell by no more than this share of it over the last ten evaluations stays where it is, and the
+    run ends when all do; 0: it does all its iterations. What each part gave is in docs/solvers.md.
     """
 
     memory: int = MEMORY
     first_step: float = field(default=FIRST_STEP, metadata=LATER)
+    tolerance: float = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         checked("memory", self.memory)
         checked("first_step", self.first_step)
+        checked("tolerance", self.tolerance)
 
     def __call__(self, run: Run, z: Tensor, stages: Sequence[Stage]) -> Tensor:
         z = run.crop(z)
         waves = Waves(z)
-        return _descend(run, z, stages, lambda part: Curvature(part, waves=waves), self.memory, self.first_step)
+        return _descend(run, z, stages, partial(Curvature, waves=waves), self.memory, self.first_step, self.tolerance)
 
 
 @SOLVERS.register("fourier-adam")
@@ -147,16 +151,18 @@ class LBFGS:
     """Limited-memory BFGS: `Descend` with one number in place of its estimate of the curvature.
 
     One evaluation an iteration, and each sample its own pairs and step length. The energy must not change between steps, so the view
-    stays still, at the centre of the canvas. A stage's rate multiplies its steps. memory: pairs kept.
+    stays still, at the centre of the canvas. A stage's rate multiplies its steps. memory: pairs kept. tolerance: as of `Descend`.
     """
 
     memory: int = 10
+    tolerance: float = field(default=0.0, metadata=LATER)
 
     def __post_init__(self) -> None:
         checked("memory", self.memory)
+        checked("tolerance", self.tolerance)
 
     def __call__(self, run: Run, z: Tensor, stages: Sequence[Stage]) -> Tensor:
-        return _descend(run, run.crop(z), stages, Level, self.memory)
+        return _descend(run, run.crop(z), stages, Level, self.memory, tolerance=self.tolerance)
 
 
 STILL: tuple[type, ...] = (Descend, LBFGS)  # solvers whose view does not move, whatever a stage says
@@ -178,16 +184,26 @@ def _by_parts(run: Run, function: Callable[[Tensor], Tensor], batch: Tensor) -> 
 
 
 def _descend(
-    run: Run, z: Tensor, stages: Sequence[Stage], inverse: Callable[[Tensor], Inverse], memory: int, first_step: float = FIRST_STEP
+    run: Run,
+    z: Tensor,
+    stages: Sequence[Stage],
+    inverse: Callable[[Tensor], Inverse],
+    memory: int,
+    first_step: float = FIRST_STEP,
+    tolerance: float = 0.0,
 ) -> Tensor:
     """Each part of the batch by itself, so that where samples are evaluated one by one no bit of one depends on the others."""
+
+    def search(z: Tensor, energy: Tensor, gradient: Tensor) -> Descent:
+        return Descent(z, energy, gradient, inverse(z), memory, first_step, tolerance)
+
     if run.done:
         nothing = z.new_zeros(len(z))
-        searches = [Descent(z[part], nothing[part], torch.zeros_like(z[part]), inverse(z[part]), memory, first_step) for part in run.parts]
+        searches = [search(z[part], nothing[part], torch.zeros_like(z[part])) for part in run.parts]
         run.restore(*searches)
     else:
         energy, gradient = run.evaluate(z)
-        searches = [Descent(z[part], energy[part], gradient[part], inverse(z[part]), memory, first_step) for part in run.parts]
+        searches = [search(z[part], energy[part], gradient[part]) for part in run.parts]
         del gradient
         run.keep(z, *searches)
 
@@ -199,6 +215,8 @@ def _descend(
         run.keep(z, *searches)
 
     for rate in [s.rate for s in stages for _ in range(s.iterations)][max(1, run.done) :]:
+        if tolerance and all(bool(search.settled.all()) for search in searches):
+            break
         step(rate)
     return torch.cat([search.x for search in searches])
 

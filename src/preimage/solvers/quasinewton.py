@@ -23,6 +23,7 @@ NEIGHBOURHOOD = 5  # pixels over which the estimate in place is averaged
 _LEARNED = ("steps", "changes", "places", "step_places", "change_places", "scale")  # what `Curvature` keeps
 _PAIR = ("s", "y", "rho")  # names of what a pair has, in a state
 FIRST_STEP = 5.0  # root mean square of the first step, in grey levels
+WINDOW = 10  # evaluations over which an energy has to fall by more than the tolerance
 
 
 class Inverse(Protocol):
@@ -45,15 +46,32 @@ class Descent:
 
     A trial that does not lower the energy is not taken, but what it says about curvature is: no line search, one evaluation a step,
     and the energy of the image kept never rises. x: (B, C, H, W); samples do not influence each other. inverse: what the pairs
-    correct, `Curvature` or `Level`. memory: pairs kept. first_step: root mean square of the first step, in grey levels.
+    correct, `Curvature` or `Level`. memory: pairs kept. first_step: root mean square of the first step, in grey levels. tolerance: a
+    sample whose energy fell by no more than this share of it over the last ten trials is `settled`: it stays where it is; 0: none is.
     """
 
     def __init__(
-        self, x: Tensor, energy: Tensor, gradient: Tensor, inverse: Inverse, memory: int = MEMORY, first_step: float = FIRST_STEP
+        self,
+        x: Tensor,
+        energy: Tensor,
+        gradient: Tensor,
+        inverse: Inverse,
+        memory: int = MEMORY,
+        first_step: float = FIRST_STEP,
+        tolerance: float = 0.0,
     ) -> None:
         self.x, self.energy, self.gradient = x, energy, gradient
         self._inverse, self._pairs, self._first_step = inverse, Pairs(memory), first_step
         self._shorter = torch.ones_like(energy)
+        self._tolerance, self._recent = tolerance, energy.new_full((WINDOW + 1, len(energy)), float("inf"))
+        self._recent[-1] = energy
+
+    @property
+    def settled(self) -> Tensor:
+        """Which samples have nothing more to gain that the tolerance counts, (B,)."""
+        if not self._tolerance:
+            return torch.zeros_like(self.energy, dtype=torch.bool)
+        return self._recent[0] - self.energy <= self._tolerance * self.energy.abs()
 
     def ask(self, rate: float = 1.0) -> Tensor:
         """The next image to evaluate (before any bound). rate: of the step that the curvature says."""
@@ -61,6 +79,8 @@ class Descent:
         if not len(self._pairs):
             size = step.square().mean(dim=(1, 2, 3)).sqrt()
             step = step * column(self._first_step / size.clamp(min=1e-30))
+        if self._tolerance:
+            step = torch.where(column(self.settled), 0.0, step)
         return self.x + column(self._shorter * rate) * step
 
     def tell(self, x: Tensor, energy: Tensor, gradient: Tensor) -> None:
@@ -68,21 +88,26 @@ class Descent:
         s, y = x - self.x, gradient - self.gradient
         convex = self._pairs.add(s, y)
         self._inverse.learn(s, y)
-        better = energy < self.energy
+        better = (energy < self.energy) & ~self.settled
         self._shorter = torch.where(better, 1.0, self._shorter * torch.where(convex, 0.7, 0.3))
         self.x = torch.where(column(better), x, self.x)
         self.gradient = torch.where(column(better), gradient, self.gradient)
         self.energy = torch.where(better, energy, self.energy)
+        self._recent = torch.cat([self._recent[1:], self.energy[None]])
 
     def state(self) -> dict[str, Tensor]:
         """See `Memory`. Nothing here is ever changed in place."""
         own = {"x": self.x, "energy": self.energy, "gradient": self.gradient, "shorter": self._shorter}
+        if self._tolerance:
+            own["recent"] = self._recent
         return own | self._pairs.state() | self._inverse.state()
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """See `Memory`."""
         self.x, self.energy = take(state, "x", self.x), take(state, "energy", self.energy)
         self.gradient, self._shorter = take(state, "gradient", self.gradient), take(state, "shorter", self._shorter)
+        if self._tolerance:
+            self._recent = take(state, "recent", self._recent)
         self._pairs.load(state, self.x)
         self._inverse.load(state)
 
