@@ -7,7 +7,8 @@ class: one image for each of 100 ImageNet classes, drawn once from the classes 1
 Every tool runs at its own defaults and for its own number of evaluations, one image at a time; its picture is what it ends with, as 8
 bits. Judged are the rank of the class among all (top-1, top-5 with Wilson's 95 % intervals, the median) and, of what was made from a
 photograph, whether the judge's embedding finds that photograph among the 20, beside the mean similarity to the others; the normalised
-error of the features (and for a caricature the exaggeration, ⟨Φ, Φ0⟩/‖Φ0‖²) on the network that made it, and PSNR. Medians of seconds.
+error of the features (and for a caricature the exaggeration, ⟨Φ, Φ0⟩/‖Φ0‖²) on the network that made it, and PSNR. Medians of wall
+seconds, and of the seconds of processor time, which say more on a machine that others use too.
 Pictures are kept one by one in --folder, and what is there is not made again: a run that was stopped goes on.
 """
 
@@ -18,6 +19,7 @@ import json
 import math
 import random
 import statistics
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,14 +114,16 @@ def make(tool: Tool, case: Case, net: preimage.Network, folder: Path) -> dict[st
         return {**json.loads(record.read_text()), "picture": np.load(picture)}
     steps = tool.own or PLAIN_STEPS
     clock = Clock(math.inf, own=steps, steps=steps)
+    problem, began = problem_of(case, net), time.process_time()
     try:
-        took = timed(tool, problem_of(case, net), clock)
+        took = timed(tool, problem, clock)
     except NoSuchTask as reason:
         return {"did not run": str(reason)}
     except Exception as error:  # whatever a tool does, the others are measured
         return {"did not run": f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"}
     levels = (clock.seen[-1][2][0] * 255).round().clamp(0, 255).to(torch.uint8).permute(1, 2, 0).numpy()
     about = {"tool": tool.name, "case": case.name, "seconds": took, "evaluations": clock.seen[-1][1], "threads": torch.get_num_threads()}
+    about["processor_seconds"] = time.process_time() - began
     place.mkdir(parents=True, exist_ok=True)
     np.save(picture, levels)
     record.write_text(json.dumps(about) + "\n")
@@ -162,11 +166,11 @@ def table(task: str, net: str, found: dict[str, dict[str, Any]], judges: Sequenc
     heads = [f"{what} by {judge}" for judge in judges for what in ("top-1", "top-5", "median rank")]
     heads += [f"{what} by {judge}" for judge in judges for what in ("found", "own, others")] * made_from_a_photograph
     heads += ["error", "exaggeration", "PSNR"] * made_from_a_photograph
-    yield f"| {task}, {net} | evaluations | seconds | " + " | ".join(heads) + " |"
-    yield "|" + "---|" * (len(heads) + 3)
+    yield f"| {task}, {net} | evaluations | seconds | of a processor | " + " | ".join(heads) + " |"
+    yield "|" + "---|" * (len(heads) + 4)
     for tool, row in found.items():
         if "judges" not in row:
-            yield f"| {tool} | did not run: {row['did not run']} |" + " |" * (len(heads) + 1)
+            yield f"| {tool} | did not run: {row['did not run']} |" + " |" * (len(heads) + 2)
             continue
         said = [row["judges"][j] for j in judges]
         cells = [
@@ -179,7 +183,7 @@ def table(task: str, net: str, found: dict[str, dict[str, Any]], judges: Sequenc
                 c for s in said for c in (_share(s["found"]["found"]), f"{_mean(s['found']['own'])}, {_mean(s['found']['unrelated'])}")
             ]
             cells += [_mean(row["features"]["error"]), _mean(row["features"]["exaggeration"]), _mean(row["features"]["psnr"], 1)]
-        yield f"| {tool} | {row['evaluations']:.0f} | {row['seconds']:.1f} | {' | '.join(cells)} |"
+        yield f"| {tool} | {row['evaluations']:.0f} | {row['seconds']:.1f} | {row['processor_seconds']:.1f} | {' | '.join(cells)} |"
 
 
 def _share(found: dict[str, Any]) -> str:
@@ -260,7 +264,8 @@ def row_of(
         made.append(make(tool, case, net, folder))
         if "did not run" in made[-1]:
             return {"did not run": made[-1]["did not run"]}, []
-    row: dict[str, Any] = {what: statistics.median(m[what] for m in made) for what in ("seconds", "evaluations")}
+    measured = ("seconds", "processor_seconds", "evaluations")
+    row: dict[str, Any] = {what: statistics.median(m.get(what, math.nan) for m in made) for what in measured}  # kept ones may lack one
     row["judges"] = {name: judged(made, chosen, net, judge) for name, judge in judges.items()}
     if chosen[0].photo is not None:
         row["features"] = features_of(made, chosen, net)
