@@ -195,6 +195,8 @@ def test_what_is_left_empty_is_not_said(handlers):
         assert handlers.choose_method("invert", solver, BY_LAYER)[1]["placeholder"] == "default: by the layer"
     assert "solver" not in handlers.order(**ORDER | {"solver": BY_LAYER}).said  # as in Python, where nothing is said
     assert handlers.order(**ORDER | {"solver": "fast"}).said["solver"] == "fast"
+    assert "quality" not in handlers.order(**ORDER | {"quality": "normal"}).said
+    assert handlers.order(**ORDER | empty | {"quality": "best"}).said == {"quality": "best"}
 
 
 def build():
@@ -504,6 +506,8 @@ ORDER = {
         ({"iterations": "0"}, "Evaluations is a whole number from 1 to 1000; got 0"),
         ({"iterations": "1000000"}, "from 1 to 1000"),
         ({"iterations": "2.5"}, "whole number"),
+        ({"iterations": "20", "quality": "best"}, "both say how long the run is"),
+        ({"quality": "god", "iterations": ""}, "No quality named 'god'"),
         ({"restarts": 5}, "from 1 to 4"),
         ({"seed": -1}, "Seed"),
         ({"solver": "slow"}, "No solver named 'slow'"),

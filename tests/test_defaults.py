@@ -21,9 +21,9 @@ from preimage.app.jobs import Desk, Order
 from preimage.app.jobs import Job as Run
 from preimage.cli import app
 from preimage.cli import tasks as cli_tasks
-from preimage.errors import OptimizationError
+from preimage.errors import InputError, OptimizationError, UnknownName
 from preimage.experiments import atlas, audit
-from preimage.methods.recipe import DEFAULTS
+from preimage.methods.recipe import DEFAULTS, Parts, Recipe
 from preimage.studies import jobs
 from preimage.studies.jobs import Job, execute
 from preimage.tasks.task import Task
@@ -91,8 +91,9 @@ def seen(monkeypatch) -> list[dict[str, Any]]:
     return found
 
 
-def ways(name: str, network, photo: Path, tmp_path: Path, monkeypatch) -> dict[str, Callable[[str, str], Any]]:
-    """The four ways to ask for a task at a layer with nothing else said."""
+def ways(name: str, network, photo: Path, tmp_path: Path, monkeypatch, **said: Any) -> dict[str, Callable[[str, str], Any]]:
+    """The four ways to ask for a task at a layer with nothing else said, but for plain settings that all of them call the same."""
+    flags = [text for setting, value in said.items() for text in (f"--{setting}", str(value))]
     layer_of = cache(network.layer)  # opened once each: that takes a pass
     monkeypatch.setattr(network, "layer", lambda name, **options: layer_of(name))
     desk = Desk.__new__(Desk)
@@ -104,21 +105,21 @@ def ways(name: str, network, photo: Path, tmp_path: Path, monkeypatch) -> dict[s
 
     def python(task: str, layer: str) -> None:
         with pytest.raises(OptimizationError):
-            getattr(preimage, task)(network.layer(layer), 2 if task == "maximize" else str(photo), progress=False)
+            getattr(preimage, task)(network.layer(layer), 2 if task == "maximize" else str(photo), progress=False, **said)
 
     def command(task: str, layer: str) -> None:
         what = ["-u", "2"] if task == "maximize" else [str(photo)]
-        done = CliRunner().invoke(app, [task, *what, "--layer", layer, "-q", "-o", str(tmp_path / "out")])
+        done = CliRunner().invoke(app, [task, *what, "--layer", layer, "-q", "-o", str(tmp_path / "out"), *flags])
         assert done.exit_code == 1 and "nothing is computed here" in done.stderr, done.output
 
     def store(task: str, layer: str) -> None:
         more: dict[str, Any] = {"unit": 2} if task == "maximize" else {"original": hashlib.sha256(x0[0].numpy().tobytes()).hexdigest()}
-        job = Job(experiment="a", task=task, C=DEFAULTS[task].C, network=name, layer=layer, **more)
+        job = Job(experiment="a", task=task, C=DEFAULTS[task].C, network=name, layer=layer, **said, **more)
         (outcome,) = execute([job], [None if task == "maximize" else x0])
         assert "nothing is computed here" in outcome.reason, outcome.reason
 
     def page(task: str, layer: str) -> None:
-        order = Order(task, name, layer, image=None if task == "maximize" else photo, unit=2 if task == "maximize" else None)
+        order = Order(task, name, layer, image=None if task == "maximize" else photo, unit=2 if task == "maximize" else None, **said)
         with pytest.raises(OptimizationError):
             desk._run(Run(order, 60.0))
 
@@ -142,6 +143,58 @@ def test_what_is_not_said_is_the_same_in_python_command_store_and_page(name, net
                 assert store == python, (task, layer)
     assert len(layers) > 7 or name == OWN
     jobs._layer.cache_clear()
+
+
+@pytest.mark.parametrize(("task", "place"), [("invert", 2), ("maximize", -1)])  # of a coarse stride; the classes, with a recipe
+def test_a_quality_is_the_same_length_in_python_command_store_and_page(task, place, photo, tmp_path, seen, monkeypatch):
+    network = preimage.load_network(OWN, space=SPACE)
+    layer = network.layers()[place].name
+
+    def lengths(*asked: str, **said: Any) -> list[int]:
+        seen.clear()
+        for name, ask in ways(OWN, network, photo, tmp_path, monkeypatch, **said).items():
+            if name in asked:
+                ask(task, layer)
+        plans = [one["plan"] for one in seen if one["recipe"] == seen[0]["recipe"]]  # a job says itself which recipe it has
+        assert len(plans) >= len(asked) - 1 and all(p == plans[0] for p in plans)
+        return [sum(s["iterations"] for phase in plan for s in phase["stages"]) for plan in plans]
+
+    (own,) = lengths("python")
+    assert lengths("python", quality="normal") == [own]
+    for quality, factor in (("draft", 1 / 3), ("best", 3.0)):
+        assert set(lengths("python", "command", "store", "page", quality=quality)) == {round(factor * own)}
+    jobs._layer.cache_clear()
+
+
+def test_a_quality_and_a_number_of_iterations_are_refused_together_everywhere(photo, tmp_path):
+    tiny = preimage.from_callable(lambda x: x[:, :, ::2, ::2], preimage.PixelSpace(8, "grey"))
+    both = {"quality": "draft", "iterations": 3}
+    said = "both say how long the run is: leave one of them out"
+    with pytest.raises(InputError, match=said):
+        preimage.invert(tiny, np.zeros((8, 8), np.uint8), progress=False, **both)
+    with pytest.raises(InputError, match=said):
+        Job(experiment="a", task="invert", C=1.0, network="squeezenet1_1", layer="conv1", **both)
+    ask = ["--layer", "conv1", "-q", "-o", str(tmp_path / "out"), "--quality", "best", "--iterations", "5"]
+    (tmp_path / "folder").mkdir()
+    photo.rename(tmp_path / "folder" / "photo.png")
+    for what in (tmp_path / "folder" / "photo.png", tmp_path / "folder"):
+        done = CliRunner().invoke(app, ["invert", str(what), *ask])
+        assert done.exit_code == 2 and said in " ".join(done.stderr.split()), done.output
+    with pytest.raises(UnknownName, match="No quality named 'god'"):
+        preimage.invert(tiny, np.zeros((8, 8), np.uint8), quality="god", progress=False)
+
+
+@pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")
+@pytest.mark.parametrize("recipe", [None, Recipe("own", "", "", invert=Parts(iterations=6))])
+def test_a_result_of_a_quality_is_made_again_to_the_bit(recipe, tmp_path):
+    network = preimage.load_network(OWN, space=SPACE)
+    levels = np.random.default_rng(0).integers(0, 255, (32, 32, 3), dtype=np.uint8)
+    made = preimage.invert(network.layer(network.layers()[0].name), levels, recipe=recipe, quality="draft", progress=False)
+    assert made.config["quality"] == "draft" and (recipe is None or made.evaluations == 2)
+    made.save(tmp_path / "kept")
+    again = preimage.again(tmp_path / "kept", progress=False, trust=True)
+    assert again.evaluations == made.evaluations and torch.equal(again.images, made.images)
+    assert again.config["quality"] == "draft" and again.status == made.status
 
 
 def test_studies_take_the_weights_of_the_tasks():

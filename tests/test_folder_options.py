@@ -36,6 +36,7 @@ OPTIONS: dict[str, tuple[list[str], set[str] | str]] = {
     "--start": ([*TINY, "--start", "image"], {"start"}),
     "--solver": ([*TINY, "--solver", "adam"], {"solver"}),
     "--iterations": ([*TINY, "--iterations", "9"], {"iterations"}),
+    "--quality": ([*TINY, "--quality", "best"], {"quality"}),
     "--seed": ([*TINY, "--seed", "5"], {"seed"}),
     "--seeds": ([*TINY, "--seeds", "0-1"], {"seed"}),
     "--device": ([*TINY, "--device", "cpu:0"], {"device"}),

@@ -18,7 +18,8 @@ from ..errors import ImageError, InputError, PreimageError
 from ..methods.recipe import DEFAULTS, recipe_named
 from ..pixels import images as pictures
 from ..representations.units import Unit
-from ..solvers.plans import Asked, plan_for
+from ..solvers.plans import NORMAL, Asked, plan_for
+from ..tasks.choice import check_quality
 from . import view
 from .catalogue import Catalogue, Entry
 from .gate import uploaded
@@ -160,6 +161,7 @@ class Handlers:
         transform: str | None = None,
         parameterization: str | None = None,
         prior: str | None = None,
+        quality: str | None = None,
     ) -> Order:
         """The values of the page as an order; what is empty is not said, and the task's own default decides, as everywhere in preimage.
 
@@ -170,6 +172,9 @@ class Handlers:
         chosen = None if not solver or solver == BY_LAYER else solver
         if chosen is not None:
             plan_for(Asked(task), chosen)
+        length = None if blank(iterations) else whole("Evaluations", typed("Evaluations", iterations), 1, MOST_ITERATIONS)
+        work = None if not quality or quality == NORMAL else quality
+        check_quality(work, length)
         method = None if not recipe or recipe == BY_LAYER else recipe
         parts = read_parts(task, method, objective=objective, transform=transform, parameterization=parameterization, prior=prior)
         entry = self.catalogue.entry(network)
@@ -186,7 +191,8 @@ class Handlers:
             unit=unit,
             C=None if blank(C) else number("C", typed("C", C), 1e-6, 1e9),
             solver=chosen,
-            iterations=None if blank(iterations) else whole("Evaluations", typed("Evaluations", iterations), 1, MOST_ITERATIONS),
+            iterations=length,
+            quality=work,
             seed=None if seed is None else whole("Seed", seed, 0, MOST_SEED),
             restarts=None if restarts is None else whole("Restarts", restarts, 1, MOST_RESTARTS),
             parts=parts,

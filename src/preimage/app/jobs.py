@@ -54,6 +54,7 @@ class Order:
     iterations: int | None = None
     seed: int | None = None
     restarts: int | None = None
+    quality: str | None = None
     parts: PartTexts = field(default_factory=PartTexts)
 
     @property
@@ -63,7 +64,7 @@ class Order:
         >>> Order("invert", "squeezenet1_1", "fire2", C=30.0, seed=0).said
         {'C': 30.0, 'seed': 0}
         """
-        names = ["C", "solver", "iterations", "seed", *([] if self.task == "caricature" else ["restarts"])]
+        names = ["C", "solver", "iterations", "quality", "seed", *([] if self.task == "caricature" else ["restarts"])]
         return {n: value for n in names if (value := getattr(self, n)) is not None} | self.parts.arguments()
 
 

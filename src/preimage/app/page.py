@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from ..solvers.plans import solver_names
+from ..solvers.plans import NORMAL, QUALITIES, solver_names
 from . import view
 from .catalogue import Catalogue
 from .handlers import BY_LAYER, CLASS, EXAMPLES, FORMATS, MAX_PIXELS, MOST_ITERATIONS, MOST_RESTARTS, OWN, Handlers, own_C, own_iterations
@@ -47,6 +47,7 @@ class _Parts:
     iterations: Any
     seed: Any
     restarts: Any
+    quality: Any
     recipe: Any
     objective: Any
     transform: Any
@@ -147,13 +148,15 @@ def _unit(what: dict[str, Any], channel: dict[str, Any], classes: dict[str, Any]
     return unit, which, named, number
 
 
-def _settings() -> tuple[Any, Any, Any, Any, Any]:
+def _settings() -> tuple[Any, ...]:
     small: dict[str, Any] = {"min_width": 140}
     with gr.Accordion("Settings", open=False, elem_id="settings"):
         with gr.Row():
             C = gr.Textbox(label="C, the weight of the features", placeholder=own_C("invert"), elem_id="C", **small)
             solver = gr.Dropdown([BY_LAYER, *solver_names()], value=BY_LAYER, label="Solver", elem_id="solver", **small)
         gr.HTML('<p class="teach">A higher C comes closer to the features, a lower one is smoother. paper is the published solver.</p>')
+        work = "How many evaluations: a third of those that it takes by itself, these, or three times as many."
+        quality = gr.Radio(list(QUALITIES), value=NORMAL, label="Quality", info=work, elem_id="quality")
         with gr.Row():
             iterations = gr.Textbox(label="Evaluations", placeholder=own_iterations("invert"), elem_id="iterations", **small)
             seed = gr.Number(0, label="Seed", precision=0, placeholder="default 0", elem_id="seed", **small)
@@ -163,7 +166,7 @@ def _settings() -> tuple[Any, Any, Any, Any, Any]:
         )
         said = "What differs between several starts, the layer does not hold."
         restarts = gr.Slider(1, MOST_RESTARTS, 1, step=1, label="Restarts", info=said, elem_id="restarts")
-    return C, solver, iterations, seed, restarts
+    return C, solver, iterations, seed, restarts, quality
 
 
 def _energy() -> tuple[Any, ...]:
@@ -201,7 +204,7 @@ def _connect(page: gr.Blocks, p: _Parts, h: Handlers) -> None:
     p.upload.upload(h.upload, [p.upload], [p.choice, p.chosen], **quiet)
     p.upload.clear(h.upload, [p.upload], [p.choice, p.chosen], **quiet)
     asked = [p.task, p.network, p.layer, p.choice, p.upload, p.what, p.named, p.channel, p.C, p.solver, p.iterations, p.seed, p.restarts]
-    asked += [p.recipe, *(getattr(p, name) for name in FIELDS)]
+    asked += [p.recipe, *(getattr(p, name) for name in FIELDS), p.quality]
     p.start.click(h.start, asked, [p.run, p.start, p.stop, p.download], trigger_mode="once", **quiet)
     p.stop.click(h.stop, queue=False, **quiet)
     page.unload(h.stop)

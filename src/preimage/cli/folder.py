@@ -87,6 +87,7 @@ def _study(store: Any, pictures: Sequence[Path], asked: dict[str, Any]) -> Study
 
 def _jobs(study: Study, asked: dict[str, Any]) -> list[Job]:
     """A job for each picture, seed and restart; what is not said is as `preimage invert` has it for one picture."""
+    from ..tasks.choice import check_quality
     from ..tasks.planned import own_recipe
 
     phi = study.net.layer(asked["layer"], leak=asked["leak"])
@@ -98,6 +99,9 @@ def _jobs(study: Study, asked: dict[str, Any]) -> list[Job]:
     if asked["mask"] is None and start in (None, "noise"):
         recipe = own_recipe(phi, start, asked["C"], asked["solver"], asked["iterations"], chosen, asked["jitter"])
     settings = {"layer": asked["layer"], "leak": asked["leak"], "mask": asked["mask"], "recipe": recipe, "jitter": asked["jitter"]}
+    if asked["quality"] is not None:
+        check_quality(asked["quality"], asked["iterations"])
+        settings["quality"] = asked["quality"]
     settings["C"] = (
         float(asked["C"]) if asked["C"] is not None else study.parts.strength("invert", 100.0) if recipe is None else _own(recipe)
     )

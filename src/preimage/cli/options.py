@@ -70,6 +70,15 @@ Judge = Annotated[
     typer.Option(metavar="NET", help="Another network that says where it puts each class, as efficientnet-lite0.", show_default=False),
 ]
 Iterations = Annotated[int | None, typer.Option(metavar="N", help="Instead of the solver's own number.", show_default=False)]
+Quality = Annotated[
+    str | None,
+    typer.Option(
+        "--quality",
+        metavar="draft|normal|best",
+        help="How much work: a third of the evaluations that it takes by itself, these, or three times as many.",
+        show_default="normal",
+    ),
+]
 Seed = Annotated[int, typer.Option(metavar="N", help="The same seed gives the same image.")]
 Seeds = Annotated[
     str | None,

@@ -36,6 +36,7 @@ from .options import (
     Parameterization,
     Precision,
     Prior,
+    Quality,
     Quiet,
     Recipe,
     Seed,
@@ -84,6 +85,7 @@ def invert(
     start: Start = None,
     solver: Solver = None,
     iterations: Iterations = None,
+    quality: Quality = None,
     seed: Seed = 0,
     seeds: Seeds = None,
     device: Device = None,
@@ -112,15 +114,16 @@ def invert(
         invert_folder(
             images, out, weights=weights, network=net, space=space, size=size, trust=trust, layer=layer, leak=leak, C=C, restarts=restarts,
             seeds=seeds_in(seeds) or (seed,), mask=mask, recipe=recipe, objective=objective, transform=transform, jitter=jitter,
-            parameterization=parameterization, prior=prior, start=start, solver=solver, iterations=iterations, device=device,
-            precision=precision, squash=squash, as_json=as_json, quiet=quiet,
+            parameterization=parameterization, prior=prior, start=start, solver=solver, iterations=iterations, quality=quality,
+            device=device, precision=precision, squash=squash, as_json=as_json, quiet=quiet,
         )  # fmt: skip
         return
     _run(
         lambda phi, common: _tasks().invert(phi, [str(i) for i in images], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
         _common(solver, iterations, seeds_in(seeds) or seed, precision, max_memory, compiled, video, every, keep_state, as_json or quiet)
-        | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
+        | _parts(recipe, objective, transform, parameterization, prior, start, jitter)
+        | {"quality": quality},
         _Destination(out, overwrite, video, as_json, images, seeds=seeds_in(seeds)),
     )
 
@@ -171,6 +174,7 @@ def maximize(
     start: Start = None,
     solver: Solver = None,
     iterations: Iterations = None,
+    quality: Quality = None,
     seed: Seed = 0,
     seeds: Seeds = None,
     device: Device = None,
@@ -198,7 +202,8 @@ def maximize(
         lambda phi, common: _tasks().maximize(phi, wanted, **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device, labels),
         _common(solver, iterations, seeds_in(seeds) or seed, precision, max_memory, compiled, video, every, keep_state, as_json or quiet)
-        | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
+        | _parts(recipe, objective, transform, parameterization, prior, start, jitter)
+        | {"quality": quality},
         _Destination(out, overwrite, video, as_json, judge=judge, stats=stats if unit and not everywhere else None, seeds=seeds_in(seeds)),
     )
 
@@ -223,6 +228,7 @@ def caricature(
     start: Start = None,
     solver: Solver = None,
     iterations: Iterations = None,
+    quality: Quality = None,
     seed: Seed = 0,
     device: Device = None,
     precision: Precision = "float32",
@@ -244,7 +250,8 @@ def caricature(
         lambda phi, common: _tasks().caricature(phi, [str(i) for i in images], **options, **common),
         _Target(net, weights, space, size, trust, layer, leak, device),
         _common(solver, iterations, seed, precision, max_memory, compiled, video, every, keep_state, as_json or quiet)
-        | _parts(recipe, objective, transform, parameterization, prior, start, jitter),
+        | _parts(recipe, objective, transform, parameterization, prior, start, jitter)
+        | {"quality": quality},
         _Destination(out, overwrite, video, as_json, images),
     )
 

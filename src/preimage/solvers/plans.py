@@ -10,6 +10,7 @@ from typing import Any
 from ..errors import InputError
 from ..plain import is_plain, parse, to_plain
 from ..ranges import checked
+from ..registry import unknown
 from .methods import STILL, Descend, FourierAdam
 from .run import SOLVERS, Solver, Stage
 
@@ -29,7 +30,10 @@ _DEFAULT_STAGES: Mapping[str, Sequence[Stage]] = {"invert": (Stage(200),), "maxi
 _FAST_DESCENT = (Stage(50, jitter=False),)  # HOG and dense SIFT know no contrast: on the way to lower energies it fades
 _FAST_LONG = (Stage(60), Stage(240, jitter=False))
 FINE, _DEEP, _LONG = 4.0, 1, 200
-REVISION = 1  # of what "fast" means and of the solvers' own stages: raised when they change
+REVISION = 1  # of what "fast" means, of the solvers' own stages and of QUALITIES: raised when they change
+NORMAL = "normal"
+QUALITIES: Mapping[str, float] = {"draft": 1 / 3, NORMAL: 1.0, "best": 3.0}
+"""How many evaluations a run takes by the quality that is asked for, in those that it takes by itself."""
 
 
 @dataclass(frozen=True)
@@ -118,6 +122,21 @@ def plan_for(asked: Asked, solver: str | Solver = "fast", iterations: int | None
     scale = 1.0 if stages[0].jitter else 1.0 / max(2, asked.jitter) ** 2
     plan = plan_of("fourier-adam", stages, iterations) if explores else plan_of("fast", stages, iterations, asked.fast_rate)
     return replace(plan, start_scale=scale)
+
+
+def evaluations_at(quality: str, own: int) -> int:
+    """Return how many evaluations a quality takes, of a plan that has so many of its own; an answer without a search stays one.
+
+    Raises
+    ------
+    UnknownName : for what is no quality
+
+    >>> [evaluations_at(q, 150) for q in QUALITIES]
+    [50, 150, 450]
+    """
+    if not isinstance(quality, str) or quality not in QUALITIES:
+        raise unknown("quality", str(quality), list(QUALITIES), "preimage invert --help")
+    return max(round(QUALITIES[quality] * own), min(own, 1))
 
 
 def plan_of(solver: str | Solver, stages: Sequence[Stage], iterations: int | None = None, fast_rate: float | None = None) -> Plan:

@@ -43,11 +43,12 @@ from ..representations.shallow import load_shallow
 from ..representations.template import HOGTemplate
 from ..representations.units import unit_key
 from ..solvers.compute import Compute
+from ..solvers.plans import NORMAL, solver_named
 from ..solvers.plans import REVISION as PLAN_REVISION
-from ..solvers.plans import solver_named
 from ..solvers.run import SOLVERS, Stage
 from ..solvers.starts import sample_seeds
 from ..tasks import BOUND, caricature, invert, maximize
+from ..tasks.choice import check_quality
 from ..tasks.result import Result
 from ..tasks.task import REVISION as TASK_REVISION
 from .about import describe
@@ -65,10 +66,10 @@ class Job:
     experiment: which family it belongs to. task: "invert", "maximize" or "caricature". network, weights, layer, leak: of a layer;
     weights_sha256 is its `weights_hash`; space, size: its pixels as on the command line; trust: it may be a program.
     representation: instead of a network, a shallow one ("hog", "hogb", "dsift", "lbp", or "hog-template"). original, template: sha256 of
-    the photograph or template, kept in the store's `inputs`. image, name, variant: what
-    people call the photograph, the unit, the setting; they are not part of the key. unit: a number, a class name, or [channel, row,
-    column]; with an original the run begins with that. C, seed, jitter (1 for none), bound, canvas, everywhere, Z, fit, solver, iterations
-    as in `tasks`; mask as in `parse_mask`, release as in `parse_release`. restart: which of many starts. beta: of TVβ. regularized=False:
+    the photograph or template, kept in the store's `inputs`. image, name, variant: what people call the photograph, the unit, the
+    setting; they are not part of the key. unit: a number, a class name, or [channel, row, column]; with an original the run begins with
+    that. C, seed, jitter (1 for none), bound, canvas, everywhere, Z, fit, solver, iterations, quality as in `tasks`; mask as in
+    `parse_mask`, release as in `parse_release`. restart: which of many starts. beta: of TVβ. regularized=False:
     the loss alone, no bound. one_stage: all iterations at the full rate. quirks: of the original, by name. device, dtype, precision: where
     and how to compute; precision is not "auto", as what a store holds must not depend on a stopwatch. recipe: by name. objective,
     transform, parameterization, prior: as on the command line, "name:setting=value". start: of an inversion, "noise", "image" or
@@ -103,6 +104,7 @@ class Job:
     fit: str | None = None
     solver: str = "fast"
     iterations: int | None = None
+    quality: str = NORMAL
     one_stage: bool = False
     quirks: tuple[str, ...] = ()
     variant: str | None = None
@@ -141,6 +143,9 @@ class Job:
                 checked(field.name, value)
         if self.solver != "fast":
             solver_named(self.solver)
+        check_quality(self.quality, self.iterations if self.quality != NORMAL else None)
+        if self.one_stage and self.quality != NORMAL:
+            raise InputError(f"A job in one stage says how long it is with iterations; got the quality {self.quality!r}.")
         endless = [f.name for f in fields(self) if isinstance(v := getattr(self, f.name), float) and not math.isfinite(v)]
         if endless:
             raise InputError(f"{endless[0]} is a finite number; got {getattr(self, endless[0])!r}.")
@@ -343,6 +348,7 @@ def _run(phi: Representation, jobs: Sequence[Job], inputs: Sequence[Tensor | Non
     common: dict[str, Any] = {
         "C": job.C,
         "iterations": job.iterations,
+        "quality": None if job.quality == NORMAL else job.quality,
         "dtype": getattr(torch, job.dtype),
         "compute": Compute(precision=job.precision),
         "device": job.device if job.network is None else None,

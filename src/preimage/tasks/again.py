@@ -87,6 +87,9 @@ def again(
         "compute": Compute(precision=config.get("precision", "float32"), compiled=bool(config.get("compiled", False))),
         "monitor": monitor,
     }
+    if iterations is None and (quality := config.get("quality")):  # it says the length, unless the recipe has one of its own
+        planned = sum(s["iterations"] for phase in config["plan"] for s in phase["stages"])
+        common |= {"quality": quality} if parts.iterations is None else {"iterations": planned}
     if parts.closed_slope or parts.pool_share:  # no arguments of their own
         own = {t: parts if t == old.task else None for t in TASKS}
         common["recipe"] = Recipe(config.get("recipe") or "this result", "", "", own["invert"], own["maximize"], own["caricature"])
@@ -110,7 +113,7 @@ def again(
 def _named(made: Result, old: Result) -> Result:
     """The result with the names of the old one, the files that it was made of, and where its divisors are from."""
     made.labels = old.labels
-    made.config |= {k: old.config[k] for k in ("files", "M", "M_source", "inverse") if k in old.config}
+    made.config |= {k: old.config[k] for k in ("files", "M", "M_source", "inverse", "quality") if k in old.config}
     return made
 
 

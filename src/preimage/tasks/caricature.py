@@ -68,7 +68,7 @@ def caricature(
 
     Other Parameters
     ----------------
-    objective, parameterization, transform, regularizers, bound, stages : as of `invert`
+    objective, parameterization, transform, regularizers, bound, stages, quality : as of `invert`
     start : "image" (default; the border that the transform adds is the mean colour), "noise", or an image or a `Result` to begin with
 
     Returns

@@ -21,6 +21,7 @@ from ..networks.network import Network
 from ..ranges import checked
 from ..representations.base import Representation
 from ..representations.units import Unit, is_direction
+from ..solvers.plans import evaluations_at
 from ..solvers.run import Solver, Stage
 
 if TYPE_CHECKING:
@@ -43,7 +44,7 @@ _MOVED = {  # arguments of earlier versions, and where they are now
 
 
 class PartArguments(TypedDict, total=False):
-    """The parts of a recipe that a task takes by name, each in the place of the recipe's own; see `preimage.invert`."""
+    """What a task takes by name: parts in the place of the recipe's own, a start, and how much work; see `preimage.invert`."""
 
     objective: Objective | Objectives | Sequence[Objective] | None
     parameterization: Parameterization | None
@@ -52,6 +53,7 @@ class PartArguments(TypedDict, total=False):
     bound: float | None
     stages: Sequence[Stage] | None
     start: Start | LearnedInverse
+    quality: str | None
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Choice:
     solver: str | Solver | None = None
     iterations: int | None = None
     stages: Sequence[Stage] | None = None
+    quality: str | None = None
 
     @staticmethod
     def of(
@@ -76,6 +79,7 @@ class Choice:
         """Return what the arguments of a task choose; its start is the task's own matter. Raises InputError for what is no such part."""
         given = {name: value for name, value in parts.items() if value is not None and name != "start"}
         _check(parts, given)
+        check_quality(parts.get("quality"), iterations)
         return Choice(recipe=recipe, C=C, solver=solver, iterations=iterations, **given)  # type: ignore[arg-type]
 
     def parts(self, task: str) -> tuple[Parts, str | None]:
@@ -105,7 +109,7 @@ def recipe_for_layer(phi: Representation, choice: Choice, share: float = 0.5) ->
 
     A solver, "fast" too, is a choice: it minimises the energy of the paper. share: as of `is_deep`.
     """
-    bare = replace(choice, iterations=None) == Choice()
+    bare = replace(choice, iterations=None, quality=None) == Choice()
     return replace(choice, recipe=NATURAL) if bare and is_deep(phi, share) else choice
 
 
@@ -114,7 +118,7 @@ def recipe_for_classes(phi: Representation, units: list[Unit], choice: Choice) -
 
     Where a recipe shows views of a lower resolution, a network that takes images of one size alone is shown views of that size.
     """
-    bare = replace(choice, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")
+    bare = replace(choice, iterations=None, quality=None, solver=None) == Choice() and choice.solver in (None, "fast")
     if bare and is_of_classes(phi) and not any(is_direction(u) or isinstance(u, tuple) for u in units):
         choice = replace(choice, recipe=NATURAL, solver=None)
     if choice.recipe is not None and choice.transform is None:
@@ -122,6 +126,15 @@ def recipe_for_classes(phi: Representation, units: list[Unit], choice: Choice) -
         if isinstance(view, RandomView) and not _takes(phi, view.resolution):
             choice = replace(choice, transform=replace(view, resolution=1.0))
     return choice
+
+
+def check_quality(quality: str | None, iterations: int | None) -> None:
+    """Raise InputError for what is no quality, and where both say how long a run takes."""
+    if quality is None:
+        return
+    evaluations_at(quality, 1)
+    if iterations is not None:
+        raise InputError(f"quality {quality!r} and iterations {iterations!r} both say how long the run is: leave one of them out.")
 
 
 def is_deep(phi: Representation, share: float = 0.5) -> bool:

@@ -105,8 +105,11 @@ def invert(
     regularizers : by name, instead of the paper's
     bound : of each pixel's colour norm in grey levels, B₊ = 160; infinity for none
     stages : instead of the solver's own, as the one stage of the paper's HOG experiment, [Stage(300)]
+    quality : "draft", "normal" or "best"
+        How much work, in place of iterations: a third of the evaluations that the run takes by itself, these ("normal", the default), or
+        three times as many. docs/recognition.md has what it gives.
     start : "noise", "image", "inverse", an image, a `Result`, or a learned inverse of the layer (`LearnedInverse` or its .safetensors file)
-        What to begin with; default noise, or the inverse that the package carries for the layer if nothing but C and iterations is
+        What to begin with; default noise, or the inverse that the package carries for the layer if nothing but C and the length is
         chosen. "inverse" is the layer's own: the package's, or one that is fitted now and kept in the cache. From an inverse "fast"
         descends at once, 50 evaluations long, from the answer and noise of ±2 levels, each sample its own; iterations=0 gives the
         answer itself. With a mask it is shown the mean in the place of what does not count.
@@ -214,7 +217,7 @@ def own_start(phi: Representation, choice: Choice) -> tuple[Choice, Start, Learn
     Coarse layers, which leave much of the image open, also stay near the inverse's answer, unless "fast" is said, which minimises the
     energy of the paper, as all do for the others.
     """
-    bare = replace(choice, C=None, iterations=None, solver=None) == Choice() and choice.solver in (None, "fast")
+    bare = replace(choice, C=None, iterations=None, quality=None, solver=None) == Choice() and choice.solver in (None, "fast")
     found = shipped_inverse(phi) if bare else None
     if found is None:
         return choice, None, None

@@ -90,7 +90,7 @@ def maximize(
 
     Other Parameters
     ----------------
-    objective, parameterization, transform, regularizers, bound, stages : as of `invert`
+    objective, parameterization, transform, regularizers, bound, stages, quality : as of `invert`
     start : "noise" (default), or an image or a `Result` to begin with
 
     Returns

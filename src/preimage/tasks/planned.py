@@ -16,8 +16,8 @@ from .task import Task
 def planned_iterations(task: str, phi: Representation, unit: Any = None, *, C: float | None = None, **chosen: Any) -> int:
     """Return the evaluations of each image that a task plans for these settings; a unit that closes on the way takes more.
 
-    task: "invert", "maximize" or "caricature". unit: what is maximized. chosen: solver, iterations, recipe and its parts, as the task takes
-    them; a task's other arguments change no plan.
+    task: "invert", "maximize" or "caricature". unit: what is maximized. chosen: solver, iterations, quality, recipe and its parts, as the
+    task takes them; a task's other arguments change no plan.
 
     >>> import preimage
     >>> phi = preimage.from_callable(lambda x: x, preimage.PixelSpace(8))
@@ -46,7 +46,7 @@ def own_recipe(
     chosen: Mapping[str, Any],
     jitter: int | None = None,
 ) -> str | None:
-    """Return the name of the recipe that `invert` takes by itself for these settings, for a job; None where it takes none.
+    """Return the name of the recipe that `invert` takes by itself for these settings, of any length, for a job; None where it takes none.
 
     chosen: recipe, objective, transform, parameterization and prior as text, as far as they were chosen.
     """

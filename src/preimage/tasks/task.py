@@ -30,7 +30,7 @@ from ..solvers.compute import Computation
 from ..solvers.loop import Minimum, minimize
 from ..solvers.memory import State, take
 from ..solvers.monitor import Monitor
-from ..solvers.plans import Asked, Plan, plan_for
+from ..solvers.plans import Asked, Plan, evaluations_at, plan_for
 from ..solvers.starts import generator
 from ..solvers.state import with_about
 from .choice import Choice, is_of_classes
@@ -74,6 +74,8 @@ class Task:
         self.transform = self.parts.transform or Jitter(self.own_jitter)
         asked = Asked(self.name, float(self.phi.stride), self.own_jitter, self.phi.fast_rate, self.warm)
         self.plan: Plan = plan_for(asked, self.parts.solver, self.parts.iterations, self.parts.stages)
+        if self.choice.quality is not None and (n := evaluations_at(self.choice.quality, self.plan.iterations)) != self.plan.iterations:
+            self.plan = plan_for(asked, self.parts.solver, n, self.parts.stages)
 
     @property
     def sequential(self) -> bool:
@@ -358,4 +360,4 @@ class Task:
             **self.computation.record(),
             "seconds": round(took, 3),
             "versions": versions(),
-        } | ({"continued": self.continued} if self.past is not None else {})
+        } | {k: v for k, v in {"continued": self.continued, "quality": self.choice.quality}.items() if v}
