@@ -86,11 +86,13 @@ if TYPE_CHECKING:
     from .representations.base import Wrapped as Wrapped
     from .representations.base import as_representation as as_representation
     from .representations.base import from_callable as from_callable
+    from .representations.brief import BRIEF as BRIEF
     from .representations.cnn import Layer as Layer
     from .representations.dsift import DenseSIFT as DenseSIFT
     from .representations.encodings import VLAD as VLAD
     from .representations.encodings import BagOfWords as BagOfWords
     from .representations.encodings import FisherVector as FisherVector
+    from .representations.freak import FREAK as FREAK
     from .representations.hog import HOG as HOG
     from .representations.lbp import LBP as LBP
     from .representations.listing import LayerInfo as LayerInfo
@@ -159,6 +161,8 @@ _HOMES = {
     "representations.listing": ["LayerInfo", "layers"],
     "representations.dsift": ["DenseSIFT"],
     "representations.encodings": ["BagOfWords", "FisherVector", "VLAD"],
+    "representations.brief": ["BRIEF"],
+    "representations.freak": ["FREAK"],
     "representations.hog": ["HOG"],
     "representations.lbp": ["LBP"],
     "representations.vocabulary": ["Vocabulary", "learn_vocabulary", "load_vocabulary"],

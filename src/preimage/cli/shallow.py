@@ -63,7 +63,7 @@ def vocabulary(
 )
 def invert_shallow(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of one size; made grey.", show_default=False)],
-    name: Annotated[str, typer.Option(metavar="NAME", help="hog, hogb, dsift, lbp; with a vocabulary bow, vlad, fisher.")],
+    name: Annotated[str, typer.Option(metavar="NAME", help="hog, hogb, dsift, lbp, brief, freak; with a vocabulary bow, vlad, fisher.")],
     out: Out,
     vocabulary: Annotated[
         Path | None, typer.Option(metavar="FILE", help="From `preimage vocabulary`, for bow, vlad and fisher.", show_default=False)
@@ -76,7 +76,7 @@ def invert_shallow(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Reconstruct a photograph from a classical descriptor: HOG, dense SIFT, LBP, bag of words, VLAD or Fisher vector."""
+    """Reconstruct a photograph from a classical descriptor: HOG, dense SIFT, LBP, BRIEF, FREAK, bag of words, VLAD or Fisher vector."""
     with guard():
         from ..representations.shallow import load_shallow
         from ..representations.vocabulary import load_vocabulary

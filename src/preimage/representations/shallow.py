@@ -7,8 +7,10 @@ from collections.abc import Callable
 from ..errors import InputError
 from ..registry import Registry
 from .base import Representation
+from .brief import BRIEF
 from .dsift import DenseSIFT
 from .encodings import VLAD, BagOfWords, FisherVector
+from .freak import FREAK
 from .hog import HOG
 from .lbp import LBP
 from .vocabulary import Vocabulary
@@ -17,7 +19,8 @@ SHALLOW: Registry[Callable[[Vocabulary | None], Representation]] = Registry("sha
 
 
 def load_shallow(name: str, vocabulary: Vocabulary | None = None) -> Representation:
-    """A shallow representation with its default settings: hog, hogb, dsift, lbp; with a vocabulary: bow, vlad, fisher.
+    """A shallow representation with its default settings: hog, hogb, dsift, lbp, brief, freak; with a vocabulary: bow, vlad,
+    fisher.
 
     Raises UnknownName for another name, InputError for a vocabulary that is missing, of no use or of the wrong kind.
 
@@ -49,6 +52,8 @@ _plain("hog", HOG)
 _plain("hogb", lambda: HOG(bilinear=True))
 _plain("dsift", DenseSIFT)
 _plain("lbp", LBP)
+_plain("brief", BRIEF)
+_plain("freak", FREAK)
 _worded("bow", "kmeans", BagOfWords)
 _worded("vlad", "kmeans", VLAD)
 _worded("fisher", "gmm", FisherVector)
