@@ -83,7 +83,7 @@ def parts() -> Iterator[tuple[str, int, Callable[[], dict[str, list[float]]]]]:
         yield f"task {task}", tasks_task.REVISION, lambda task=task: {"image": _task(task)}
     yield "representation layer", jobs.REPRESENTATION_REVISION, lambda: {"features": _layer()}
     for name in SHALLOW:
-        if name not in ("bow", "vlad", "fisher"):  # of a vocabulary that the user gives
+        if name not in ("bow", "vlad", "fisher", "llc", "scspm", "super-vector", "textons"):  # of a vocabulary that the user gives
             yield f"representation {name}", jobs.REPRESENTATION_REVISION, lambda name=name: {"features": _shallow(name)}
 
 

@@ -88,15 +88,20 @@ if TYPE_CHECKING:
     from .representations.base import from_callable as from_callable
     from .representations.brief import BRIEF as BRIEF
     from .representations.cnn import Layer as Layer
+    from .representations.codes import LLC as LLC
+    from .representations.codes import SparseCodes as SparseCodes
     from .representations.dsift import DenseSIFT as DenseSIFT
     from .representations.encodings import VLAD as VLAD
     from .representations.encodings import BagOfWords as BagOfWords
     from .representations.encodings import FisherVector as FisherVector
+    from .representations.encodings import SuperVector as SuperVector
     from .representations.freak import FREAK as FREAK
     from .representations.hog import HOG as HOG
     from .representations.lbp import LBP as LBP
+    from .representations.leung_malik import LeungMalik as LeungMalik
     from .representations.listing import LayerInfo as LayerInfo
     from .representations.listing import layers as layers
+    from .representations.textons import Textons as Textons
     from .representations.vectors import load_direction as load_direction
     from .representations.vocabulary import Vocabulary as Vocabulary
     from .representations.vocabulary import learn_vocabulary as learn_vocabulary
@@ -160,11 +165,14 @@ _HOMES = {
     "representations.cnn": ["Layer"],
     "representations.listing": ["LayerInfo", "layers"],
     "representations.dsift": ["DenseSIFT"],
-    "representations.encodings": ["BagOfWords", "FisherVector", "VLAD"],
+    "representations.codes": ["LLC", "SparseCodes"],
+    "representations.encodings": ["BagOfWords", "FisherVector", "SuperVector", "VLAD"],
     "representations.brief": ["BRIEF"],
     "representations.freak": ["FREAK"],
     "representations.hog": ["HOG"],
     "representations.lbp": ["LBP"],
+    "representations.leung_malik": ["LeungMalik"],
+    "representations.textons": ["Textons"],
     "representations.vocabulary": ["Vocabulary", "learn_vocabulary", "load_vocabulary"],
     "tasks.result": ["CaricatureResult", "InversionResult", "MaximizationResult", "Result", "load_result"],
     "directions": ["Latents", "factor_channels", "image_text", "learn_concept", "load_autoencoder"],

@@ -19,8 +19,9 @@ from .options import Out, Overwrite, Pictures, Quiet, Seed, Size, StudySolver
 def vocabulary(
     images: Pictures,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The vocabulary, a .safetensors file.")],
-    kind: Annotated[str, typer.Option(metavar="KIND", help="kmeans for bags of words and VLAD, gmm for Fisher vectors.")] = "kmeans",
+    kind: Annotated[str, typer.Option(metavar="KIND", help="gmm for Fisher vectors, kmeans for all others.")] = "kmeans",
     words: Annotated[int, typer.Option(metavar="K", help="Number of words, or of components of the mixture.")] = 64,
+    textons: Annotated[bool, typer.Option("--textons", help="Of Leung and Malik's filters, instead of SIFT; for textons.")] = False,
     bin: Annotated[int, typer.Option(metavar="PIXELS", help="Side of a SIFT bin; a descriptor is four bins wide.")] = 4,
     step: Annotated[int, typer.Option(metavar="PIXELS", help="From one descriptor to the next.")] = 4,
     descriptors: Annotated[int, typer.Option(metavar="N", help="Learn from so many at most, as many from each picture.")] = 50_000,
@@ -29,7 +30,7 @@ def vocabulary(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file if it is there.")] = False,
     quiet: Quiet = False,
 ) -> None:
-    """Learn the visual words of pictures: typical dense SIFT descriptors, for `preimage invert-shallow --name bow | vlad | fisher`.
+    """Learn the visual words of pictures: typical dense SIFT descriptors, for `preimage invert-shallow --name bow`, vlad, fisher, llc, ….
 
     Needs scikit-learn, the extra shallow.
     """
@@ -37,12 +38,15 @@ def vocabulary(
         from ..errors import InputError
         from ..pixels.images import check_file, find_pictures
         from ..representations.dsift import DenseSIFT
+        from ..representations.leung_malik import LeungMalik
         from ..representations.vocabulary import learn_vocabulary
 
         check_file(out)
         if out.exists() and not overwrite:
             raise InputError(f"The file {str(out)!r} is there already. Name another, or give --overwrite.")
-        sift, found = DenseSIFT(bin, step), find_pictures(images)
+        if textons and kind != "kmeans":
+            raise InputError(f"Textons are words of k-means: leave --kind {kind} out.")
+        sift, found = LeungMalik(step) if textons else DenseSIFT(bin, step), find_pictures(images)
         learned = learn_vocabulary(
             found,
             words,
@@ -63,10 +67,16 @@ def vocabulary(
 )
 def invert_shallow(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Pictures of one size; made grey.", show_default=False)],
-    name: Annotated[str, typer.Option(metavar="NAME", help="hog, hogb, dsift, lbp, brief, freak; with a vocabulary bow, vlad, fisher.")],
+    name: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="hog, hogb, dsift, lbp, brief, freak; with a vocabulary bow, vlad, fisher, llc, scspm, super-vector, textons.",
+        ),
+    ],
     out: Out,
     vocabulary: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="From `preimage vocabulary`, for bow, vlad and fisher.", show_default=False)
+        Path | None, typer.Option(metavar="FILE", help="From `preimage vocabulary`, for bow and those after it.", show_default=False)
     ] = None,
     size: Size = None,
     C: Annotated[float, typer.Option("--C", metavar="NUMBER", help="Weight of the features.")] = 100.0,
@@ -76,7 +86,7 @@ def invert_shallow(
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
-    """Reconstruct a photograph from a classical descriptor: HOG, dense SIFT, LBP, BRIEF, FREAK, bag of words, VLAD or Fisher vector."""
+    """Reconstruct a photograph from a classical descriptor: HOG, dense SIFT, LBP, BRIEF, FREAK, or an encoding of visual words."""
     with guard():
         from ..representations.shallow import load_shallow
         from ..representations.vocabulary import load_vocabulary

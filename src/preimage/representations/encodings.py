@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from ..errors import InputError, whole
+from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
-from . import gradients
 from .base import Representation
 from .dsift import DenseSIFT
+from .pyramid import TINY, assign, attach, checked_grids, checked_temperature, regions, unit
 from .receptive_field import Number
-from .vocabulary import Kind, Vocabulary
-
-TINY = 1e-12  # added to squares under a root, so that its derivative stays finite
+from .vocabulary import Vocabulary
 
 
 class BagOfWords(nn.Module, Representation):
@@ -50,8 +47,8 @@ class BagOfWords(nn.Module, Representation):
 
     def __init__(self, vocabulary: Vocabulary, grids: Sequence[int] = (1, 2, 4), temperature: float = 0.05) -> None:
         super().__init__()
-        self.grids, self.temperature = _grids(grids), _temperature(temperature)
-        _attach(self, vocabulary, "kmeans", "bow")
+        self.grids, self.temperature = checked_grids(grids), checked_temperature(temperature)
+        attach(self, vocabulary, "kmeans", "bow")
         last = len(self.grids) - 1
         self.level_weights = [2.0 ** -(last - max(level - 1, 0)) for level in range(last + 1)]
 
@@ -60,11 +57,11 @@ class BagOfWords(nn.Module, Representation):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) grey levels -> (B, K·Σ g²)."""
-        shares = _assign(self.sift(x), self.centres.to(x), self.temperature)
+        shares = assign(self.sift(x), self.centres.to(x), self.temperature)
         total = shares.shape[2] * shares.shape[3]
         levels = []
         for side, weight in zip(self.grids, self.level_weights, strict=True):
-            counts = [shares[:, :, rows, columns].sum(dim=(2, 3)) for rows, columns in _regions(shares, side)]
+            counts = [shares[:, :, rows, columns].sum(dim=(2, 3)) for rows, columns in regions(shares, side)]
             levels.append(torch.stack(counts, dim=2).flatten(1) * (weight / total))
         return torch.cat(levels, dim=1)
 
@@ -101,8 +98,8 @@ class VLAD(nn.Module, Representation):
         super().__init__()
         if normalise not in ("intra", "global", "none"):
             raise InputError(f"normalise is 'intra', 'global' or 'none'; got {normalise!r}.")
-        self.grids, self.temperature, self.normalise = _grids(grids), _temperature(temperature), normalise
-        _attach(self, vocabulary, "kmeans", "vlad")
+        self.grids, self.temperature, self.normalise = checked_grids(grids), checked_temperature(temperature), normalise
+        attach(self, vocabulary, "kmeans", "vlad")
 
     def extra_repr(self) -> str:
         return f"words={len(self.centres)}, grids={self.grids}, temperature={self.temperature:g}, normalise={self.normalise!r}"
@@ -110,15 +107,60 @@ class VLAD(nn.Module, Representation):
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) grey levels -> (B, K·128·Σ g²)."""
         descriptors, centres = self.sift(x), self.centres.to(x)
-        shares = _assign(descriptors, centres, self.temperature)
+        shares = assign(descriptors, centres, self.temperature)
         parts = []
         for side in self.grids:
-            for rows, columns in _regions(shares, side):
+            for rows, columns in regions(shares, side):
                 a, d = shares[:, :, rows, columns].flatten(2), descriptors[:, :, rows, columns].flatten(2)
                 residuals = a @ d.mT - a.sum(dim=2, keepdim=True) * centres
-                parts.append(_unit(residuals, 2) if self.normalise == "intra" else residuals)
+                parts.append(unit(residuals, 2) if self.normalise == "intra" else residuals)
         features = torch.stack(parts, dim=1).flatten(1)
-        return features if self.normalise == "none" else _unit(features, 1)
+        return features if self.normalise == "none" else unit(features, 1)
+
+
+class SuperVector(nn.Module, Representation):
+    r"""Super-vector coding (Zhou et al., ECCV 2010): :math:`\big[s\sqrt{p_k},\ \frac{1}{N\sqrt{p_k}}\sum_i a_{ik}(d_i-c_k)\big]`.
+
+    x: grey (B, 1, H, W), levels 0–255 -> (B, K·129·Σ g²), region by region, in it word by word. N is the number of descriptors of the
+    region, p_k = Σ a_ik / N the share of word k, a as for `BagOfWords` (1 for the nearest word at temperature 0, as in the paper).
+    constant: s, above or at 0, which the paper leaves open; here 1 by default. Two images' product compares words and, in each, residuals,
+    so that a word that is seen rarely counts for more than in VLAD. vocabulary, grids, temperature as for `VLAD`.
+
+    >>> phi = SuperVector(Vocabulary("kmeans", torch.eye(6, 128)))
+    >>> phi(torch.rand(2, 1, 40, 40) * 255).shape
+    torch.Size([2, 774])
+    """
+
+    jitter = 1
+    centres: Tensor
+    sift: DenseSIFT
+    space: PixelSpace
+    name: str
+    stride: Number
+    receptive_field: Number | None
+
+    def __init__(self, vocabulary: Vocabulary, grids: Sequence[int] = (1,), temperature: float = 0.05, constant: float = 1.0) -> None:
+        super().__init__()
+        if not 0 <= constant < math.inf:
+            raise InputError(f"constant is a number, 0 or more; got {constant!r}.")
+        self.grids, self.temperature, self.constant = checked_grids(grids), checked_temperature(temperature), float(constant)
+        attach(self, vocabulary, "kmeans", "super-vector")
+
+    def extra_repr(self) -> str:
+        return f"words={len(self.centres)}, grids={self.grids}, temperature={self.temperature:g}, constant={self.constant:g}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, 1, H, W) grey levels -> (B, K·129·Σ g²)."""
+        descriptors, centres = self.sift(x), self.centres.to(x)
+        shares = assign(descriptors, centres, self.temperature)
+        parts = []
+        for side in self.grids:
+            for rows, columns in regions(shares, side):
+                a, d = shares[:, :, rows, columns].flatten(2), descriptors[:, :, rows, columns].flatten(2)
+                p = a.mean(dim=2, keepdim=True) + TINY
+                residuals = a @ d.mT / d.shape[2] - p * centres
+                parts.append(torch.cat((self.constant * p.sqrt(), residuals * p.rsqrt()), dim=2).flatten(1))
+        return torch.cat(parts, dim=1)
 
 
 class FisherVector(nn.Module, Representation):
@@ -149,8 +191,8 @@ class FisherVector(nn.Module, Representation):
         super().__init__()
         if not 0 < alpha <= 1:
             raise InputError(f"alpha is a power above 0, at most 1; got {alpha!r}.")
-        self.grids, self.improved, self.alpha = _grids(grids), bool(improved), float(alpha)
-        _attach(self, vocabulary, "gmm", "fisher")
+        self.grids, self.improved, self.alpha = checked_grids(grids), bool(improved), float(alpha)
+        attach(self, vocabulary, "gmm", "fisher")
         self.register_buffer("variances", vocabulary.variances)
         self.register_buffer("weights", vocabulary.weights)
 
@@ -164,63 +206,13 @@ class FisherVector(nn.Module, Representation):
         posteriors = _posteriors(descriptors, means, variances, weights)
         parts = []
         for side in self.grids:
-            for rows, columns in _regions(posteriors, side):
+            for rows, columns in regions(posteriors, side):
                 q, d = posteriors[:, :, rows, columns].flatten(2), descriptors[:, :, rows, columns].flatten(2)
                 vector = _fisher(q, d, means, variances, weights)
                 if self.improved:
-                    vector = _unit(vector * (vector.square() + TINY).pow((self.alpha - 1) / 2), 1)
+                    vector = unit(vector * (vector.square() + TINY).pow((self.alpha - 1) / 2), 1)
                 parts.append(vector)
         return torch.cat(parts, dim=1)
-
-
-def _attach(phi: BagOfWords | VLAD | FisherVector, vocabulary: Vocabulary, kind: Kind, name: str) -> None:
-    """What the three have in common: the words, their descriptor and the facts of a representation."""
-    if vocabulary.kind != kind:
-        raise InputError(
-            f"{type(phi).__name__} needs a vocabulary of kind {kind!r}; this one is of kind {vocabulary.kind!r}. "
-            f"Learn it with: preimage vocabulary IMAGES… --kind {kind} -o FILE"
-        )
-    phi.sift = vocabulary.sift()
-    phi.register_buffer("centres", vocabulary.centres)
-    phi.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(gradients.MIDDLE,))
-    phi.name = name
-    phi.stride = phi.sift.stride
-    phi.receptive_field = None
-
-
-def _grids(grids: Sequence[int]) -> tuple[int, ...]:
-    if not grids:
-        raise InputError("grids names at least one grid, as (1, 2, 4).")
-    return tuple(whole("a side of grids", g, 1) for g in grids)
-
-
-def _temperature(temperature: float) -> float:
-    if not 0 <= temperature < math.inf:
-        raise InputError(f"temperature is a square of distances, 0 or more; got {temperature!r}.")
-    return float(temperature)
-
-
-def _regions(maps: Tensor, side: int) -> Iterator[tuple[slice, slice]]:
-    """The side x side regions of (B, K, h, w), row by row: descriptor i of n is in region ⌊i·side/n⌋."""
-    edges = []
-    for n in maps.shape[2:]:
-        if n < side:
-            raise InputError(
-                f"An image with {maps.shape[2]}x{maps.shape[3]} descriptors cannot be divided into {side}x{side} regions. "
-                "Enlarge it or take a coarser grid."
-            )
-        cuts = [-(-n * i // side) for i in range(side + 1)]
-        edges.append([slice(a, b) for a, b in pairwise(cuts)])
-    return ((rows, columns) for rows in edges[0] for columns in edges[1])
-
-
-def _assign(descriptors: Tensor, centres: Tensor, temperature: float) -> Tensor:
-    """(B, D, h, w) descriptors -> (B, K, h, w) shares; ‖d‖² is the same for all words and is left out."""
-    closeness = 2 * torch.einsum("kd,bdhw->bkhw", centres, descriptors) - centres.square().sum(dim=1).view(1, -1, 1, 1)
-    if temperature == 0:
-        nearest = closeness.detach().argmax(dim=1, keepdim=True)
-        return torch.zeros_like(closeness).scatter(1, nearest, 1.0)
-    return torch.softmax(closeness / temperature, dim=1)
 
 
 def _posteriors(descriptors: Tensor, means: Tensor, variances: Tensor, weights: Tensor) -> Tensor:
@@ -241,8 +233,3 @@ def _fisher(q: Tensor, d: Tensor, means: Tensor, variances: Tensor, weights: Ten
     in_means = (first - share * means) / (root * variances.sqrt())
     in_variances = (2 * first * means - second - share * means.square() + share * variances) / (math.sqrt(2) * root * variances)
     return torch.cat((in_weights, in_means.flatten(1), in_variances.flatten(1)), dim=1)
-
-
-def _unit(vectors: Tensor, dim: int) -> Tensor:
-    """Length 1 along a dimension, safely where there is nothing."""
-    return vectors * (vectors.square().sum(dim=dim, keepdim=True) + TINY).rsqrt()

@@ -8,11 +8,13 @@ from ..errors import InputError
 from ..registry import Registry
 from .base import Representation
 from .brief import BRIEF
+from .codes import LLC, SparseCodes
 from .dsift import DenseSIFT
-from .encodings import VLAD, BagOfWords, FisherVector
+from .encodings import VLAD, BagOfWords, FisherVector, SuperVector
 from .freak import FREAK
 from .hog import HOG
 from .lbp import LBP
+from .textons import Textons
 from .vocabulary import Vocabulary
 
 SHALLOW: Registry[Callable[[Vocabulary | None], Representation]] = Registry("shallow representation", "preimage invert-shallow --help")
@@ -20,7 +22,7 @@ SHALLOW: Registry[Callable[[Vocabulary | None], Representation]] = Registry("sha
 
 def load_shallow(name: str, vocabulary: Vocabulary | None = None) -> Representation:
     """A shallow representation with its default settings: hog, hogb, dsift, lbp, brief, freak; with a vocabulary: bow, vlad,
-    fisher.
+    fisher, llc, scspm, super-vector, textons.
 
     Raises UnknownName for another name, InputError for a vocabulary that is missing, of no use or of the wrong kind.
 
@@ -39,10 +41,10 @@ def _plain(name: str, make: Callable[[], Representation]) -> None:
     SHALLOW.register(name)(build)
 
 
-def _worded(name: str, kind: str, make: Callable[[Vocabulary], Representation]) -> None:
+def _worded(name: str, option: str, make: Callable[[Vocabulary], Representation]) -> None:
     def build(vocabulary: Vocabulary | None) -> Representation:
         if vocabulary is None:
-            raise InputError(f"{name} needs a vocabulary. Learn one: preimage vocabulary IMAGES… --kind {kind} -o FILE")
+            raise InputError(f"{name} needs a vocabulary. Learn one: preimage vocabulary IMAGES… {option} -o FILE")
         return make(vocabulary)
 
     SHALLOW.register(name)(build)
@@ -54,6 +56,10 @@ _plain("dsift", DenseSIFT)
 _plain("lbp", LBP)
 _plain("brief", BRIEF)
 _plain("freak", FREAK)
-_worded("bow", "kmeans", BagOfWords)
-_worded("vlad", "kmeans", VLAD)
-_worded("fisher", "gmm", FisherVector)
+_worded("bow", "--kind kmeans", BagOfWords)
+_worded("vlad", "--kind kmeans", VLAD)
+_worded("fisher", "--kind gmm", FisherVector)
+_worded("llc", "--kind kmeans", LLC)
+_worded("scspm", "--kind kmeans", SparseCodes)
+_worded("super-vector", "--kind kmeans", SuperVector)
+_worded("textons", "--textons", Textons)

@@ -1,4 +1,4 @@
-"""A visual vocabulary: typical dense SIFT descriptors, learned with scikit-learn and kept in one safetensors file."""
+"""A visual vocabulary: typical dense SIFT descriptors or answers of filters, learned with scikit-learn, kept in one safetensors file."""
 
 from __future__ import annotations
 
@@ -20,18 +20,21 @@ from ..errors import InputError, missing_extra
 from ..pixels.images import ImageLike, atomic_write, read_image, resize, to_grey
 from ..ranges import checked
 from .dsift import DenseSIFT
+from .leung_malik import FILTERS, LeungMalik
 
 Kind = Literal["kmeans", "gmm"]
 FLOOR = 5e-4  # added to the variances of a mixture (a fifth of their median): bins that are nearly always 0 would outweigh all others
 ROUNDS = 100  # of Lloyd's or the EM algorithm, at most
 _SETTINGS = ("bin", "step", "form", "window")
+_TEXTONS = ("filters", "step", "support")
 
 
 @dataclass(frozen=True)
 class Vocabulary:
     """K words of D numbers. kind "kmeans": their centres (K, D); "gmm": also variances (K, D) and weights (K,), summing to 1.
 
-    descriptor: the settings of the `DenseSIFT` that it describes. about: where it came from, plain values.
+    descriptor: the settings of the `DenseSIFT` (D = 128) or the `LeungMalik` (D = 48) that it describes, by `settings_of`. about: where
+    it came from, plain values.
     Raises InputError if the parts do not belong together.
 
     >>> Vocabulary("kmeans", torch.zeros(8, 128)).words
@@ -48,12 +51,16 @@ class Vocabulary:
     def __post_init__(self) -> None:
         if self.kind not in get_args(Kind):
             raise InputError(f"A vocabulary is of kind 'kmeans' or 'gmm'; got {self.kind!r}.")
-        if self.centres.ndim != 2 or self.centres.shape[1] != 128 or len(self.centres) < 1:
-            raise InputError(f"The words of a vocabulary are (K, 128) numbers; got {tuple(self.centres.shape)}.")
+        textons = set(self.descriptor) == set(_TEXTONS)
+        if not textons and set(self.descriptor) != set(_SETTINGS):
+            raise InputError(f"The descriptor of a vocabulary has {', '.join(_SETTINGS)}; got {dict(self.descriptor)!r}.")
+        size = FILTERS if textons else 128
+        if self.centres.ndim != 2 or self.centres.shape[1] != size or len(self.centres) < 1:
+            raise InputError(f"The words of a vocabulary are (K, {size}) numbers; got {tuple(self.centres.shape)}.")
         mixture = self.kind == "gmm"
         if mixture != (self.variances is not None) or mixture != (self.weights is not None):
             raise InputError("A vocabulary of kind 'gmm' has variances and weights beside its centres, one of 'kmeans' has neither.")
-        for name, shape in (("centres", (self.words, 128)), ("variances", (self.words, 128)), ("weights", (self.words,))):
+        for name, shape in (("centres", (self.words, size)), ("variances", (self.words, size)), ("weights", (self.words,))):
             part: Tensor | None = getattr(self, name)
             if part is None:
                 continue
@@ -61,8 +68,6 @@ class Vocabulary:
                 raise InputError(f"The {name} of a vocabulary are {shape} finite numbers; got {tuple(part.shape)}, {part.dtype}.")
             if name != "centres" and not bool((part > 0).all()):
                 raise InputError(f"The {name} of a vocabulary are above 0; the least is {part.min().item():g}.")
-        if set(self.descriptor) != set(_SETTINGS):
-            raise InputError(f"The descriptor of a vocabulary has {', '.join(_SETTINGS)}; got {dict(self.descriptor)!r}.")
 
     @property
     def words(self) -> int:
@@ -70,8 +75,16 @@ class Vocabulary:
         return len(self.centres)
 
     def sift(self) -> DenseSIFT:
-        """The descriptor that the words are of."""
+        """Return the descriptor that the words are of. Raises InputError for a vocabulary of textons."""
+        if set(self.descriptor) == set(_TEXTONS):
+            raise InputError("These words are textons, answers of filters. Learn words of SIFT: preimage vocabulary IMAGES… -o FILE")
         return DenseSIFT(**self.descriptor)
+
+    def filters(self) -> LeungMalik:
+        """Return the filters that the textons are answers of. Raises InputError for a vocabulary of SIFT."""
+        if set(self.descriptor) != set(_TEXTONS) or self.kind != "kmeans":
+            raise InputError("Textons need a vocabulary of their own. Learn one: preimage vocabulary IMAGES… --textons -o FILE")
+        return LeungMalik(self.descriptor["step"], self.descriptor["support"])
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """One safetensors file, written whole or not at all."""
@@ -104,7 +117,7 @@ def learn_vocabulary(
     words: int = 64,
     kind: Kind = "kmeans",
     *,
-    sift: DenseSIFT | None = None,
+    sift: DenseSIFT | LeungMalik | None = None,
     descriptors: int = 50_000,
     size: int | None = 256,
     seed: int = 0,
@@ -113,8 +126,9 @@ def learn_vocabulary(
     """Learn `words` typical descriptors: k-means for `BagOfWords` and `VLAD`, a diagonal Gaussian mixture for `FisherVector`.
 
     images: paths or PIL images, made grey, the short side reduced to `size` pixels where it is longer. sift: by default bins of
-    4 pixels, a descriptor every 4. descriptors: how many to learn from at most, as many from each image. The same seed and images
-    give the same words. Needs the extra `shallow` (scikit-learn). Raises InputError if there are fewer descriptors than words.
+    4 pixels, a descriptor every 4; a `LeungMalik` for the words of `Textons`. descriptors: how many to learn from at most, as many
+    from each image. The same seed and images give the same words. Needs the extra `shallow` (scikit-learn). Raises InputError if
+    there are fewer descriptors than words.
     """
     if kind not in get_args(Kind):
         raise InputError(f"kind is 'kmeans' or 'gmm'; got {kind!r}.")
@@ -136,8 +150,10 @@ def learn_vocabulary(
     return Vocabulary(kind, **parts, descriptor=settings_of(sift), about=about)
 
 
-def settings_of(sift: DenseSIFT) -> dict[str, Any]:
-    """What makes the same descriptor again, as plain values."""
+def settings_of(sift: DenseSIFT | LeungMalik) -> dict[str, Any]:
+    """Return what makes the same descriptor or filters again, as plain values."""
+    if isinstance(sift, LeungMalik):
+        return {"filters": "leung-malik", "step": sift.step, "support": sift.support}
     return {name: getattr(sift, name) for name in _SETTINGS}
 
 
@@ -149,8 +165,10 @@ def _sklearn() -> Any:
     return sklearn
 
 
-def _sample(images: Sequence[ImageLike], sift: DenseSIFT, each: int, size: int | None, seed: int, progress: bool) -> tuple[np.ndarray, str]:
-    """At most `each` descriptors of every image, (N, 128) float64, and a hash of the images."""
+def _sample(
+    images: Sequence[ImageLike], sift: DenseSIFT | LeungMalik, each: int, size: int | None, seed: int, progress: bool
+) -> tuple[np.ndarray, str]:
+    """At most `each` descriptors of every image, (N, D) float64, and a hash of the images."""
 
     rng, found, digest = np.random.default_rng(seed), [], hashlib.sha256()
     for image in progress_bar(images, desc="descriptors", unit="image", shown=progress):
