@@ -311,7 +311,7 @@ def canvases(transform, count=2):
 def test_every_parameterization_runs_with_every_solver_and_lowers_the_energy(parameterization, solver):
     transform = TRANSFORMS["crops"](low=0.8)
     problem = problem_of(parameterization, transform, from_noise=isinstance(parameterization, DeepPrior))
-    stages = [Stage(4), Stage(16, jitter=False)]
+    stages = [Stage(4), Stage(76 if solver == "evolution" else 16, jitter=False)]  # one that has no gradient needs more tries
     found = minimize(problem, canvases(transform), solver=solver, stages=stages)
     assert found.x.shape == (2, 3, 12, 10) and bool(torch.isfinite(found.x).all())
     assert bool((found.energy["total"] < found.trace["total"][0]).all())

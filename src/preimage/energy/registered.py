@@ -1,5 +1,17 @@
 """The parts of methods beside the paper's, gathered so that they are registered wherever parts are chosen by name."""
 
-from . import batch_norm, diversity, feature_statistics, frame, guide, keep_classes, margin, octaves, scores, texture
+from . import batch_norm, diversity, feature_statistics, frame, guide, keep_classes, margin, octaves, portilla, scores, texture
 
-__all__ = ["batch_norm", "diversity", "feature_statistics", "frame", "guide", "keep_classes", "margin", "octaves", "scores", "texture"]
+__all__ = [
+    "batch_norm",
+    "diversity",
+    "feature_statistics",
+    "frame",
+    "guide",
+    "keep_classes",
+    "margin",
+    "octaves",
+    "portilla",
+    "scores",
+    "texture",
+]

@@ -40,6 +40,7 @@ _FAMILIES = (
     *(
         "deepdream2015",
         "zhu1998",
+        "portilla2000",
         "gatys2015",
         "lucid2017",
         "ulyanov2018",

@@ -15,6 +15,7 @@ from ..energy.transforms import View
 from ..errors import InputError
 from ..plain import LATER
 from ..ranges import checked, fraction
+from .evolution import Evolution
 from .memory import take
 from .quasinewton import FIRST_STEP, MEMORY, Curvature, Descent, Inverse, Level, Waves
 from .run import SOLVERS, Run, Stage
@@ -165,9 +166,9 @@ class LBFGS:
         return _descend(run, run.crop(z), stages, Level, self.memory, tolerance=self.tolerance)
 
 
-STILL: tuple[type, ...] = (Descend, LBFGS)  # solvers whose view does not move, whatever a stage says
+STILL: tuple[type, ...] = (Descend, LBFGS, Evolution)  # solvers whose view does not move, whatever a stage says
 BY_LENGTH: tuple[type, ...] = (Adam, FourierAdam)  # whose steps depend on how long the phase is
-GO_ON: tuple[type, ...] = (Paper, Adam, Descend, FourierAdam, LBFGS)  # who call `Run.keep`, so that their run can be continued
+GO_ON: tuple[type, ...] = (Paper, Adam, Descend, FourierAdam, LBFGS, Evolution)  # who call `Run.keep`, so that their run can be continued
 
 
 def _check_adam(rate: float, betas: tuple[float, float]) -> None:

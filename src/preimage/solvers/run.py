@@ -70,7 +70,8 @@ class Run:
     ) -> None:
         self.energy, self.generators = problem.energy, generators
         self.transform, self._ball = problem.energy.transform, problem.ball
-        self._written = problem.parameterization.at(x0.shape[1:], problem.space or PixelSpace(channels=int(x0.shape[1])))
+        self.space = problem.space or PixelSpace(channels=int(x0.shape[1]))
+        self._written = problem.parameterization.at(x0.shape[1:], self.space)
         self._from_noise = problem.from_noise
         self.evaluations = 0
         self.frames: list[Tensor] = []
@@ -166,11 +167,11 @@ class Run:
 
     def crop(self, z: Tensor) -> Tensor:
         """The coordinates in which a still stage works: of the centre crop where they are pixels, else the same."""
-        return self.cropped(z) if isinstance(self._written, PixelCoordinates) else z
+        return self.cropped(z) if self.writes_pixels else z
 
     def project(self, z: Tensor) -> Tensor:
         """Coordinates whose pixels keep the bound."""
-        if len(self.parts) == 1 or isinstance(self._written, PixelCoordinates):
+        if len(self.parts) == 1 or self.writes_pixels:
             return self._written.project(z, self._ball)
         return torch.cat([self._written.project(z[s], self._ball) for s in self.parts])
 
@@ -212,6 +213,28 @@ class Run:
         if due and self._watch is not None and self._watch(self.evaluations, self.cropped(x), energy):
             raise KeyboardInterrupt
         return energy, self._where_good(gradient, 0.0)
+
+    @property
+    def writes_pixels(self) -> bool:
+        """Whether the coordinates are pixels."""
+        return isinstance(self._written, PixelCoordinates)
+
+    def values(self, z: Tensor) -> Tensor:
+        """Energy (B,) at z in the still view, for solvers that need no gradient. Records and shows; what is good they `remember`."""
+        shown = torch.cat([self._written.show(z[s])[0] for s in self.parts])
+        energies = self.energies(self.cropped(shown))
+        self._records.append(torch.stack(list(energies.values())))
+        self.evaluations += 1
+        if self._every and (self.evaluations - 1) % self._every == 0:
+            self.frames.append(self.cropped(shown).cpu())
+        due = self._tick(self.evaluations, energies["total"])
+        if due and self._watch is not None and self._watch(self.evaluations, self.cropped(shown), energies["total"]):
+            raise KeyboardInterrupt
+        return energies["total"]
+
+    def remember(self, z: Tensor) -> None:
+        """Take these coordinates' images for the best so far, for solvers that try many."""
+        self._keep(torch.cat([self._written.show(z[s])[0] for s in self.parts]))
 
     def _differentiate(
         self, energy: Energy, z: Tensor, views: Sequence[View] | None, samples: slice
