@@ -10,23 +10,27 @@ from dataclasses import replace
 
 import jsonschema
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.ndimage import gaussian_filter
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from typer.testing import CliRunner
 
 import preimage
 from preimage.cli import app
 from preimage.errors import InputError, ResultFolderError, UnknownName
 from preimage.experiments.audit import RISK, SPREAD, chosen_layers
-from preimage.experiments.audit_numbers import BLUR, COLUMNS, blurred, interval
+from preimage.experiments.audit_numbers import BLUR, COLUMNS, Comparison, blurred, interval
 from preimage.experiments.base import Found, Study
 from preimage.experiments.leakage import Leakage
 from preimage.representations.release import InTurn, Noisy, Quantised, parse_release
 from preimage.schemas import schema
+from preimage.studies import runner
 from preimage.studies.jobs import Job
 from preimage.studies.store import Store
 from preimage.tasks.result import Result
@@ -180,6 +184,62 @@ def test_a_layer_whose_jobs_failed_is_left_out_and_none_at_all_is_an_error(study
     summary = experiment.summarise(alone, Found(alone.store, jobs), tmp_path)
     assert (summary.rows[0]["layer"], summary.rows[0]["images"]) == ("fire2", 2) and summary.rows[1]["layer"] != "fire9"
     assert math.isnan(summary.curves[0]["y"][1])
+
+
+class Largest(TorchDispatchMode):
+    """Remembers the numbers of the largest tensor that is made."""
+
+    def __init__(self):
+        super().__init__()
+        self.numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        self.numbers = max([self.numbers, *(t.numel() for t in tree_leaves(out) if isinstance(t, torch.Tensor))])
+        return out
+
+
+def test_many_images_are_compared_without_all_of_them_in_memory_at_their_size(tmp_path):
+    many = [tmp_path / f"{k}.png" for k in range(8)]
+    for k, path in enumerate(many):
+        levels = np.random.default_rng(k).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+        PIL.Image.fromarray(levels).resize((64, 64), PIL.Image.Resampling.BICUBIC).save(path)
+    study = Study(Store.open(tmp_path / "store"), many, "tests.tiny:build", layers=("2",), size="64")
+    assert len(study.photographs) == 8
+    with Largest() as largest:
+        guesses = Comparison(study, Found(study.store, []), None).guesses()
+    assert len(guesses["mean of the other images"]["psnr"]) == len(guesses["another image"]["ssim"]) == 8
+    assert largest.numbers <= 4 * 3 * 64**2  # four of the images
+
+
+def test_an_audit_that_was_stopped_goes_on_where_it_stopped_and_ends_the_same(tmp_path, photographs, monkeypatch):
+    settings = {
+        "C": 100,
+        "iterations": 1,
+        "lpips": None,
+        "workers": 1,
+        "progress": False,
+        "threat": preimage.Threat(["smoothness"], judge=None),
+    }
+
+    def audit(folder):
+        return preimage.audit("tests.tiny:build", photographs[:2], ["0", "2"], out=folder, **settings)
+
+    real, begun, stopped = runner.execute, [], []
+
+    def until_the_fourth(jobs, inputs):
+        if len(begun) == 3 and not stopped:
+            stopped.append(True)
+            raise KeyboardInterrupt
+        begun.append(jobs[0].key)
+        return real(jobs, inputs)
+
+    monkeypatch.setattr(runner, "execute", until_the_fourth)
+    with pytest.raises(KeyboardInterrupt):
+        audit(tmp_path / "a")
+    again = audit(tmp_path / "a")
+    assert len(begun) == len(set(begun)) == 4  # two images at two layers, none of them twice
+    assert again.table == audit(tmp_path / "b").table
 
 
 @pytest.mark.parametrize(

@@ -62,6 +62,8 @@ if TYPE_CHECKING:
     from .experiments.audit import audit as audit
     from .experiments.methods import Comparison as Comparison
     from .experiments.methods import compare as compare
+    from .inverses import Layerwise as Layerwise
+    from .inverses import LayerwiseInverse as LayerwiseInverse
     from .inverses import LearnedInverse as LearnedInverse
     from .inverses import Linear as Linear
     from .inverses import LinearInverse as LinearInverse
@@ -151,8 +153,8 @@ _HOMES = {
     "experiments.audit": ["Audit", "Threat", "audit"],
     "experiments.methods": ["Comparison", "compare"],
     "inverses": [
-        "LearnedInverse", "Linear", "LinearInverse", "Nearby", "Upconv", "UpconvInverse", "fit_inverse", "free_photographs", "inverse_of",
-        "load_inverse", "shipped_inverse", "start_from_inverse",
+        "Layerwise", "LayerwiseInverse", "LearnedInverse", "Linear", "LinearInverse", "Nearby", "Upconv", "UpconvInverse", "fit_inverse",
+        "free_photographs", "inverse_of", "load_inverse", "shipped_inverse", "start_from_inverse",
     ],
     "networks.network": ["Network", "load_network"],
     "solvers.compute": ["Compute"],

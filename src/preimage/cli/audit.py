@@ -85,8 +85,8 @@ def audit(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="smoothness, natural, inverse, inverse-descent, pairs, or all; repeat.",
-            show_default="all but pairs",
+            help="smoothness, natural, inverse, inverse-descent, layer-by-layer, upconv, pairs, or all; repeat.",
+            show_default="the first four",
         ),
     ] = None,
     attacker_images: Annotated[

@@ -63,8 +63,8 @@ def fit(
         str,
         typer.Option(
             metavar="KIND[:SETTING=VALUE,...]",
-            help="linear (half a minute) or upconv (a small network, minutes; also for layers without places); as linear:kernel=1,rank=64 "
-            "or upconv:width=64,feature_loss=0.",
+            help="linear (half a minute), layerwise (linear ones through earlier layers) or upconv (a small network, minutes; also for "
+            "layers without places); as linear:kernel=1,rank=64, layerwise:through=fire5/fire3 or upconv:width=64,feature_loss=0.",
         ),
     ] = "linear",
     crops: Annotated[int | None, typer.Option(metavar="N", help="Random crops to fit on.", show_default="200; 4,000 for upconv")] = None,
@@ -124,6 +124,8 @@ def _made_of(inverse: LearnedInverse) -> str:
     if inverse.kind == "linear":
         chosen = about["chosen"]
         return f"{chosen['kernel']}x{chosen['kernel']} cells, rank {chosen['rank']}, strength {chosen['strength']:g}"
+    if inverse.kind == "layerwise":
+        return f"by {', '.join(about['through'])}"
     plan = about["architecture"]
     return f"width {plan['width']}, {plan['stages']} doublings"
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from .base import Study
 
 ALIKE = 0.98  # correlation of thumbnails from which two photographs are taken for one: saved again or scaled it is above 0.99
+LINEAR = "linear"  # the kind of inverse that the package carries
+MORE_TO_TRAIN = 20  # crops of an up-convolutional inverse for one of a regression, as the defaults of both are
 _THUMBNAIL = 16
 _FLAT = 2.0  # grey levels of spread below which a thumbnail says nothing
 
@@ -67,25 +69,28 @@ class Attacker:
         """The files that are learned from."""
         return [Path(str(p)) for p in (free_photographs() if self.images is None else gather(list(self.images)))]
 
-    def settings(self, study: Study, layer: str, learns: str, release: str | None) -> dict[str, Any] | None:
+    def settings(self, study: Study, layer: str, learns: str, release: str | None, kind: str = LINEAR) -> dict[str, Any] | None:
         """Settings of a job that begins with the inverse of this layer: its name, if it is not the layer's own; None where there is none.
 
-        learns: "photographs" or "pairs". release: the protection that its features have gone through when it was fitted.
+        learns: "photographs" or "pairs". release: the protection that its features have gone through when it was fitted. kind: of the
+        inverse, as `fit_inverse` takes it.
         """
-        reason = f"{learns} {layer}"
+        reason = f"{learns} {layer} {kind}"
         if reason in self._refused:
             return None
         phi = study.phi(layer)
         try:
-            if self._own(learns, release):
+            if self._own(learns, release, kind):
                 inverse_of(phi, self.progress)
                 return {}
-            return {"inverse": keep_inverse(self._facts(phi, study, learns, release), lambda: self._fit(phi, learns, release))}
+            facts = self._facts(phi, study, learns, release, kind)
+            return {"inverse": keep_inverse(facts, lambda: self._fit(phi, learns, release, kind))}
         except InputError as error:
             if isinstance(error, MissingExtra):
                 raise
             self._refused[reason] = str(error)
-            self.notes.append(f"No inverse of {layer} could be fitted, so no attack with one was tried there: {error}")
+            what = "" if kind == LINEAR else f"{kind} "
+            self.notes.append(f"No {what}inverse of {layer} could be fitted, so no attack with one was tried there: {error}")
             return None
 
     def inverse(self, study: Study, layer: str) -> LearnedInverse | None:
@@ -95,25 +100,27 @@ class Attacker:
             return None
         return kept_inverse(found["inverse"]) if found else inverse_of(study.phi(layer), self.progress)
 
-    def is_there(self, study: Study, layer: str, learns: str, release: str | None) -> bool:
+    def is_there(self, study: Study, layer: str, learns: str, release: str | None, kind: str = LINEAR) -> bool:
         """Whether the package carries this inverse, so that nothing has to be fitted."""
-        return self._own(learns, release) and shipped_inverse(study.phi(layer)) is not None
+        return self._own(learns, release, kind) and shipped_inverse(study.phi(layer)) is not None
 
-    def _own(self, learns: str, release: str | None) -> bool:
+    def _own(self, learns: str, release: str | None, kind: str) -> bool:
         """Whether it is the inverse that the package carries or fits by itself."""
-        return self.images is None and self.crops == CROPS and learns == "photographs" and release is None
+        return self.images is None and self.crops == CROPS and learns == "photographs" and release is None and kind == LINEAR
 
-    def _facts(self, phi: Representation, study: Study, learns: str, release: str | None) -> dict[str, Any]:
+    def _facts(self, phi: Representation, study: Study, learns: str, release: str | None, kind: str) -> dict[str, Any]:
         revised = {} if release is None else release_revisions(release)
         learned = {"learns": learns, "release": release, "crops": self.crops, "photographs": digest(self.photographs())}
+        learned |= {} if kind == LINEAR else {"kind": kind}
         return identity(phi) | learned | {"size": list(study.net.space.size or ()), "device": study.device} | revised
 
-    def _fit(self, phi: Representation, learns: str, release: str | None) -> LearnedInverse:
+    def _fit(self, phi: Representation, learns: str, release: str | None, kind: str) -> LearnedInverse:
         device = device_of(phi)
         shown = Pairs(lambda x: phi(x.to(device)), phi.space, f"{phi.name}, known by pairs") if learns == "pairs" else phi
         seen = shown if release is None else Protected(shown, parse_release(release))
         with phi.session():
-            return fit_inverse(seen, list(self.photographs()), crops=self.crops, progress=self.progress)
+            crops = self.crops * (MORE_TO_TRAIN if kind == "upconv" else 1)
+            return fit_inverse(seen, list(self.photographs()), kind=kind, crops=crops, progress=self.progress)
 
 
 def _thumbnail(levels: Tensor) -> Tensor:

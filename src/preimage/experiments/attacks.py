@@ -30,12 +30,15 @@ class Attack(ABC):
         What its attacker is assumed to know, for people; the features themselves are known to all.
     learns : None, "photographs" or "pairs"
         What its inverse is fitted with: nothing, the layer and photographs, or pairs of images and features alone.
+    kind : str
+        Of its inverse, as `fit_inverse` takes it.
     above : tuple of str
         Attacks whose attackers know no more than this one's: it should recover at least as much.
     """
 
     knows: ClassVar[str]
     learns: ClassVar[str | None] = None
+    kind: ClassVar[str] = "linear"
     above: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
@@ -112,6 +115,22 @@ class InverseDescent(Attack):
 
     def knowledge(self, release: str) -> list[bool]:
         return [True]  # from another inverse than that of what was released it would begin further away
+
+
+@ATTACKS.register("upconv")
+@dataclass(frozen=True)
+class UpconvAlone(InverseAlone):
+    """The answer of an up-convolutional inverse, a small network that was trained on photographs (Dosovitskiy & Brox 2016)."""
+
+    kind = "upconv"
+
+
+@ATTACKS.register("layer-by-layer")
+@dataclass(frozen=True)
+class LayerByLayer(InverseAlone):
+    """The answer of inverses in turn: deep features to an earlier layer's, and from there to the image."""
+
+    kind = "layerwise"
 
 
 DEFAULT = ("smoothness", "natural", "inverse", "inverse-descent")

@@ -41,7 +41,7 @@ class Threat:
     Parameters
     ----------
     attacks : names
-        Of `experiments.attacks.ATTACKS`; default all but "pairs".
+        Of `experiments.attacks.ATTACKS`; default `experiments.attacks.DEFAULT`, those that need no minutes of training.
     images : files and folders, optional
         What the attacker's inverses are fitted on; by default the free photographs of `preimage.inverses`. Refused if one of them is
         an audited image.

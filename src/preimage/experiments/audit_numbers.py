@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 import torch.nn.functional as F
@@ -59,8 +59,36 @@ FOUND = ("found by judge", "found by ssim", "found by pixels")
 SMALLER = ("lpips", "error")  # numbers of which a small one is a strong attack
 
 
+class Originals(Sequence[Tensor]):
+    """The photographs of a study as levels 0–255, (C, H, W) each, read from its store when they are asked for; a few stay in memory."""
+
+    def __init__(self, study: Study) -> None:
+        self._study = study
+        self._read = lru_cache(maxsize=2 * (OTHERS + 1))(self._decoded)
+
+    def __len__(self) -> int:
+        return len(self._study.photographs)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensor: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensor]: ...
+    def __getitem__(self, index: int | slice) -> Tensor | list[Tensor]:
+        places = range(len(self))[index]
+        return self._read(places) if isinstance(places, int) else [self._read(k) for k in places]
+
+    def canonical(self, k: int) -> Tensor:
+        """Photograph k as representations take it, (1, C, H, W)."""
+        return self._study.store.input(self._study.photographs[k].sha)
+
+    def _decoded(self, k: int) -> Tensor:
+        return self._study.net.space.decode(self.canonical(k))[0]
+
+
 class Comparison:
     """Reconstructions against the originals of a study, one number a sample and name.
+
+    Of each original it keeps what it is looked for by (small pictures, features of the last layer), never all of them at their size.
 
     lpips: of which network, None for none. judge: a network by name, "auto" for the first of `JUDGES`, None for none. notes: what
     could not be had.
@@ -68,8 +96,8 @@ class Comparison:
 
     def __init__(self, study: Study, found: Found, lpips: str | None, judge: str | None = None) -> None:
         self.study, self.found, self.notes = study, found, list[str]()
-        self.x = torch.cat([study.store.input(p.sha) for p in study.photographs])
-        self.levels = study.net.space.decode(self.x)
+        self.levels: Sequence[Tensor] = (originals := Originals(study))
+        self.canonical = originals.canonical
         self.place = {f"inputs/{p.sha}.png": k for k, p in enumerate(study.photographs)}
         self.last = study.net.layers()[-1].name
         self._wanted = lru_cache(maxsize=4 * (OTHERS + 1))(self._features_of_original)
@@ -83,13 +111,16 @@ class Comparison:
 
     def guesses(self) -> dict[str, dict[str, Tensor]]:
         """What one gets without any features: name of the guess -> name -> (N,)."""
-        count = len(self.levels)
-        mean = (self.levels.sum(dim=0) - self.levels) / (count - 1)
-        another = [self._pictures(self.levels.roll(-k, dims=0), self.levels) for k in self._shifts()]
+        count, total = len(self.levels), self._total()
+        mean = [self._pictures(((total - own) / (count - 1))[None], own[None]) for own in self.levels]
+        another = [
+            [self._pictures(self.levels[(j + k) % count][None], own[None]) for k in self._shifts()] for j, own in enumerate(self.levels)
+        ]
         chance = dict.fromkeys([n for n in self._found_names() if n != "top1"], torch.tensor([1 / min(count, AMONG)]))
         return {
-            "mean of the other images": self._pictures(mean, self.levels),
-            "another image": {k: torch.stack([one[k] for one in another]).mean(dim=0) for k in another[0]} | chance,
+            "mean of the other images": {k: torch.cat([one[k] for one in mean]) for k in mean[0]},
+            "another image": {k: torch.cat([torch.stack([o[k] for o in one]).mean(dim=0) for one in another]) for k in another[0][0]}
+            | chance,
         }
 
     def another(self, records: Sequence[Record]) -> dict[str, Tensor]:
@@ -100,12 +131,12 @@ class Comparison:
 
     def mean_image(self) -> dict[str, Tensor]:
         """How often the mean of all images is taken for an image: a control, one picture that can be nearest to one image only."""
-        mean = self.levels.mean(dim=0, keepdim=True)
+        mean = self._total()[None] / len(self.levels)
         return self._control((mean, k) for k in range(len(self.levels)))
 
     def shuffled(self, layer: str, inverse: LearnedInverse) -> dict[str, Tensor]:
         """How often an inverse's answer to the shuffled features of an image is taken for it: a control for what the inverse invents."""
-        height, width = self.levels.shape[-2:]
+        height, width = self.levels[0].shape[-2:]
         mean = self.study.net.space.mean_colour
 
         def images() -> Iterator[tuple[Tensor, int]]:
@@ -121,7 +152,7 @@ class Comparison:
         return {
             "error": metrics.normalised_error(self._features(layer, self._canonical(image)), self._wanted(layer, source)).item(),
             "error of another": self._error_of_another(layer, source),
-            **{k: v.item() for k, v in self._pictures(image, self.levels[source : source + 1]).items()},
+            **{k: v.item() for k, v in self._pictures(image, self.levels[source][None]).items()},
             **self._whose(image, source),
         }
 
@@ -149,6 +180,13 @@ class Comparison:
         """The shares of images that are found, for images that hold nothing of their supposed originals."""
         rows = [self._whose(image, source) for image, source in images]
         return {name: torch.tensor([row[name] for row in rows]) for name in (rows[0] if rows else ()) if name in FOUND}
+
+    def _total(self) -> Tensor:
+        """The sum of all originals (C, H, W)."""
+        total = torch.zeros_like(self.levels[0])
+        for levels in self.levels:
+            total += levels
+        return total
 
     def _canonical(self, image: Tensor) -> Tensor:
         return image - self.study.net.space.mean_colour
@@ -180,7 +218,7 @@ class Comparison:
         return features_of(phi, x.to(device_of(phi))).cpu()
 
     def _features_of_original(self, layer: str, k: int) -> Tensor:
-        return self._features(layer, self.x[k : k + 1])
+        return self._features(layer, self.canonical(k))
 
     def _error_of_another(self, layer: str, source: int) -> float:
         """The mean distance between the features of others, in an original's place, and its own."""
@@ -195,7 +233,7 @@ class Comparison:
 
     @cached_property
     def _last(self) -> list[Tensor]:
-        return [self._features(self.last, x[None]) for x in self.x]
+        return [self._features(self.last, self.canonical(k)) for k in range(len(self.levels))]
 
     @cached_property
     def _blurred(self) -> Tensor:
@@ -203,9 +241,9 @@ class Comparison:
 
     @cached_property
     def _halved(self) -> Tensor | None:
-        if self.levels.shape[1] not in (1, 3) or min(self.levels.shape[-2:]) < metrics.pictures.WINDOW:
+        if self.levels[0].shape[0] not in (1, 3) or min(self.levels[0].shape[-2:]) < metrics.pictures.WINDOW:
             return None
-        return halved(self.levels)
+        return torch.cat([halved(levels[None]) for levels in self.levels])
 
     @cached_property
     def _embedded(self) -> Tensor:
@@ -231,7 +269,7 @@ class Comparison:
         """The network that judges; None with a note where there is none."""
         if name is None:
             return None
-        if self.levels.shape[1] not in (1, 3):
+        if self.levels[0].shape[0] not in (1, 3):
             self.notes.append("No judge: it looks at grey levels or colours.")
             return None
         audited = weights_hash(self.study.net.module)
@@ -253,13 +291,13 @@ class Comparison:
 
     def _similarities(self, lpips: str | None) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
         """The metrics that can be had for these images; a note for each that cannot."""
-        one = metrics.Seen(self.levels[:1], self.levels[:1])
+        one = metrics.Seen(self.levels[0][None], self.levels[0][None])
         taken = metrics.measure_image(one, "audit")
         found = {name: _registered(name) for name in taken}
-        side = min(self.levels.shape[-2:])
+        side = min(self.levels[0].shape[-2:])
         if side < _MS_SSIM_SIDE:
             self.notes.append(f"No MS-SSIM: it needs images of {_MS_SSIM_SIDE} pixels; these have {side}.")
-        if lpips is not None and self.levels.shape[1] == 3:
+        if lpips is not None and self.levels[0].shape[0] == 3:
             try:
                 found[_LPIPS_NAME] = metrics.LPIPS(lpips)
             except (MissingExtra, InputError) as error:

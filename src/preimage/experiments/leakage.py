@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +15,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..representations.release import InTurn, known_part, parse_release
 from .attackers import Attacker
-from .attacks import ATTACKS, STRENGTHS, Attack, Smoothness
+from .attacks import ATTACKS, DEFAULT, STRENGTHS, Attack, Smoothness
 from .audit_findings import Rung, controls_note, finding, not_monotone, strip
 from .audit_numbers import AMONG, RATES, SMALLER, Comparison, columns, interval, row_of
 from .audit_utility import utility
@@ -93,11 +93,13 @@ class Leakage:
         self.releases, self.lpips = tuple(dict.fromkeys(releases)), lpips
         self.attacker = attacker or Attacker()
         self.judge, self.say = judge, say
+        self.limits: list[str] = []
         self.found: AuditSummary | None = None
         self._rungs: list[Rung] = []
 
     def jobs(self, study: Study) -> list[Job]:
         """Layer by layer, so that what is there early is there for every photograph. Fits the inverses that the attacks begin with."""
+        self._leave_out_what_needs_gradients(study)
         if any(attack.learns for attack in self.attacks.values()):
             self.attacker.check(study)
         if self.say is not None:
@@ -106,20 +108,29 @@ class Leakage:
         self._rungs = [rung for rung in found if rung.jobs]
         return [job for rung in self._rungs for job in rung.jobs]
 
+    def _leave_out_what_needs_gradients(self, study: Study) -> None:
+        """Where a network gives none, as a quantised ONNX model, images are got back by inverses from pairs alone."""
+        if study.net.card.gradients or set(self.attacks) == {"pairs"}:
+            return
+        if "pairs" not in self.attacks and tuple(self.attacks) != DEFAULT:
+            raise InputError(f"{study.network} gives no gradients, which {', '.join(self.attacks)} need: name the attack pairs.")
+        self.attacks = {"pairs": ATTACKS["pairs"]()}
+        self.limits = [f"{study.network} is run as it is and gives no gradients: the only attack that was tried knows pairs alone."]
+
     def work(self, study: Study) -> str:
         """How much there is to do, in words."""
         images, searches = len(study.photographs), 0
-        fits = set[tuple[str, str, str | None]]()
+        fits = set[tuple[str, str, str | None, str]]()
         for layer, release, name, known in self._forms(study):
             attack = self.attacks[name]
             tries = attack.settings(study, layer)
             searches += images * sum(t.get("iterations") != 0 for t in tries)
             learned = release if known else None
-            if attack.learns and tries and not self.attacker.is_there(study, layer, attack.learns, learned):
-                fits.add((layer, attack.learns, learned))
+            if attack.learns and tries and not self.attacker.is_there(study, layer, attack.learns, learned, attack.kind):
+                fits.add((layer, attack.learns, learned, attack.kind))
         return (
             f"The audit of {images} images: {searches} searches by gradients of up to 300 evaluations each, and {len(fits)} inverses to "
-            "fit, each half a minute for images of 227 pixels, if they are not in the cache already."
+            f"fit, each half a minute for images of 227 pixels{_longer(kind for *_, kind in fits)}, if they are not in the cache already."
         )
 
     def summarise(self, study: Study, found: Found, out: Path) -> AuditSummary:
@@ -147,7 +158,14 @@ class Leakage:
         figures = draw_curves(out, "leakage", first, "share of images", "") if first else []
         summary = AuditSummary(self.title, self.caption, shown, rows, figures, curves)
         self._conclude(study, comparison, records, measured, guesses, summary)
-        summary.notes = [_shares(len(study.photographs)), *self.attacker.notes, *comparison.notes, *notes, *controls_note(summary.controls)]
+        summary.notes = [
+            _shares(len(study.photographs)),
+            *self.limits,
+            *self.attacker.notes,
+            *comparison.notes,
+            *notes,
+            *controls_note(summary.controls),
+        ]
         summary.repeat = self._command(study)
         self.found = summary
         return summary
@@ -212,7 +230,7 @@ class Leakage:
         jobs: list[Job] = []
         tries = attack.settings(study, layer)
         if tries and attack.learns:
-            more = self.attacker.settings(study, layer, attack.learns, release if known else None)
+            more = self.attacker.settings(study, layer, attack.learns, release if known else None, attack.kind)
             tries = [] if more is None else [{**one, **more} for one in tries]
         text = None if release == EXACT else release
         through = bool(known and text and known_part(parse_release(text))[0] is not None)
@@ -240,8 +258,10 @@ class Leakage:
         for layer in [i.name for i in study.chosen]:
             for text in self.releases:
                 release = InTurn(()) if text == EXACT else parse_release(text)
+                shape, count = tuple(study.phi(layer).shape), len(study.photographs)
                 try:
-                    found[layer, text] = utility(study.net, layer, tuple(study.phi(layer).shape), release, comparison.x)
+                    each = [utility(study.net, layer, shape, release, comparison.canonical(k)) for k in range(count)]
+                    found[layer, text] = torch.cat(each)
                 except InputError as error:
                     notes[f"No utility of {layer}: {error}"] = None
         return found, list(notes)
@@ -265,6 +285,13 @@ class Leakage:
             name = next((n for n in numbers if any(n in v for v in guesses.values())), "")
             curves += [_curve(guess, y_label, name, layers, [v[name]] * len(layers)) for guess, v in guesses.items() if name in v]
         return curves
+
+
+def _longer(kinds: Iterable[str]) -> str:
+    """Which fits take longer than the others."""
+    found = {"layerwise": "half a minute for each step layer by layer", "upconv": "ten minutes for an up-convolutional one"}
+    chosen = set(kinds)
+    return "".join(f", {words}" for kind, words in found.items() if kind in chosen)
 
 
 def _records(found: Found, rung: Rung) -> list[Record]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from .fit import fit_inverse
-from .kinds import Linear, Upconv
+from .kinds import Layerwise, Linear, Upconv
 from .known import inverse_of, shipped_inverse
+from .layerwise import LayerwiseInverse
 from .learned import LearnedInverse
 from .linear import LinearInverse
 from .nearby import Nearby
@@ -14,6 +15,8 @@ from .start import start_from_inverse
 from .upconv import UpconvInverse
 
 __all__ = [
+    "Layerwise",
+    "LayerwiseInverse",
     "LearnedInverse",
     "Linear",
     "LinearInverse",

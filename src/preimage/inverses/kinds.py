@@ -87,13 +87,41 @@ class Upconv:
             raise InputError(f"feature_loss is a weight of at least 0; got {self.feature_loss!r}.")
 
 
-def kind_of(kind: str | Linear | Upconv) -> Linear | Upconv:
+@KINDS.register("layerwise")
+@dataclass(frozen=True)
+class Layerwise:
+    """Ridge regressions from layer to layer, with ReLUs between them: deep features to an earlier layer's, and at last to the image.
+
+    Parameters
+    ----------
+    through : tuple of names
+        The layers that it goes through, the deepest first; by default the last one before each change of the stride.
+    kernel, overlap, strengths
+        As of `Linear`; features of layers are learned without overlap.
+
+    >>> Layerwise(through=("fire5", "fire3")).kernel
+    3
+    """
+
+    through: tuple[str, ...] = ()
+    kernel: int = 3
+    overlap: int = 2
+    strengths: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+
+    def __post_init__(self) -> None:
+        Linear(self.kernel, self.overlap, None, self.strengths)
+
+
+def kind_of(kind: str | Linear | Upconv | Layerwise) -> Linear | Upconv | Layerwise:
     """Return how to fit, of a text or as it is.
 
     >>> kind_of("upconv:width=64,feature_loss=0").width
     64
     """
     found = parse(kind, KINDS) if isinstance(kind, str) else kind
-    if not isinstance(found, (Linear, Upconv)):
-        raise InputError(f"kind is 'linear', 'upconv', one with settings as 'linear:kernel=1', Linear() or Upconv(); got {kind!r}.")
+    if not isinstance(found, (Linear, Upconv, Layerwise)):
+        raise InputError(
+            f"kind is 'linear', 'upconv', 'layerwise', one with settings as 'linear:kernel=1', "
+            f"Linear(), Upconv() or Layerwise(); got {kind!r}."
+        )
     return found

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..representations.base import RepresentationLike
 from .grid import Grid
+from .layerwise import LayerwiseInverse
 from .learned import FORMAT, LearnedInverse
 from .linear import LinearInverse
 from .upconv import UpconvInverse
@@ -66,10 +67,24 @@ def _made(record: Mapping[str, Any], parts: dict[str, Tensor]) -> LearnedInverse
     about, kind = record["about"], record.get("kind", "linear")
     if not set(about) >= _NEEDED:
         raise InputError("its record is not complete.")
-    grid = None if record["grid"] is None else Grid(**{name: (int(v[0]), int(v[1])) for name, v in record["grid"].items()})
+    grid = None if record["grid"] is None else _grid(record["grid"])
     probe = parts.pop("probe")
+    if kind == "layerwise":
+        return LayerwiseInverse(tuple(_step(k, one, parts) for k, one in enumerate(about["steps"])), probe, about)
     if kind == "upconv":
         return UpconvInverse(grid, parts.pop("mean"), parts.pop("deviation"), parts, probe, about)
     if kind != "linear" or grid is None:
         raise InputError(f"its kind is {kind!r}, which this preimage does not know.")
     return LinearInverse(grid, parts["mean"], parts["projection"], parts["weights"], parts["offsets"], probe, about)
+
+
+def _grid(record: Mapping[str, Any]) -> Grid:
+    return Grid(**{name: (int(v[0]), int(v[1])) for name, v in record.items()})
+
+
+def _step(k: int, about: Mapping[str, Any], parts: Mapping[str, Tensor]) -> LinearInverse:
+    """One step of a layerwise inverse; its own probe is not kept, as the whole is recognised by its first."""
+    tensors = {name: parts[f"{k}.{name}"] for name in ("mean", "projection", "weights", "offsets")}
+    if not {"size", "cut", "to", "space"} <= set(about):
+        raise InputError(f"the record of step {k} is not complete.")
+    return LinearInverse(_grid(about["grid"]), **tensors, probe=torch.zeros_like(tensors["mean"]), about=about)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from ..errors import InputError, first_line, missing_extra
+from .executed import OUTPUT, Executed, is_quantised
 from .labels import of_onnx
 from .network import SOURCES, NetworkCard, Source
 
@@ -15,7 +17,8 @@ from .network import SOURCES, NetworkCard, Source
 def open_card(name: str) -> NetworkCard:
     """The card of an ONNX file with one image input. Its layers are called by the file's own names of nodes.
 
-    Such a file holds tensors and operations of a fixed list, no code. It does not say which pixels it takes.
+    Such a file holds tensors and operations of a fixed list, no code. It does not say which pixels it takes. A quantised one is run as
+    it is: it has one layer, its output, and no gradients.
     Raises InputError for what is no ONNX file or uses operations that onnx2torch lacks, MissingExtra without the libraries.
     """
     try:
@@ -31,6 +34,8 @@ def open_card(name: str) -> NetworkCard:
     except Exception as error:
         raise InputError(f"{name!r} is no ONNX file, or damaged ({first_line(error)}).") from error
     size, channels, last = _input(name, model)
+    if is_quantised(model):
+        return _as_it_is(name, model, size, last)
     _write_constants_as_weights(model)
     _give_shared_tensors_names(model)
     try:
@@ -44,6 +49,24 @@ def open_card(name: str) -> NetworkCard:
     labels, source = of_onnx(model), f"ONNX, {channels or 'any number of'} channels"
     classes = (lambda: labels) if labels else None
     return NetworkCard(name, None, lambda: module, names=own, classes=classes, whole=True, size=size, source=source)
+
+
+def _as_it_is(name: str, model: Any, size: tuple[int, int] | None, last: bool) -> NetworkCard:
+    """The card of a quantised model: one layer, its output, and no gradients."""
+    executed: nn.Module = Executed(model, name)
+    module = nn.Sequential(OrderedDict([(OUTPUT, ChannelsLast(executed) if last else executed)]))
+    labels = of_onnx(model)
+    return NetworkCard(
+        name,
+        None,
+        lambda: module,
+        names={OUTPUT: OUTPUT},
+        classes=(lambda: labels) if labels else None,
+        whole=True,
+        size=size,
+        source="ONNX, quantised",
+        gradients=False,
+    )
 
 
 class ChannelsLast(nn.Module):

@@ -41,7 +41,8 @@ class NetworkCard:
     scores: the layer whose channels' means are the scores of the classes, before any ReLU or softmax, where it is not the last.
     made_for: space -> the module, where it cannot be made before its pixels are known.
     file: where trained weights that do not come with a package can be had, with `preimage fetch NAME`. adopt: such a file, by its
-    path -> the card with the weights, pixels and classes of the file.
+    path -> the card with the weights, pixels and classes of the file. gradients: whether they pass through it; not where it is run by
+    a program that gives none.
     """
 
     name: str
@@ -61,6 +62,7 @@ class NetworkCard:
     size: tuple[int, int] | None = None
     scores: str | None = None
     made_for: Callable[[PixelSpace], nn.Module] | None = field(default=None, repr=False)
+    gradients: bool = True
 
 
 @dataclass(frozen=True)
