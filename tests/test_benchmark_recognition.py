@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from benchmarks import recognition
+from benchmarks import ablation, recognition
 from benchmarks.peer_tools import Clock, NoSuchTask, Problem, Tool
 from torch import Tensor
 
@@ -119,3 +119,18 @@ def test_the_program_runs_ours_prints_a_table_and_writes_a_record(
     record: dict[str, Any] = json.loads((tmp_path / "record.json").read_text())
     assert list(record["tasks"]["invert"]["tools"]) == ["preimage"]
     assert any(line.startswith("| preimage | 2 |") for line in capsys.readouterr().out.splitlines())
+
+
+def test_what_is_chosen_is_chosen_on_classes_that_are_not_reported() -> None:
+    assert not set(ablation.tuning_classes(100)) & set(recognition.report_classes())
+    assert ablation.tuning_classes(4) == ablation.tuning_classes(9)[:4]
+
+
+def test_views_are_compared_at_equal_evaluations_and_every_variant_can_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    monkeypatch.setattr(ablation, "ours", lambda **more: asked.append(more))
+    names = [tool.name for name in ablation.SETS for tool in ablation.variants(name)]
+    assert len(names) == len(set(names)) == len(asked)
+    views = [(a["transform"].views, a["iterations"]) for a in asked if "iterations" in a]
+    assert [n for n, _ in views] == [1, 2, 4, 8, 16] and all(abs(n * steps - 150) <= n / 2 for n, steps in views)
+    assert [a["quality"] for a in asked if "quality" in a] == ["draft", "normal", "best"]
