@@ -15,7 +15,8 @@ from .options import Quiet
 
 @app.command(
     epilog="Examples:\n\n  preimage report runs/\n\n  preimage report runs/ -o page.html --figures figures/\n\n"
-    "  preimage report atlas/ -o site/index.html --copy\n\n  preimage report runs/ --compare other/",
+    "  preimage report atlas/ -o site/index.html --copy\n\n  preimage report atlas/ --judge efficientnet-lite0\n\n"
+    "  preimage report runs/ --compare other/",
 )
 def report(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A store, as `preimage paper` and `preimage audit` write them.")],
@@ -41,15 +42,25 @@ def report(
     inline: Annotated[
         int, typer.Option("--inline", metavar="MB", help="The page carries whole pictures up to this size, beyond it thumbnails.")
     ] = 24,
+    judge: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NET",
+            help="Another network, as efficientnet-lite0: the page then says where it puts the class that a picture should show.",
+            show_default=False,
+        ),
+    ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Make one page of everything in a store: pictures, curves, energies, settings, failures. It opens from disk with no network.
 
     A page of few pictures carries them. With more than --inline they are thumbnails, and the enlarged ones are read from the store,
     relative to the page. From --gallery-from pictures on they are in a gallery with a search, and NAME_files beside the page belongs to it.
+    What a --judge says is kept in the store, so that it is asked once for each picture.
     """
     with guard():
-        from ..report import save_figures, write_comparison, write_report
+        from ..networks.network import load_network
+        from ..report import judge_store, save_figures, write_comparison, write_report
         from ..studies.store import Store
         from ..tasks.result import file_names
 
@@ -58,6 +69,8 @@ def report(
             raise InputError("--compare writes one page with a gallery: leave out --figures and --gallery-from.")
         if compare is None and by:
             raise InputError("--by says how to pair two stores: give the other one as --compare OTHER.")
+        if compare is not None and judge is not None:
+            raise InputError("--judge is asked of one store at a time: preimage report DIR --judge NET, then compare.")
         page = out or folder / ("report.html" if compare is None else f"compare-{file_names([compare.resolve().name])[0]}.html")
         make_folder(page.absolute().parent)
         if compare is not None:
@@ -66,6 +79,9 @@ def report(
             write_comparison(store, other, page, title=title, by=settings, copy=copy, progress=not quiet)
         else:
             limit = inline * 2**20
+            if judge is not None:
+                judged = judge_store(store, load_network(judge), progress=not quiet)
+                typer.echo("\n".join(judged.lines()))
             write_report(store, page, title=title, inline_limit=limit, gallery_from=gallery_from, copy=copy, progress=not quiet)
         typer.echo(f"Open the page: {page.absolute().as_uri()}")
         tell_damaged(store)

@@ -14,6 +14,7 @@ from .archive import Archive, Row, inside, summaries
 from .boxes import Box, Geometry, gather, geometry, masked_box
 from .charts import Chart
 from .grids import AXES, Grid, arrange, label, telling
+from .judged import RANK
 from .numbers import show_metric
 from .traces import trace_curve
 
@@ -114,12 +115,13 @@ class StoreView:
         return masked_box(info, known.size, row.config.get("mask")) if known and info else None
 
     def number(self, row: Row) -> str:
-        """The one number that stands under a picture."""
-        for name in ("error", "activation", *row.metrics):
+        """The one number that stands under a picture, and where other networks put what it should show."""
+        ranks = "".join(f", {name.removeprefix(RANK)}: rank {v:.0f}" for name, v in row.metrics.items() if name.startswith(RANK))
+        for name in ("error", "activation", *(m for m in row.metrics if not m.startswith(RANK))):
             if name in row.metrics:
                 shown = show_metric(name, row.metrics[name])
-                return shown if name == "error" else f"{name} {shown}"
-        return ""
+                return (shown if name == "error" else f"{name} {shown}") + ranks
+        return ranks.removeprefix(", ")
 
     def layers(self) -> list[str]:
         """Of all results, in the order in which the networks run them."""
