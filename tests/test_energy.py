@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import sys
+
 import numpy as np
 import pytest
 import torch
 
+import preimage
 from preimage.energy.energy import Energy
+from preimage.energy.fourier import Fourier
 from preimage.energy.losses import Euclidean, InnerProduct, Loss
+from preimage.energy.pull import pull
 from preimage.energy.regularizers import TVBeta
+from preimage.energy.resampling import Crops
 from preimage.energy.terms import FeatureTerm, total
 from preimage.energy.transforms import Jitter
 from preimage.errors import InputError
@@ -142,3 +148,28 @@ def test_the_gradient_is_what_autograd_finds_through_the_whole_energy(loss, targ
         torch.testing.assert_close(terms[name], expected[name].detach())
     torch.testing.assert_close(gradient, slope)
     assert felt.tolist() == [True, True]
+
+
+@pytest.mark.parametrize("parts", [{}, {"parameterization": Fourier(), "transform": Crops()}])
+def test_a_run_does_not_import_sympy_which_takes_half_a_second(parts, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.fx.experimental.symbolic_shapes", None)  # from now on importing it is an error
+    phi = preimage.from_callable(lambda x: x.square(), preimage.PixelSpace(8, "grey"))
+    found = preimage.invert(phi, np.full((8, 8), 200, np.uint8), iterations=2, progress=False, **parts)
+    assert found.error.isfinite().all()
+
+
+def test_a_gradient_is_pulled_back_with_the_bits_of_autograd_itself():
+    x = torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    weight = torch.randn(4, 3, 3, 3, generator=torch.Generator().manual_seed(1))
+    both = [y := torch.nn.functional.conv2d(x, weight).relu(), torch.nn.functional.conv2d(y.tanh(), weight.transpose(0, 1)).exp()]
+    slopes = [torch.randn(b.shape, generator=torch.Generator().manual_seed(2)) for b in both]
+    wanted = torch.autograd.grad(both, x, slopes, retain_graph=True)[0]
+    assert pull(both, x, slopes).equal(wanted)
+
+
+def test_a_graph_that_one_of_the_outputs_does_not_come_from_is_an_error():
+    x = torch.ones(1, 2, requires_grad=True)
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        pull([2 * x, torch.ones(1, 2)], x, [torch.ones(1, 2), torch.ones(1, 2)])
+    with pytest.raises(RuntimeError, match="shape"):
+        pull([2 * x], x, [torch.ones(1, 1)])

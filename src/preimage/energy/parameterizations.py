@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
 from ..registry import Registry
+from .pull import pull
 from .regularizers import PixelBall
 
 PARAMETERIZATIONS: Registry[type[Parameterization]] = Registry("parameterization", see="docs/parts.md")
@@ -38,7 +39,7 @@ class Coordinates(ABC):
         with torch.enable_grad():
             leaf = z.detach().requires_grad_()
             x = self.decode(leaf)
-        return x.detach(), lambda gradient: torch.autograd.grad(x, leaf, gradient)[0]
+        return x.detach(), lambda gradient: pull([x], leaf, [gradient])
 
     def project(self, z: Tensor, ball: PixelBall) -> Tensor:
         """Return coordinates whose image keeps the bound on its pixels, by default without a look where g keeps one itself."""

@@ -14,6 +14,7 @@ from ..errors import InputError
 from ..representations.base import derived
 from ..representations.passes import features_together
 from .losses import Loss, as_loss
+from .pull import pull
 
 Phi = Callable[[Tensor], Tensor]
 
@@ -174,7 +175,7 @@ class Sum(DataTerm):
 def _pulled(features: Sequence[Tensor], seen: Tensor, slopes: Sequence[Tensor], phis: Sequence[Phi]) -> Tensor:
     """The gradient in what Φ was shown. Raises InputError where the graph does not lead back to it."""
     with derived(phis):
-        return torch.autograd.grad(features, seen, slopes)[0]
+        return pull(features, seen, slopes)
 
 
 def total(terms: Mapping[str, Tensor]) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor
 from ..errors import InputError
 from ..registry import Registry
 from ..representations.receptive_field import paper_jitter
+from .pull import pull
 
 TRANSFORMS: Registry[type[Transform]] = Registry("transform", see="docs/parts.md")
 
@@ -73,7 +74,7 @@ class Transform(ABC):
             seen = self(leaf, view)
 
         def add(gradient: Tensor, of_seen: Tensor) -> None:
-            gradient += torch.autograd.grad(seen, leaf, of_seen)[0]
+            gradient += pull([seen], leaf, [of_seen])
 
         return seen.detach(), add
 
