@@ -14,7 +14,9 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+import PIL.Image
 import pytest
+import torch
 from safetensors.torch import save_file
 
 import preimage
@@ -155,7 +157,7 @@ def test_the_page_on_tables_runs_and_its_table_has_a_row_an_image(tmp_path, monk
     assert row["unit"] == 3 and row["activation"] > 0 and Path(row["picture"]).is_file()
 
 
-@pytest.mark.parametrize("page", ["own-parts", "checkpoints"])
+@pytest.mark.parametrize("page", ["own-parts", "checkpoints", "metamers"])
 def test_a_page_of_how_to_runs(page, tmp_path, monkeypatch, capsys):
     from preimage.pixels.images import reference_images
 
@@ -178,11 +180,43 @@ def test_a_page_of_how_to_runs(page, tmp_path, monkeypatch, capsys):
     exec(compile(code.replace("160", "64"), page, "exec"), names)
     if page == "own-parts":
         assert names["frog"].energy["mirror"].shape == (1,) and names["image"].images.shape[-1] == 64
+        assert names["strong"].error.isfinite().all() and set(names["strong"].energy) > {"loss", "total"}
+    elif page == "metamers":
+        saved = preimage.load_result(tmp_path / "out" / "metamers")
+        assert len(saved.seeds) == 4 and saved.images.equal(names["result"].images) and saved.images[0].ne(saved.images[1]).any()
     else:
         before, after = (preimage.load_result(tmp_path / "out" / f"{name}.safetensors") for name in ("before", "after"))
         assert before.images.equal(after.images)
         said = capsys.readouterr().out
         assert said.startswith("before.safetensors") and re.search(r"^fire2 (1\.0|0\.99\d+) 0\.\d+$", said, flags=re.M)
+
+
+@pytest.mark.slow
+def test_the_page_of_directions_runs(tmp_path, monkeypatch):
+    pytest.importorskip("sklearn", reason="channels are factored by scikit-learn")
+    from preimage.pixels.images import reference_images
+
+    monkeypatch.chdir(tmp_path)
+    photo = PIL.Image.open(reference_images()[0]).convert("RGB")
+    for folder in ("striped", "others", "photos"):
+        (tmp_path / folder).mkdir()
+        for k in range(4):
+            photo.rotate(90 * k if folder == "others" else k).resize((64, 64)).save(tmp_path / folder / f"{k}.png")
+    photo.save(tmp_path / "photo.jpg")
+    rng = torch.Generator().manual_seed(0)
+    state = {"W_enc": torch.randn(512, 16, generator=rng), "b_enc": torch.zeros(16), "W_dec": torch.randn(16, 512, generator=rng)}
+    save_file(state, tmp_path / "sae.safetensors")
+    for name in ("invert", "maximize"):
+        monkeypatch.setattr(preimage, name, functools.partial(getattr(preimage, name), iterations=1, progress=False))
+    monkeypatch.setattr(preimage, "load_network", functools.partial(preimage.load_network, size=64))
+    text = (ROOT / "docs" / "directions.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.S)
+    assert "image_text" in blocks[-1]  # which needs a network of texts; tests/test_directions.py has it
+    names: dict = {}
+    for block in blocks[:-1]:
+        exec(compile(block, "directions.md", "exec"), names)
+    assert {p.name for p in (tmp_path / "out").iterdir()} == {"striped", "together", "sum", "latent-12", "writes-12", "kept"}
+    assert len(preimage.load_result(tmp_path / "out" / "together").images) == 6
 
 
 def test_the_letters_are_in_the_glossary():

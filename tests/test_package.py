@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ast
 import inspect
+import itertools
 import re
+import shlex
 import statistics
 import subprocess
 import sys
@@ -86,6 +88,43 @@ def test_the_readme_s_commands_exist():
     assert used <= commands | {g.name for g in app.registered_groups}
     targets = set(re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), flags=re.M))
     assert {m for block in readme_blocks("sh") for m in re.findall(r"^make ([\w-]+)", block, flags=re.M)} <= targets
+
+
+def documented_commands() -> list[tuple[str, list[str]]]:
+    """Every line of the pages' shell blocks that runs preimage: the page, and its words as a shell would give them."""
+    found = []
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]:
+        for language, block in re.findall(r"^```([^\n]*)\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.S | re.M):
+            for line in block.replace("\\\n", " ").splitlines():
+                if language in ("", "sh", "bash") and line.startswith("preimage "):
+                    lexer = shlex.shlex(
+                        re.sub(r"\s>>?\s.*", "", line), posix=True, punctuation_chars="|&;"
+                    )  # what follows is another program's
+                    lexer.whitespace_split = True
+                    found.append((page.name, list(itertools.takewhile(lambda word: word not in ("|", "&&", ";", "&"), lexer))))
+    return found
+
+
+def test_every_command_line_of_the_pages_has_a_command_and_options_that_exist():
+    import typer
+
+    from preimage.cli import app
+
+    root = typer.main.get_command(app)
+    lines = documented_commands()
+    assert len(lines) > 90 and {page for page, _ in lines} > {"README.md", "clusters.md", "metamers.md", "directions.md"}
+    wrong = []
+    for page, (_, *words) in lines:
+        command, context = root, root.context_class(root)
+        try:
+            while hasattr(command, "commands") and words and not words[0].startswith("-"):
+                name, command, words = command.resolve_command(context, words)
+                context = command.context_class(command, parent=context, info_name=name)
+            if command.params:
+                command.make_parser(context).parse_args(list(words))
+        except Exception as error:
+            wrong.append((page, words, str(error) or type(error).__name__))
+    assert wrong == []
 
 
 def test_the_readme_s_rows_of_methods_name_every_recipe_descriptor_and_classic_network_and_none_that_there_is_not():
