@@ -22,7 +22,7 @@ def pull(outputs: Sequence[Tensor], given: Tensor, slopes: Sequence[Tensor]) -> 
     if not all(o.requires_grad and o.shape == s.shape for o, s in zip(outputs, slopes, strict=True)):
         return torch.autograd.grad(outputs, given, slopes)[0]  # which says what is wrong
     with torch.enable_grad():
-        end = _End.apply(len(slopes), *slopes, *outputs)  # type: ignore[no-untyped-call]
+        end = _End.apply(len(slopes), *slopes, *outputs)
     return torch.autograd.grad(end, given)[0]
 
 
