@@ -35,7 +35,7 @@ def photograph(name: str) -> np.ndarray:
 def images_of(phi: BinaryDescriptor, levels: np.ndarray) -> list[Tensor]:
     """One image of each column, canonical."""
     differences = phi.differences(phi.space.encode(levels))
-    found = preimage.invert(phi, levels, release=torch.sign, progress=False)
+    found = preimage.invert(phi, levels, release=torch.sign, iterations=100, progress=False)
     energy = found.images - phi.space.mean_colour
     size = (SIDE, SIDE)
     return [energy, from_bits(phi, differences.sign(), size), from_differences(phi, differences, size)]

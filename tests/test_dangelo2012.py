@@ -71,7 +71,7 @@ def test_the_image_from_differences_is_where_the_energy_is_least(phi: BinaryDesc
         gradient = torch.nn.functional.pad(down, (0, 0, 0, 1)).square() + torch.nn.functional.pad(right, (0, 1)).square()
         return float(weight * (phi.differences(x) - y).abs().sum() + gradient.sqrt().sum())
 
-    found = from_differences(phi, y, (14, 14), weight, steps=900)
+    found = from_differences(phi, y, (14, 14), weight, steps=700)
     least = energy(found)
     assert least < energy(x0) - 1 and least < energy(torch.zeros_like(x0)) - 1
     for seed in range(6):
