@@ -664,6 +664,14 @@ def test_an_address_that_is_taken_is_an_error_in_words():
         listen("127.0.0.1", first.getsockname()[1])
     with pytest.raises(InputError, match="cannot be served"):
         listen("no.such.host.invalid", 0)
+    for nobodys in (
+        "255.255.255.255",
+        "240.0.0.1",
+        "224.0.0.1",
+        "ff02::1",
+    ):  # a socket for the first may be had, and a page that none can open
+        with pytest.raises(InputError, match=f"cannot be served at {nobodys} port 0: no address of a machine"):
+            listen(nobodys, 0)
 
 
 def test_without_gradio_the_extra_is_named(catalogue, desk, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 import preimage
-from preimage import tasks
+from preimage import __main__, tasks
 from preimage.cli import app, common, signals
 from preimage.errors import ResultFolderError
 from preimage.tasks import result as result_module
@@ -153,3 +154,25 @@ def test_no_bar_goes_into_a_file(tmp_path, monkeypatch):
         monkeypatch.setattr("sys.stderr", pipe)
         assert common.watched()
     os.close(read)
+
+
+class InterruptedImport:
+    """A finder in the middle of whose work Ctrl-C comes."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "preimage.cli":
+            raise KeyboardInterrupt
+
+
+def test_an_interrupt_while_the_command_is_still_imported_ends_it_with_130_in_one_line(monkeypatch, capfd):
+    monkeypatch.delitem(sys.modules, "preimage.cli")
+    monkeypatch.setattr(sys, "meta_path", [InterruptedImport(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        __main__.main()
+    assert ended.value.code == common.INTERRUPTED
+    assert capfd.readouterr() == ("", "preimage: interrupted before there was anything to save\n")
+
+
+def test_the_installed_command_is_the_one_that_may_be_interrupted_while_it_is_imported():
+    project = (Path(__file__).parents[1] / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'preimage = "preimage.__main__:main"' in project

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
 import pydoc
 import re
@@ -14,7 +15,7 @@ from torch import nn
 import preimage
 from preimage import Jitter, Stage
 from preimage.energy.fourier import Fourier
-from preimage.errors import InputError
+from preimage.errors import InputError, PreimageError
 from preimage.experiments.arguments import RunArguments, StudyArguments
 from preimage.statistics.collect import ReadingArguments
 from preimage.tasks.choice import PartArguments
@@ -131,3 +132,61 @@ def test_every_part_is_taken_by_its_name(phi):
 def test_a_device_that_is_not_here_is_refused_with_those_that_are(device, phi):
     with pytest.raises(InputError, match=r"cannot be used here\. There is: cpu"):
         preimage.invert(phi, PICTURE, device=device, progress=False)
+
+
+STRANGE = [np.array([1, 2]), 10**30, float("nan"), 1j, object(), [], "", b"x", torch.tensor(3), ...]
+NAMES = "C solver iterations recipe seed restarts mask dtype device fit start objective bound transform regularizers stages compute monitor"
+
+
+@pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")
+@pytest.mark.parametrize("name", [*NAMES.split(), "progress"])
+def test_no_value_of_an_argument_meets_an_error_of_another_library(name, phi):
+    for value in STRANGE:
+        with contextlib.suppress(PreimageError):
+            preimage.invert(phi, PICTURE, **{"iterations": 1, "progress": False} | {name: value})
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda v: preimage.PixelSpace(v, "rgb"),
+        lambda v: preimage.PixelSpace(16, v),
+        lambda v: preimage.PixelSpace(16, "rgb", scale=v),
+        lambda v: preimage.PixelSpace(16, "rgb", mean=v),
+        lambda v: preimage.PixelSpace(16, "rgb", std=v),
+        lambda v: preimage.PixelSpace(16, "rgb", fit=v),
+        lambda v: preimage.from_callable(lambda x: x, v),
+        lambda v: preimage.layers(nn.ReLU(), v),
+        lambda v: preimage.Layer(nn.ReLU(), v, space=SPACE),
+        lambda v: preimage.Layer(nn.ReLU(), "", space=SPACE, leak=v),
+        preimage.load_result,
+        preimage.load_network,
+    ],
+)
+def test_no_value_of_what_is_made_or_loaded_meets_an_error_of_another_library(call):
+    for value in [*STRANGE, None, 1.5, [1], {}]:
+        with contextlib.suppress(PreimageError):
+            call(value)
+
+
+def test_numbers_of_numpy_are_kept_as_numbers(phi, tmp_path):
+    found = preimage.invert(phi, PICTURE, C=np.float32(2), bound=np.float64(100), iterations=np.int64(2), progress=False)
+    assert (found.config["C"], found.config["bound"], found.config["iterations"]) == (2.0, 100.0, 2)
+    found.save(tmp_path / "out")
+
+
+def test_lists_of_nothing_are_refused(phi):
+    for call in (
+        lambda: preimage.maximize(phi, []),
+        lambda: preimage.maximize(phi, 0, start=[]),
+        lambda: preimage.invert(phi, PICTURE, start=[]),
+    ):
+        with pytest.raises(InputError, match="empty list"):
+            call()
+
+
+def test_a_mask_beyond_the_channels_and_a_second_cpu_are_refused(phi):
+    with pytest.raises(InputError, match=r"names channel 9999; the features have channels 0 to 3"):
+        preimage.invert(phi, PICTURE, mask=preimage.masks.parse_mask("channels:0-9999"))
+    with pytest.raises(InputError, match=r"'cpu:7' cannot be used here\. There is: cpu"):
+        preimage.invert(phi, PICTURE, device="cpu:7")

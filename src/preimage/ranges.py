@@ -97,6 +97,16 @@ def checked(name: str, value: Any, told: str | None = None) -> Any:
     return int(value) if found.whole else float(value)
 
 
+def is_zero(value: Any) -> bool:
+    """Return whether a value is the whole number 0, Python's or numpy's; not False."""
+    return _is_number(value, Integral) and bool(value == 0)
+
+
+def is_real(value: Any) -> bool:
+    """Return whether a value is one real number, Python's or numpy's."""
+    return _is_number(value, Real)
+
+
 def _is_number(value: Any, kind: type) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 

@@ -146,7 +146,10 @@ def is_loopback(host: str) -> bool:
 def listen(host: str, port: int) -> socket.socket:
     """A bound socket. Raises InputError if the address cannot be had."""
     try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        family, *_, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        address = ipaddress.ip_address(str(where[0]).partition("%")[0])
+        if address.is_multicast or (address.version == 4 and address.is_reserved):  # some systems listen there, and nobody can call
+            raise OSError(None, "no address of a machine")
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ..errors import ImageError, InputError, PreimageWarning
+from ..ranges import is_real
 from . import images
 from .images import ImageLike
 
@@ -21,6 +22,7 @@ Values = Literal["network", "0-1", "0-255"]
 _NORMALISED = 5.0  # no value of a picture that is normalised by a mean and a standard deviation is larger
 
 
+MOST_CHANNELS = 10_000
 REVISION = 1  # raised when the way from a picture to canonical pixels changes
 
 
@@ -69,22 +71,27 @@ class PixelSpace:
         size: Any = self.size
         if isinstance(size, int):
             size = (size, size)
-        if size is not None and (len(size) != 2 or not all(isinstance(s, int) and s > 0 for s in size)):
-            raise InputError(f"The size of a pixel space is (height, width) in pixels or None; got {self.size!r}")
-        if self.channels not in ("rgb", "bgr", "grey") and not (isinstance(self.channels, int) and self.channels > 0):
-            raise InputError(f"channels is 'rgb', 'bgr', 'grey' or a positive number; got {self.channels!r}")
-        if self.scale not in (1, 255):
-            raise InputError(f"scale is the value of white, 255 or 1; got {self.scale!r}")
-        if self.fit not in ("crop", "squash"):
-            raise InputError(f"fit is 'crop' or 'squash'; got {self.fit!r}")
+        sides = tuple(size) if isinstance(size, (tuple, list)) else ()
+        if size is not None and (len(sides) != 2 or not all(isinstance(s, int) and s > 0 for s in sides)):
+            raise InputError(f"The size of a pixel space is (height, width) in pixels or None; got {self.size!r:.80}")
+        named = isinstance(self.channels, str) and self.channels in ("rgb", "bgr", "grey")
+        if not named and not (isinstance(self.channels, int) and 0 < self.channels <= MOST_CHANNELS):
+            raise InputError(f"channels is 'rgb', 'bgr', 'grey' or a number from 1 to {MOST_CHANNELS:,}; got {self.channels!r:.80}")
+        if not is_real(self.scale) or self.scale not in (1, 255):
+            raise InputError(f"scale is the value of white, 255 or 1; got {self.scale!r:.80}")
+        if not isinstance(self.fit, str) or self.fit not in ("crop", "squash"):
+            raise InputError(f"fit is 'crop' or 'squash'; got {self.fit!r:.80}")
         object.__setattr__(self, "size", None if size is None else tuple(size))
         object.__setattr__(self, "scale", float(self.scale))
         for field in ("mean", "std"):
             given: Any = getattr(self, field)
-            values = tuple(float(v) for v in (given if np.iterable(given) else (given,)))
+            try:
+                values = tuple(float(v) for v in (given if np.iterable(given) else (given,)))
+            except (TypeError, ValueError, OverflowError):
+                values = ()
             values = values * self.count if len(values) == 1 else values
             if len(values) != self.count or not np.isfinite(values).all() or (field == "std" and min(values) <= 0):
-                raise InputError(f"{field} is one finite number for each of {self.count} channels (std above 0); got {given!r}")
+                raise InputError(f"{field} is one finite number for each of {self.count} channels (std above 0); got {given!r:.80}")
             object.__setattr__(self, field, values)
 
     @property
@@ -147,7 +154,7 @@ class PixelSpace:
         """
         if isinstance(image, Tensor):
             return self._canonical(image)
-        space = replace(self, size=size or self.size, fit=fit or self.fit)
+        space = replace(self, size=size or self.size, fit=self.fit if fit is None else fit)
         levels = space._fitted(space._channels_of(image))
         planes = torch.from_numpy(np.array(np.atleast_3d(levels).transpose(2, 0, 1), dtype=np.float32, order="C"))
         return planes.unsqueeze(0) - self.mean_colour

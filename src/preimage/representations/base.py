@@ -331,6 +331,8 @@ def from_callable(
     """
     if not callable(f):
         raise InputError(f"from_callable takes a function or a module; got {type(f).__name__}.")
+    if not isinstance(space, PixelSpace):
+        raise InputError(f"The space of from_callable is a preimage.PixelSpace(…); got {space!r:.80}.")
     title: Any = name or getattr(f, "__name__", type(f).__name__)
     return FromCallable(f, space, str(title), stride, receptive_field, canonical)
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
+from ..ranges import is_real
 from ..registry import unknown
 from .base import Representation, check_pixels, differentiable, inside
 from .batches import Batch
@@ -69,7 +70,9 @@ class Layer(Representation):
         title: str | None = None,
     ) -> None:
         check_module(module, space, "Layer")
-        if not 0.0 <= leak < 1.0:
+        if not isinstance(name, str):
+            raise InputError(f"The name of a layer is a text, as preimage.layers(module, space) lists them; got {name!r:.80}.")
+        if not is_real(leak) or not 0.0 <= leak < 1.0:
             raise InputError(f"leak is the slope of ReLUs below zero, from 0 to less than 1; got {leak!r}")
         self._module, self.space, self.leak = module, space, leak
         self.can_open, self.prefers_channels_last = True, likes_channels_last(module)

@@ -16,7 +16,9 @@ def usable_device(name: str | torch.device) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError, NotImplementedError):  # whose words are advice for who builds PyTorch
+        if device.type == "cpu" and device.index:  # torch takes any number for the one that there is
+            raise RuntimeError
+    except (RuntimeError, AssertionError, TypeError, ValueError, NotImplementedError):  # whose words are advice for who builds PyTorch
         raise InputError(f"The device {str(name)!r:.80} cannot be used here. There is: {', '.join(_devices())}.") from None
     return device
 

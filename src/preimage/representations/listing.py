@@ -94,6 +94,8 @@ def check_module(module: Any, space: PixelSpace, caller: str) -> None:
     if not isinstance(module, nn.Module):
         hint = "take its .module()" if hasattr(module, "graph_module") else "For a function use preimage.from_callable(f, space)"
         raise InputError(f"{caller} takes an nn.Module; got {type(module).__name__}. {hint[0].upper()}{hint[1:]}.")
+    if not isinstance(space, PixelSpace):
+        raise InputError(f"The space of {caller} is a preimage.PixelSpace(…); got {space!r:.80}.")
     if space.size is None:
         raise InputError("The pixel space of a network needs a size: PixelSpace(size=(H, W), …).")
     check_hooks(module, caller)

@@ -39,6 +39,8 @@ def channels(*which: int | slice) -> NamedMask:
         for w in which:
             if isinstance(w, int) and not -shape[0] <= w < shape[0]:
                 raise InputError(f"The mask names channel {w}; the features have channels 0 to {shape[0] - 1}.")
+            if isinstance(w, slice) and w.stop is not None and w.stop > shape[0]:
+                raise InputError(f"The mask names channel {w.stop - 1}; the features have channels 0 to {shape[0] - 1}.")
             out[w] = 1.0
         if not bool(out.any()):
             raise InputError(f"The mask selects none of the {shape[0]} channels.")

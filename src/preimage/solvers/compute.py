@@ -95,8 +95,9 @@ class Computation:
             self.batch = checked("batch", self.batch)
         if self.batch is not None and self.max_memory is not None:
             raise InputError("batch and max_memory both say how many samples are evaluated together: leave one out.")
-        if self.asked_dtype not in (None, torch.float32, torch.float64):
-            raise InputError(f"dtype is torch.float32 or torch.float64; got {self.asked_dtype}. For bfloat16 see precision.")
+        known = isinstance(self.asked_dtype, torch.dtype) and self.asked_dtype in (torch.float32, torch.float64)
+        if self.asked_dtype is not None and not known:
+            raise InputError(f"dtype is torch.float32 or torch.float64; got {self.asked_dtype!s:.80}. For bfloat16 see precision.")
         self.device = device_of(self.phi) if self.asked_device is None else usable_device(self.asked_device)
         self.dtype = self.asked_dtype or torch.float32
         check_precision(self.precision, self.dtype)

@@ -154,6 +154,10 @@ def keep_freed_memory() -> None:
 def _bar(length: int, title: str, shown: bool, done: int = 0) -> Iterator[Tick]:
     """A function to call after each evaluation; it reads the energy, and so waits for the device, five times a second at most."""
     bar: Any = None
+    try:
+        shown = bool(shown)
+    except (ValueError, RuntimeError):  # of several values
+        raise InputError(f"progress is True or False; got {shown!r:.80}.") from None
     if shown:
         bar = progress_bar(total=length, initial=done, desc=title, unit="it")
     last = [0.0, done]

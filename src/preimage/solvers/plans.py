@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..plain import is_plain, parse, to_plain
-from ..ranges import checked
+from ..ranges import checked, is_zero
 from ..registry import unknown
 from .methods import STILL, Descend, FourierAdam
 from .run import SOLVERS, Solver, Stage
@@ -104,9 +104,10 @@ def plan_for(asked: Asked, solver: str | Solver = "fast", iterations: int | None
     """
     if stages is not None and not (len(stages) and all(isinstance(s, Stage) for s in stages)):
         raise InputError(f"stages is a list of at least one preimage.Stage, as [Stage(300)]; got {stages!r}.")
-    if iterations == 0 and asked.warm:
+    none = is_zero(iterations)
+    if none and asked.warm:
         return Plan(())
-    if iterations is not None and iterations != 0:  # of 0 `scaled` says what it needs
+    if iterations is not None and not none:  # of 0 `scaled` says what it needs
         iterations = checked("iterations", iterations)
     if solver != "fast":
         return plan_of(solver, stages or _own_stages(solver, asked.task), iterations)

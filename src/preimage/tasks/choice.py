@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -18,7 +18,7 @@ from ..energy.transforms import Transform
 from ..errors import InputError
 from ..methods.recipe import DEFAULTS, NATURAL, Parts, Recipe, recipe_named
 from ..networks.network import Network
-from ..ranges import checked
+from ..ranges import checked, is_zero
 from ..representations.base import Representation
 from ..representations.units import Unit, is_direction
 from ..solvers.plans import evaluations_at
@@ -80,15 +80,28 @@ class Choice:
         given = {name: value for name, value in parts.items() if value is not None and name != "start"}
         _check(parts, given)
         check_quality(parts.get("quality"), iterations)
+        C = None if C is None else checked("C", C)
+        if iterations is not None:  # none are taken where a learned inverse answers
+            iterations = 0 if is_zero(iterations) else checked("iterations", iterations)
+        if "bound" in given:
+            given["bound"] = checked("bound", given["bound"])
         return Choice(recipe=recipe, C=C, solver=solver, iterations=iterations, **given)  # type: ignore[arg-type]
+
+    @property
+    def usual_solver(self) -> bool:
+        """Whether the solver is the usual one, said or not."""
+        return self.solver is None or (isinstance(self.solver, str) and self.solver == "fast")
+
+    def is_bare(self, *but: str) -> bool:
+        """Return whether nothing is chosen, but for what is named."""
+        return all(getattr(self, f.name) is None for f in fields(self) if f.name not in but)
 
     def parts(self, task: str) -> tuple[Parts, str | None]:
         """Return the parts of the recipe with what was chosen in their place, and the recipe's name."""
-        for name in ("C", "bound"):
-            if (value := getattr(self, name)) is not None:
-                checked(name, value)
+        if not (self.solver is None or isinstance(self.solver, str) or callable(self.solver)):
+            raise InputError(f"A solver is a name, as 'fast', or one of your own, as CONTRIBUTING.md has it; got {self.solver!r:.80}.")
         recipe = None if self.recipe is None else recipe_named(self.recipe)
-        if recipe is None and self.solver == "paper":  # one word for all of the paper
+        if recipe is None and isinstance(self.solver, str) and self.solver == "paper":  # one word for all of the paper
             recipe = recipe_named("mahendran2016")
         parts = DEFAULTS[task] if recipe is None else recipe.parts(task)
         if recipe is not None and self.solver not in (None, parts.solver) and self.stages is None:
@@ -109,7 +122,7 @@ def recipe_for_layer(phi: Representation, choice: Choice, share: float = 0.5) ->
 
     A solver, "fast" too, is a choice: it minimises the energy of the paper. share: as of `is_deep`.
     """
-    bare = replace(choice, iterations=None, quality=None) == Choice()
+    bare = choice.is_bare("iterations", "quality")
     return replace(choice, recipe=NATURAL) if bare and is_deep(phi, share) else choice
 
 
@@ -118,7 +131,7 @@ def recipe_for_classes(phi: Representation, units: list[Unit], choice: Choice) -
 
     Where a recipe shows views of a lower resolution, a network that takes images of one size alone is shown views of that size.
     """
-    bare = replace(choice, iterations=None, quality=None, solver=None) == Choice() and choice.solver in (None, "fast")
+    bare = choice.usual_solver and choice.is_bare("iterations", "quality", "solver")
     if bare and is_of_classes(phi) and not any(is_direction(u) or isinstance(u, tuple) for u in units):
         choice = replace(choice, recipe=NATURAL, solver=None)
     if choice.recipe is not None and choice.transform is None:

@@ -217,7 +217,7 @@ def own_start(phi: Representation, choice: Choice) -> tuple[Choice, Start, Learn
     Coarse layers, which leave much of the image open, also stay near the inverse's answer, unless "fast" is said, which minimises the
     energy of the paper, as all do for the others.
     """
-    bare = replace(choice, C=None, iterations=None, quality=None, solver=None) == Choice() and choice.solver in (None, "fast")
+    bare = choice.usual_solver and choice.is_bare("C", "iterations", "quality", "solver")
     found = shipped_inverse(phi) if bare else None
     if found is None:
         return choice, None, None

@@ -113,6 +113,8 @@ def maximize(
     phi, like = computation.phi, computation.like
     choice, start = Choice.of(recipe, C, solver, iterations, parts), parts.get("start")
     units: list[Unit] = list(unit) if isinstance(unit, list) else [unit]  # type: ignore[list-item]
+    if not units:
+        raise InputError("maximize takes one unit or a list of at least one; got an empty list.")
     if Z is None and stats is None and not everywhere and canvas in ("auto", "input") and begins_as(start, "noise"):
         choice = recipe_for_classes(phi, units, choice)
     check_start(start, resume)

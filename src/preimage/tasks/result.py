@@ -249,6 +249,8 @@ def load_result(folder: str | os.PathLike[str]) -> Result:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    if not isinstance(folder, (str, os.PathLike)):
+        raise ResultFolderError(f"A result is read from the path of its folder; got {folder!r:.80}.")
     path = Path(folder)
     try:
         record = json.loads((path / RECORD).read_text(encoding="utf-8"))

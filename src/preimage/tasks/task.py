@@ -288,6 +288,8 @@ class Task:
                 x = start.images - self.phi.space.decode(torch.zeros(1, self.phi.space.count, 1, 1))
         else:
             given = start if isinstance(start, (list, tuple)) else [start]
+            if not given:
+                raise InputError(f"start is one image, or one for each of the {samples} samples; got an empty list.")
             x = torch.cat([covering(self.phi.space.encode(i, size=size), size) for i in given])
         if len(x) not in (1, samples):
             raise InputError(f"start is one image, or one for each of the {samples} samples; got {len(x)}.")
