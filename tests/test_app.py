@@ -8,12 +8,14 @@ import os
 import re
 import struct
 import sys
+import threading
 import time
 import zipfile
 import zlib
 from dataclasses import fields, replace
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import parse_qsl, urlencode
 
 import numpy as np
 import PIL.Image
@@ -29,6 +31,7 @@ from preimage.cli import app
 from preimage.errors import ImageError, InputError, PreimageError, UnknownName
 from preimage.tasks.planned import planned_iterations
 
+from . import planted
 from .marks import slow
 
 NAME = "squeezenet1_1"
@@ -613,6 +616,49 @@ def test_a_run_is_shown_until_it_is_over(handlers):
     assert "12 evaluations" in last and "<polyline" in last and "error" in last
 
 
+@pytest.mark.parametrize("phase", ["opening the network", "estimating Z", "planning"])
+def test_stop_gives_the_page_back_at_once_in_every_phase(handlers, desk, monkeypatch, phase):
+    monkeypatch.setattr(jobs, "GRACE", 0.5)
+    hold, reached = threading.Event(), threading.Event()
+    maximize_module = sys.modules["preimage.tasks.maximize"]
+    owner, name = {
+        "opening the network": (desk, "_load"),
+        "estimating Z": (maximize_module, "estimated_largest"),
+        "planning": (jobs, "planned_iterations"),
+    }[phase]
+    original = getattr(owner, name)
+
+    def waits(*args, **settings):
+        if hold.is_set():
+            return original(*args, **settings)
+        reached.set()
+        assert hold.wait(LONG)
+        raise InputError("what a worker says afterwards")
+
+    monkeypatch.setattr(owner, name, waits)
+
+    async def stop_when_reached():
+        shown, asked = [], 0.0
+        values = ORDER | {"task": "maximize", "what": "a channel of the layer, by its number", "channel": 3.0, "solver": "paper"}
+        async for update in handlers.start(SimpleNamespace(session_hash="a"), *values.values()):
+            if reached.is_set() and not asked:
+                desk.stop("a")
+                asked = time.monotonic()
+            shown.append(update)
+        return shown, time.monotonic() - asked
+
+    try:
+        shown, seconds = asyncio.run(stop_when_reached())
+        assert seconds < 60  # and the worker is held for ten minutes
+        assert 'data-state="stopped"' in shown[-1][0] and "nothing to show" in shown[-1][0]
+        assert shown[-1][1]["interactive"] and not shown[-1][2]["interactive"] and desk.job("a") is None
+        assert any("Stopping." in view and not stop["interactive"] for view, _, stop, _ in shown[:-1])
+    finally:
+        hold.set()
+    after = finish(desk.submit("a", Order("invert", NAME, "fire2", image=Path(preimage.images.reference_images()[0]), iterations=2)))
+    assert after.state == DONE
+
+
 def test_a_closed_page_stops_its_run(handlers, desk):
     shown = read_all(handlers, "a", count=8, iterations="1000")
     assert 'data-state="running"' in shown[-1][0]
@@ -634,6 +680,147 @@ def test_a_fault_of_the_page_itself_is_logged_and_said(handlers, desk, caplog):
     ((shown, start, *_),) = read_all(handlers, "a", C=5)  # what no field of the page sends
     assert "could not be started" in shown and "AttributeError" not in shown and start["interactive"]
     assert "AttributeError" in caplog.text and desk.job("a") is None
+
+
+# A unit beside nature, and links
+
+
+@pytest.fixture(scope="module")
+def planted_page(tmp_path_factory):
+    """A catalogue with the planted network, and the pages of its units."""
+    from preimage.app.units import UnitPages
+
+    root = tmp_path_factory.mktemp("planted")
+    planted.write(root / "in", 4)
+    catalogue = Catalogue(["tests.planted:build", NAME])
+    net = catalogue.load("tests.planted:build")
+    keep = preimage.Keep(sample=40)
+    preimage.collect_statistics(net, root / "in", root / "s.safetensors", top=3, keep=keep, progress=False)
+    return catalogue, UnitPages(catalogue, [root / "s.safetensors"]), root
+
+
+def test_a_unit_s_page_is_live_with_its_examples_histogram_and_likes(planted_page, desk):
+    pytest.importorskip("gradio", reason="the page needs the extra app")
+    from preimage.app.handlers import CHANNEL, CLASS, Handlers
+
+    catalogue, units, _ = planted_page
+    handlers = Handlers(catalogue, desk, units)
+    shown = handlers.choose_unit("maximize", "tests.planted:build", "3", CHANNEL, None, 3)
+    assert "What excites 3 3 most in 20 images" in shown and shown.count("data:image/jpeg") == 3 + 1  # and the best of the unit before
+    assert shown.count("<rect") == 32 and "Units of the layer that answer alike" in shown
+    assert "Units of 1 that speak for it, by weight" in shown and "1 3: 1" in shown
+    nothing = [
+        ("invert", "tests.planted:build", "3", CHANNEL, None, 3),
+        ("maximize", NAME, "fire2", CHANNEL, None, 3),
+        ("maximize", "tests.planted:build", "3", CHANNEL, None, 99),
+        ("maximize", "tests.planted:build", "3", CHANNEL, None, None),
+        ("maximize", "tests.planted:build", "3", CLASS, 0, 3),
+    ]
+    assert [handlers.choose_unit(*asked) for asked in nothing] == [""] * 5
+
+
+def test_a_run_of_a_unit_says_where_its_image_stands_in_nature(planted_page, tmp_path):
+    catalogue, units, _ = planted_page
+    desk = Desk(tmp_path, load=catalogue.load, statistics=units.of)
+    try:
+        asked = Order("maximize", "tests.planted:build", "3", unit=0, iterations=20, solver="fourier-adam", restarts=2)
+        job = finish(desk.submit("a", asked))
+        assert job.state == DONE and all("% of natural activations" in c for c in job.outcome.captions)
+        assert "rank correlation" in job.outcome.nature[0] and "the way of natural images" in job.outcome.nature[1]
+        assert "the way of natural images" in view.run(job)
+        found = unpacked(job, tmp_path / "out").config["natural"]["units"][0]
+        assert len(found["share"]) == 2 and "red-vertical" in found["examples"][0]["image"]
+    finally:
+        desk.close()
+
+
+def test_statistics_that_the_page_cannot_use_are_refused(planted_page, tmp_path):
+    from preimage.app.units import UnitPages
+
+    catalogue, _, root = planted_page
+    with pytest.raises(InputError, match="not on this page: offer it with --net"):
+        UnitPages(Catalogue([NAME]), [root / "s.safetensors"])
+    with pytest.raises(InputError, match="one file of statistics a network"):
+        UnitPages(catalogue, [root / "s.safetensors"] * 2)
+    bare = preimage.collect_statistics(catalogue.load("tests.planted:build"), root / "in", keep=preimage.Keep(crops=0), progress=False)
+    bare.save(tmp_path / "bare.safetensors")
+    with pytest.raises(InputError, match="--crops 64"):
+        UnitPages(catalogue, [tmp_path / "bare.safetensors"])
+
+
+def linked(handlers, **query):
+    """What a link fills: by the names of the components, then the run's view and whether it starts."""
+    from preimage.app.handlers import LINKED
+
+    shown = handlers.open_link(f"?{urlencode(query)}")
+    return dict(zip((*LINKED, "run", "starts"), shown, strict=True))
+
+
+def test_a_link_fills_the_form_and_says_whether_to_start(handlers):
+    asked = {
+        "task": "maximize",
+        "layer": "fire8",
+        "channel": "12",
+        "C": "30",
+        "iterations": "7",
+        "seed": "5",
+        "restarts": "2",
+        "start": "1",
+    }
+    found = linked(handlers, **asked)
+    assert found["task"] == "maximize" and found["layer"]["value"] == "fire8" and found["channel"]["value"] == 12
+    assert found["what"]["value"].startswith("a channel") and found["channel"]["visible"] and not found["named"]["visible"]
+    assert (found["C"]["value"], found["iterations"]["value"], found["seed"], found["restarts"]["value"]) == ("30", "7", 5, 2)
+    entry = handlers.catalogue.entry(NAME)
+    assert found["starts"] == "1" and "fire8" in [i.name for i in entry.group(found["group"]["value"]).layers]
+    by_name = linked(handlers, **{"class": "Tree Frog"})
+    assert by_name["task"] == "maximize" and by_name["named"]["visible"] and by_name["starts"] == ""
+    assert entry.classes[by_name["named"]["value"]].lower().split(",")[0] == "tree frog"
+    inverted = linked(handlers, layer="fire4", photograph="coffee", recipe="mahendran2016")
+    assert inverted["task"] == "invert" and inverted["choice"] == "coffee" and inverted["recipe"]["value"] == "mahendran2016"
+
+
+def test_the_link_under_a_run_asks_for_the_same(handlers, tmp_path):
+    from preimage.app.handlers import link_of
+
+    asked = ORDER | {"C": "", "prior": "tv-beta:beta=1; alpha-norm"}
+    for values in (
+        asked,
+        asked | {"task": "maximize", "iterations": "", "quality": "draft"},
+        asked | {"task": "maximize", "what": "a channel of the layer, by its number"},
+    ):
+        order = handlers.order(**values)
+        found = linked(handlers, **dict(parse_qsl(link_of(order).removeprefix("?"))))
+        again = {"task": found["task"], "network": found["network"], "layer": found["layer"]["value"], "choice": found["choice"]}
+        again |= {"what": found["what"]["value"], "class_index": found["named"]["value"], "channel": found["channel"]["value"]}
+        again |= (
+            {k: found[k].get("value", "") for k in ("C", "iterations")}
+            | {"solver": found["solver"], "seed": found["seed"]}
+            | {"quality": found["quality"]}
+        )
+        again |= {"restarts": found["restarts"]["value"], "prior": found["prior"], "upload": None}
+        assert handlers.order(**again) == order
+    assert link_of(replace(order, image=tmp_path / "chelsea.jpg")) == ""  # a visitor's own
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"layer": "fire99"}, "No layer"),
+        ({"network": "../x"}, "on this page"),
+        ({"class": "unicorn"}, "no class"),
+        ({"channel": "<b>"}, "whole number"),
+        ({"photograph": "/etc/passwd"}, "no photograph"),
+        ({"task": "delete"}, "no task"),
+        ({"quality": "god"}, "No quality named"),
+        ({"recipe": "none"}, "no recipe"),
+        ({"prior": "x" * 301}, "more than 300 letters"),
+        ({"image": "/etc/passwd"}, "a link says task"),
+    ],
+)
+def test_a_link_that_cannot_be_followed_says_why_and_starts_nothing(handlers, query, words):
+    found = linked(handlers, **query, start="1")
+    assert words in found["run"] and "<b>" not in found["run"] and found["starts"] == ""
 
 
 # The view

@@ -60,7 +60,7 @@ def site() -> Iterator[SimpleNamespace]:
 class Visitor:
     """One person with one tab, who notes what the page asks for and complains of."""
 
-    def __init__(self, browser, site) -> None:
+    def __init__(self, browser, site, query: str = "", ready: str = "#start:not([disabled])") -> None:
         self.context = browser.new_context(accept_downloads=True, viewport={"width": 1280, "height": 900})
         self.page = self.context.new_page()
         self.hosts: set[str] = set()
@@ -69,8 +69,8 @@ class Visitor:
         self.page.on("console", lambda m: self.complaints.append(m.text) if m.type == "error" else None)
         self.page.on("pageerror", lambda e: self.complaints.append(str(e)))
         self.page.set_default_timeout(600 * SECOND)
-        self.page.goto(site.url)
-        self.page.wait_for_selector("#start:not([disabled])")
+        self.page.goto(site.url + query)
+        self.page.wait_for_selector(ready)
 
     def pick(self, where: str, text: str) -> None:
         """From a list: click it, then the line that begins so."""
@@ -156,6 +156,18 @@ def test_stop_gives_what_was_found(visitor, site, tmp_path):
     result = visitor.result(tmp_path)
     assert result.interrupted and 1 <= result.evaluations < 1000
     assert "found by then" in visitor.page.inner_text(".run") and visitor.page.is_enabled("#start")
+
+
+def test_a_link_starts_the_request_that_it_says(browser, site, tmp_path):
+    link = "?layer=fire2&photograph=coffee&solver=adam&iterations=3&C=50&seed=4&start=1"
+    visitor = Visitor(browser, site, link, ready=".run[data-state=done]")
+    result = visitor.result(tmp_path)
+    assert (result.task, result.config["representation"], result.evaluations, result.config["C"]) == ("invert", "fire2", 3, 50.0)
+    assert visitor.page.input_value("#layer input").startswith("fire2") and visitor.page.is_checked("#choice input[value=coffee]")
+    again = visitor.page.get_attribute(".run a", "href")
+    assert "layer=fire2" in again and "&start=" not in again
+    visitor.leave()
+    assert visitor.complaints == []
 
 
 def test_a_class_is_found_by_typing_its_name(visitor, tmp_path):

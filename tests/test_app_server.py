@@ -300,6 +300,16 @@ def test_the_page_itself_and_a_link_to_it_are_answered(site):
     assert ask(site, "POST", "/gradio_api/upload", form(picture()), FORM | link).status == 403, "a form of another site"
 
 
+def test_a_link_from_elsewhere_fills_the_form_and_starts_nothing(site):
+    link = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+    for origin in ({"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {}):
+        answer = ask(site, "GET", "/?class=tree+frog&start=1&start=1", headers=link | origin)
+        assert (answer.status, answer.headers["location"]) == (303, "/?class=tree+frog")
+    for own in ("none", "same-origin"):
+        assert ask(site, "GET", "/?class=tree+frog&start=1", headers=link | {"Sec-Fetch-Site": own}).status == 200
+    assert ask(site, "GET", "/?class=tree+frog", headers=link | {"Sec-Fetch-Site": "cross-site"}).status == 200
+
+
 # What is stored
 
 

@@ -10,7 +10,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from .links import START
 
 MAX_UPLOAD = 32 * 2**20
 """Bytes of one uploaded file."""
@@ -73,7 +75,7 @@ class Gate:
             await self._answer(scope, receive, send)
 
     async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
-        from starlette.responses import JSONResponse
+        from starlette.responses import JSONResponse, RedirectResponse
 
         async def send_with_headers(message: Any) -> None:
             if message["type"] == "http.response.start":
@@ -89,6 +91,9 @@ class Gate:
             length = [(k, v) for k, v in scope["headers"] if k.lower() not in (b"content-length", b"content-type")]
             scope = scope | {"headers": [*length, (b"content-type", b"application/json")]}
         app = self.app if refused is None else JSONResponse({"detail": refused[1]}, status_code=refused[0])
+        calm = calmed(scope["method"], scope["path"], scope["query_string"].decode("latin-1"), headers)
+        if refused is None and calm is not None:
+            app = RedirectResponse(calm, status_code=303)
         await app(scope, receive, send_with_headers)
 
     async def _closed(self, method: str, path: str, headers: dict[str, str]) -> Refusal | None:
@@ -145,6 +150,22 @@ def foreign(method: str, headers: dict[str, str]) -> Refusal | None:
     else:
         own = origin is None or _host_of(origin) == _without_port_of_scheme(headers.get("host", ""))
     return None if own else (403, "Another site's page has asked for this.")
+
+
+def calmed(method: str, path: str, query: str, headers: dict[str, str]) -> str | None:
+    """The address without its start, of a link that another site, or nobody knows who, has led to: it fills the form and waits.
+
+    Only where a browser says that the visitor typed the address, has it as a bookmark, or comes from the page itself, does it start a run.
+
+    >>> calmed("GET", "/", "class=tree+frog&start=1", {"sec-fetch-site": "cross-site"})
+    '/?class=tree+frog'
+    >>> calmed("GET", "/", "class=tree+frog&start=1", {"sec-fetch-site": "none"}) is None
+    True
+    """
+    pairs = parse_qsl(query, keep_blank_values=True)
+    if method != "GET" or path != "/" or not any(k == START for k, _ in pairs) or headers.get("sec-fetch-site") in ("same-origin", "none"):
+        return None
+    return f"/?{urlencode([(k, v) for k, v in pairs if k != START])}"
 
 
 def _host_of(origin: str) -> str | None:

@@ -7,8 +7,10 @@ import logging
 import math
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 import gradio as gr
 import numpy as np
@@ -24,7 +26,9 @@ from . import view
 from .catalogue import Catalogue, Entry
 from .gate import uploaded
 from .jobs import Desk, Job, Order, plain, preview
-from .parts import read_parts, recipes_for
+from .links import START, link_to, read_link
+from .parts import FIELDS, read_parts, recipes_for
+from .units import UnitPages
 
 MAX_PIXELS = 32_000_000
 """An uploaded image of more pixels is refused before it is decoded; one that is just within takes about half a gibibyte for a moment."""
@@ -39,6 +43,12 @@ CLASS, CHANNEL = "a class, by its name", "a channel of the layer, by its number"
 EVERY = 0.2
 """Seconds between two views of a run."""
 
+LINKED = (
+    "network", "group", "layer", "facts", "task", "explanation", "picture", "choice", "chosen", "unit", "what", "named", "channel", "C",
+    "iterations", "solver", "quality", "seed", "restarts", "recipe", *FIELDS,
+)  # fmt: skip
+"""The components that a link fills."""
+
 MOST_ITERATIONS, MOST_RESTARTS, MOST_SEED = 1000, 4, 2**31
 
 
@@ -48,8 +58,9 @@ _log = logging.getLogger(__name__)
 class Handlers:
     """The page's handlers, over what there is to choose and the desk that runs it."""
 
-    def __init__(self, catalogue: Catalogue, desk: Desk) -> None:
+    def __init__(self, catalogue: Catalogue, desk: Desk, units: UnitPages | None = None) -> None:
         self.catalogue, self.desk = catalogue, desk
+        self.units = units or UnitPages(catalogue)
         self._decoding = threading.Lock()  # one large image in memory at a time
 
     def choose_network(self, name: str) -> list[Any]:
@@ -97,6 +108,83 @@ class Handlers:
         """-> class, channel."""
         return [gr.update(visible=what == CLASS), gr.update(visible=what != CLASS)]
 
+    def choose_unit(self, task: str, network: str, layer: str, what: str, class_index: int | None, channel: float | None) -> str:
+        """-> the unit's page, where the server was given statistics; nothing while another task is chosen, or a value is half written."""
+        try:
+            if task != "maximize" or self.units.of(network) is None:
+                return ""
+            name, unit = self._place(self.catalogue.entry(network), layer, what, class_index, channel)
+            return self.units.page(network, name, unit)
+        except PreimageError:
+            return ""
+
+    def open_link(self, address: str) -> list[Any]:
+        """The query of the address -> the components of `LINKED`, the run's view, and whether to start ("1")."""
+        query = {k: v for k, v in parse_qsl(address.removeprefix("?"), keep_blank_values=True) if not k.startswith("__")}  # __: Gradio's
+        if not query:
+            return [gr.skip()] * (len(LINKED) + 2)
+        try:
+            return [*self._linked(read_link(query, self.catalogue)), gr.skip(), query.get(START, "")]
+        except PreimageError as error:
+            return [*[gr.skip()] * len(LINKED), view.refusal(str(error)), ""]
+
+    def _linked(self, said: dict[str, Any]) -> list[Any]:
+        """-> the components of `LINKED`."""
+        name, task = said["network"], said.get("task", "maximize" if {"class", "channel"} & said.keys() else "invert")
+        if task not in view.TASKS:
+            raise InputError(f"There is no task {task!r}: choose one of {', '.join(view.TASKS)}.")
+        entry = self.catalogue.entry(name)
+        group, layer, facts, channel, classes, what = self.choose_network(name)
+        if "layer" in said:
+            wanted = next(g for g in entry.groups if any(i.name == said["layer"] for i in g.layers))
+            layer, facts, channel = self.choose_group(name, wanted.title)
+            group = group | {"value": wanted.title}
+            facts, channel = self.choose_layer(name, said["layer"])
+            layer = layer | {"value": said["layer"]}
+        by_class = what["value"] == CLASS and "channel" not in said
+        if "class" in said:
+            classes = classes | {"value": said["class"]}
+        if "channel" in said:
+            channel = channel | {"value": said["channel"]}
+        solver, recipe = said.get("solver", BY_LAYER), said.get("recipe", BY_LAYER)
+        if recipe != BY_LAYER and recipe not in recipes_for(task):
+            raise InputError(f"{task} has no recipe {recipe!r}: {', '.join(recipes_for(task))}.")
+        if solver != BY_LAYER:
+            plan_for(Asked(task), solver)
+        quality = said.get("quality", NORMAL)
+        check_quality(None if quality == NORMAL else quality, None)
+        photograph = said.get("photograph", "cat")
+        explanation, picture, unit, restarts, recipes, C, iterations = self.choose_task(task, solver, recipe)
+        settings = {"C": C, "iterations": iterations}
+        return [
+            name,
+            group,
+            layer,
+            facts,
+            task,
+            explanation,
+            picture,
+            photograph,
+            self.choose_photograph(photograph, None),
+            unit,
+            what | {"value": CLASS if by_class else CHANNEL},
+            classes | {"visible": by_class},
+            channel | {"visible": not by_class},
+            *(settings[k] | ({"value": said[k]} if k in said else {}) for k in ("C", "iterations")),
+            solver,
+            quality,
+            said.get("seed", gr.skip()),
+            restarts | ({"value": said["restarts"]} if "restarts" in said else {}),
+            recipes,
+            *(said.get(k, gr.skip()) for k in FIELDS),
+        ]
+
+    async def start_linked(self, request: gr.Request, start: str, *values: Any) -> AsyncIterator[list[Any]]:
+        """-> as `start`, where the link says so."""
+        if start == "1":
+            async for shown in self.start(request, *values):
+                yield shown
+
     def choose_photograph(self, choice: str, upload: str | None) -> str:
         """The preview, or why there is none."""
         if choice != OWN:
@@ -130,9 +218,10 @@ class Handlers:
             return
         try:
             while not job.over.is_set():
-                yield [view.run(job.touch(), self.desk.ahead(job)), *buttons(True)]
+                yield [view.run(job.touch(), self.desk.ahead(job)), *buttons(True, job)]
                 await asyncio.sleep(EVERY)
-            yield [view.run(job), *buttons(False, job)]
+                self.desk.let_go(session, job)
+            yield [view.run(job, link=link_of(order)), *buttons(False, job)]
         finally:
             if not job.over.is_set():
                 self.desk.stop(session)
@@ -218,12 +307,28 @@ class Handlers:
         return path
 
     def _unit(self, entry: Entry, layer: str, what: str, index: int | None, channel: float | None) -> tuple[str, Any]:
+        name, place = self._place(entry, layer, what, index, channel)
+        return name, unit_of(entry.classes, place) if what == CLASS else place
+
+    def _place(self, entry: Entry, layer: str, what: str, index: int | None, channel: float | None) -> tuple[str, int]:
+        """The layer and the number of a unit."""
         if what == CLASS:
             if entry.class_layer is None:
                 raise InputError(f"{entry.name} has no class names: choose a channel by its number.")
-            place = whole("Class", index, 0, len(entry.classes) - 1)
-            return entry.class_layer, unit_of(entry.classes, place)
+            return entry.class_layer, whole("Class", index, 0, len(entry.classes) - 1)
         return layer, whole("Channel", channel, 0, entry.layer(layer).shape[0] - 1)
+
+
+def link_of(order: Order) -> str:
+    """The address of a request, without its start; nothing for an image of the visitor's own, which no address holds."""
+    photograph = next((name for name in EXAMPLES if order.image is not None and order.image == example(name)), None)
+    if order.image is not None and photograph is None:
+        return ""
+    said: dict[str, Any] = {"task": order.task, "network": order.network, "layer": order.layer, "photograph": photograph}
+    said |= {"class" if isinstance(order.unit, str) else "channel": order.unit}
+    parts = {f.name: getattr(order.parts, f.name) for f in fields(order.parts)}
+    parts = {k: "; ".join(v) if isinstance(v, tuple) else v for k, v in parts.items()}
+    return link_to(said | {n: getattr(order, n) for n in ("C", "solver", "iterations", "quality", "seed", "restarts")} | parts)
 
 
 def buttons(going: bool, job: Job | None = None) -> list[Any]:
@@ -231,7 +336,7 @@ def buttons(going: bool, job: Job | None = None) -> list[Any]:
     archive = job.outcome.archive if job is not None and job.outcome is not None else None
     return [
         gr.update(interactive=not going),
-        gr.update(interactive=going),
+        gr.update(interactive=going and not (job is not None and job.stop.is_set())),
         gr.update(value=None if archive is None else str(archive), interactive=archive is not None),
     ]
 

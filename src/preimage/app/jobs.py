@@ -13,7 +13,7 @@ import zipfile
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +24,18 @@ from .. import tasks
 from ..errors import InputError, Interrupted, PreimageError
 from ..networks.network import Network, load_network
 from ..pixels import images as pictures
+from ..statistics import Statistics
 from ..tasks import Monitor
 from ..tasks.planned import planned_iterations
 from ..tasks.result import Result, data_uri, file_names
 from .parts import PartTexts, check_inverse
+from .units import beside
 
 PATIENCE = 15.0
 """Seconds after which a run that nobody looks at any more is stopped."""
+
+GRACE = 1.0
+"""Seconds that a stopped run has to end before there is anything to see; then its page goes on without it. Later it has `PATIENCE`."""
 
 WAITING, RUNNING, DONE, STOPPED, FAILED = "waiting", "running", "done", "stopped", "failed"
 
@@ -79,7 +84,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run left: its result's captions, verdicts and figures, the exact pictures, and the zip of its folder."""
+    """What a run left: its result's captions, verdicts and figures, the exact pictures, and the zip of its folder.
+
+    nature: what is to be said of the images beside natural ones.
+    """
 
     task: str
     captions: tuple[str, ...]
@@ -87,6 +95,7 @@ class Outcome:
     evaluations: int
     pictures: tuple[str, ...]
     archive: Path
+    nature: tuple[str, ...] = ()
 
 
 @dataclass
@@ -105,6 +114,8 @@ class Job:
     seen: float = field(default_factory=time.monotonic)
     stop: threading.Event = field(default_factory=threading.Event)
     over: threading.Event = field(default_factory=threading.Event)
+    ending: bool = False
+    _stopped: float = 0.0
     _began: float = 0.0
     _next: float = 0.0
 
@@ -117,6 +128,17 @@ class Job:
     def abandoned(self) -> bool:
         """Nobody has looked for a while."""
         return time.monotonic() - self.seen > PATIENCE
+
+    @property
+    def overdue(self) -> bool:
+        """It was stopped a while ago and is still at something that does not ask, as opening a network or estimating Z."""
+        return self.stop.is_set() and not self.ending and time.monotonic() - self._stopped > (GRACE if self.frame is None else PATIENCE)
+
+    def end(self) -> None:
+        """Ask it to end."""
+        if not self.stop.is_set():
+            self._stopped = time.monotonic()
+            self.stop.set()
 
     def touch(self) -> Job:
         """Say that somebody is looking."""
@@ -142,7 +164,7 @@ class Desk:
 
     folder: private, for results (and the page's uploads); what is in it is deleted after `keep` seconds. workers: runs at once, each
     with its share of the CPU when it begins and its own copies of the networks it used last. queue: runs that may wait.
-    seconds: the longest run. load: opens a network by its name on the page.
+    seconds: the longest run. load: opens a network by its name on the page. statistics: those of a network, where there are any.
     """
 
     networks_kept = 2
@@ -157,8 +179,9 @@ class Desk:
         keep: float = 3600.0,
         device: str | None = None,
         load: Callable[[str], Network] = load_network,
+        statistics: Callable[[str], Statistics | None] = lambda name: None,
     ) -> None:
-        self._load = load
+        self._load, self._statistics = load, statistics
         self.folder, self.workers, self.queue, self.seconds, self.keep, self.device = folder, workers, queue, seconds, keep, device
         self._jobs: dict[str, Job] = {}
         self._lock, self._writing = threading.RLock(), threading.Lock()
@@ -196,9 +219,16 @@ class Desk:
             job = self._jobs.get(session)
             if job is None:
                 return
-            job.stop.set()
+            job.end()
             if job.state == WAITING:
                 self._end(session, job, STOPPED, "It had not begun.")
+
+    def let_go(self, session: str, job: Job) -> None:
+        """Give a page its place back whose stopped run is overdue; what the worker still finds is thrown away."""
+        with self._lock:
+            if job.overdue and not job.over.is_set():
+                seen = "This is what was seen last." if job.frame is not None else "There was nothing to show yet."
+                self._end(session, job, STOPPED, seen)
 
     def close(self) -> None:
         """Stop everything and wait for it."""
@@ -232,10 +262,15 @@ class Desk:
         try:
             if not (job.stop.is_set() or job.abandoned):
                 result = self._run(job)
+                with self._lock:
+                    job.ending = True
+                    if job.over.is_set():
+                        return
                 if job.curve and result.evaluations > job.curve[-1][0]:
                     job.curve.append((result.evaluations, float(result.trace["total"][-1].mean())))
                 if not job.abandoned:
-                    job.outcome = self._keep(result)
+                    nature = () if result.interrupted else self._beside(job, result)
+                    job.outcome = replace(self._keep(result), nature=nature)
                 state = STOPPED if result.interrupted else DONE
                 message = job.message or ("This is what was found by then." if result.interrupted else "")
         except PreimageError as error:
@@ -247,6 +282,8 @@ class Desk:
 
     def _end(self, session: str, job: Job, state: str, message: str) -> None:
         with self._lock:
+            if job.over.is_set():
+                return
             job.state, job.message = state, message
             if self._jobs.get(session) is job:
                 del self._jobs[session]
@@ -268,6 +305,13 @@ class Desk:
         except Interrupted as stop:
             result: Result = stop.result
             return result
+
+    def _beside(self, job: Job, result: Result) -> tuple[str, ...]:
+        """What natural examples say of the images of a unit, where there are statistics of its layer."""
+        order, stats = job.order, self._statistics(job.order.network)
+        if order.task != "maximize" or stats is None or order.layer not in stats:
+            return ()
+        return beside(result, self._network(order.network), order.layer, stats)
 
     def _network(self, name: str) -> Network:
         """This worker's own copy: hooks and settings of one run never meet another's."""

@@ -11,9 +11,23 @@ import gradio as gr
 from ..solvers.plans import NORMAL, QUALITIES, solver_names
 from . import view
 from .catalogue import Catalogue
-from .handlers import BY_LAYER, CLASS, EXAMPLES, FORMATS, MAX_PIXELS, MOST_ITERATIONS, MOST_RESTARTS, OWN, Handlers, own_C, own_iterations
+from .handlers import (
+    BY_LAYER,
+    CLASS,
+    EXAMPLES,
+    FORMATS,
+    LINKED,
+    MAX_PIXELS,
+    MOST_ITERATIONS,
+    MOST_RESTARTS,
+    OWN,
+    Handlers,
+    own_C,
+    own_iterations,
+)
 from .jobs import Desk
 from .parts import FIELDS, MOST_LETTERS, names_in_words, recipes_for
+from .units import UnitPages
 
 TITLE = "preimage"
 INTRO = (
@@ -53,15 +67,18 @@ class _Parts:
     transform: Any
     parameterization: Any
     prior: Any
+    nature: Any = None
+    linked: Any = None
+    address: Any = None
     start: Any = None
     stop: Any = None
     download: Any = None
     run: Any = None
 
 
-def build(catalogue: Catalogue, desk: Desk) -> gr.Blocks:
+def build(catalogue: Catalogue, desk: Desk, units: UnitPages | None = None) -> gr.Blocks:
     """The page, not yet served. Nothing in it asks for anything outside its own server."""
-    handlers = Handlers(catalogue, desk)
+    handlers = Handlers(catalogue, desk, units)
     page = gr.Blocks(title=TITLE, analytics_enabled=False)
     with page:
         gr.Markdown(INTRO)
@@ -71,6 +88,9 @@ def build(catalogue: Catalogue, desk: Desk) -> gr.Blocks:
             with gr.Column(scale=6, min_width=320, elem_id="stage"):
                 parts.start, parts.stop = _go()
                 parts.run = gr.HTML(view.empty(), elem_id="run")
+                parts.nature = gr.HTML("", elem_id="nature")
+                parts.linked = gr.Textbox("", visible=False)
+                parts.address = gr.Textbox("", elem_id="address", show_label=False)  # one that is not drawn tells of no change
                 parts.download = gr.DownloadButton("Download the result folder (zip)", interactive=False, elem_id="download")
         _connect(page, parts, handlers)
     page.queue(max_size=200, default_concurrency_limit=None)
@@ -205,6 +225,11 @@ def _connect(page: gr.Blocks, p: _Parts, h: Handlers) -> None:
     p.upload.clear(h.upload, [p.upload], [p.choice, p.chosen], **quiet)
     asked = [p.task, p.network, p.layer, p.choice, p.upload, p.what, p.named, p.channel, p.C, p.solver, p.iterations, p.seed, p.restarts]
     asked += [p.recipe, *(getattr(p, name) for name in FIELDS), p.quality]
+    told = [p.task, p.network, p.layer, p.what, p.named, p.channel]
+    gr.on([c.change for c in told], h.choose_unit, told, [p.nature], trigger_mode="always_last", **quiet)
+    page.load(None, None, [p.address], js="() => location.search", **quiet)  # a page without a query asks the server for nothing
+    opened = p.address.change(h.open_link, [p.address], [*(getattr(p, name) for name in LINKED), p.run, p.linked], **quiet)
+    opened.then(h.start_linked, [p.linked, *asked], [p.run, p.start, p.stop, p.download], **quiet)
     p.start.click(h.start, asked, [p.run, p.start, p.stop, p.download], trigger_mode="once", **quiet)
     p.stop.click(h.stop, queue=False, **quiet)
     page.unload(h.stop)

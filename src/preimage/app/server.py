@@ -22,6 +22,7 @@ from ..networks.network import known_networks
 from .catalogue import Catalogue
 from .gate import MAX_UPLOAD, Gate
 from .jobs import Desk
+from .units import UnitPages
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -86,22 +87,25 @@ def _sweep() -> None:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
-def make(catalogue: Catalogue, desk: Desk, *, local: bool = True) -> FastAPI:
-    """The application, ready for any ASGI server. local: answer only requests that name this machine itself, so that no other
-    site can reach the page through the visitor's browser. Raises MissingExtra without Gradio."""
+def make(catalogue: Catalogue, desk: Desk, units: UnitPages | None = None, *, local: bool = True) -> FastAPI:
+    """Make the application, ready for any ASGI server. Raises MissingExtra without Gradio.
+
+    units: of the networks that statistics were given of. local: answer only requests that name this machine itself, so that no other site
+    can reach the page through the visitor's browser.
+    """
     try:
         import gradio  # noqa: F401
     except ImportError:
         raise missing_extra("The interactive page needs Gradio", "app") from None
 
     async def made() -> FastAPI:  # where no loop runs Gradio makes one for each lock, and leaves them open
-        return _made(catalogue, desk, local)
+        return _made(catalogue, desk, units, local)
 
     with ThreadPoolExecutor(1) as pool:  # a thread of its own, as a thread in which a loop runs cannot run another
         return pool.submit(lambda: asyncio.run(made())).result()
 
 
-def _made(catalogue: Catalogue, desk: Desk, local: bool) -> FastAPI:
+def _made(catalogue: Catalogue, desk: Desk, units: UnitPages | None, local: bool) -> FastAPI:
     import gradio as gr
     from fastapi import FastAPI
     from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -109,7 +113,7 @@ def _made(catalogue: Catalogue, desk: Desk, local: bool) -> FastAPI:
     from . import page
 
     outer = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    blocks = page.build(catalogue, desk)
+    blocks = page.build(catalogue, desk, units)
     gr.mount_gradio_app(
         outer,
         blocks,

@@ -80,11 +80,12 @@ def empty() -> str:
     )
 
 
-def run(job: Job, ahead: int = 0) -> str:
-    """A run as it is now: state, bar, pictures, curve, and at the end the figures."""
+def run(job: Job, ahead: int = 0, link: str = "") -> str:
+    """A run as it is now: state, bar, pictures, curve, and at the end the figures and an address that asks for the same."""
+    again = f'<p class="teach"><a href="{html.escape(link)}">A link to this request</a></p>' if link else ""
     return (
         f'<div class="run" data-state="{job.state}" data-evaluations="{job.frame.evaluations if job.frame else 0}">'
-        f"{_status(job, ahead)}{_pictures(job)}{_curve(job.curve)}{_verdict(job)}</div>"
+        f"{_status(job, ahead)}{_pictures(job)}{_curve(job.curve)}{_verdict(job)}{again}</div>"
     )
 
 
@@ -114,6 +115,8 @@ def _done(job: Job) -> str:
 
 def _going(job: Job) -> str:
     total, frame = job.total, job.frame
+    if job.stop.is_set():
+        return "Stopping."
     if frame is None:
         return f"Opening {job.order.network} and preparing {job.order.layer}."
     if total is None:
@@ -168,4 +171,5 @@ def _verdict(job: Job) -> str:
         "maximize": "The activation is the unit's answer to this image; it has the network's own unit.",
     }[job.outcome.task]
     troubles = "".join(f'<p class="trouble">{html.escape(t)}</p>' for t in job.outcome.troubles)
-    return f'{troubles}<p class="teach">{meaning}</p>'
+    nature = "".join(f'<p class="teach">{html.escape(t)}</p>' for t in job.outcome.nature)
+    return f'{troubles}<p class="teach">{meaning}</p>{nature}'

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,14 @@ def interactive(
     space: Space = None,
     size: InputSize = None,
     trust: Trust = False,
+    stats: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FILE",
+            help="Statistics (`preimage statistics`) of a network of the page, to show natural examples of its units. Repeat for several.",
+            show_default=False,
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(metavar="ADDRESS", help="127.0.0.1 is this machine alone; 0.0.0.0 everybody.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(metavar="N", help="0 takes any that is free.", min=0, max=65535)] = 7860,
     workers: Annotated[
@@ -49,11 +58,13 @@ def interactive(
         from ..app.catalogue import Catalogue
         from ..app.jobs import Desk
         from ..app.server import ending_signals, is_loopback, listen, make, networks_here, private_folder, serve
+        from ..app.units import UnitPages
 
         how = _opening(net or [], weights, space, size, trust)
         catalogue = Catalogue(networks_here(net or []), how)
         for name in net or []:
             catalogue.entry(name)
+        units = UnitPages(catalogue, stats or [])
         local = is_loopback(host)
         with ending_signals(), listen(host, port) as bound, private_folder() as folder:
             desk = Desk(
@@ -64,9 +75,10 @@ def interactive(
                 keep=checked("seconds", keep, "keep"),
                 device=device,
                 load=catalogue.load,
+                statistics=units.of,
             )
             try:
-                application = make(catalogue, desk, local=local)
+                application = make(catalogue, desk, units, local=local)
                 if not local:
                     tell(f"preimage: warning: served at {host}: anybody who can reach this machine can use it.")
                 typer.echo(f"Open http://{f'[{host}]' if ':' in host else host}:{bound.getsockname()[1]}/ (Ctrl-C ends it)")
