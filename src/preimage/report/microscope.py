@@ -80,7 +80,7 @@ def write_microscope(
     if network is not None:
         stats.check(weights_hash(network.module), network.space.to_dict())
         classes = classes or network.classes
-    wired = {} if network is None else find_wiring(network, layers=list(stats))
+    wired = {} if network is None else find_wiring(network, layers=[s.name for s in chosen])
     folder = path.absolute().with_name(f"{path.stem}_files")
     try:
         folder.mkdir(exist_ok=True)
