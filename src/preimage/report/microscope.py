@@ -27,7 +27,7 @@ UNITS = 16  # rows of a sheet: a screen of one layer touches a few files
 BINS = 32  # of a unit's histogram
 ALIKE = 6  # units that are like one, of its layer
 FOR, AGAINST = 8, 4  # units of the layer before that speak for one and against it
-_LEAST_WEIGHT = 0.01  # of all of a unit's weights together; below that a unit before it says nothing
+_LEAST_WEIGHT = 1e-4  # of all of a unit's weights together; below that a unit before it says nothing
 
 
 def write_microscope(
