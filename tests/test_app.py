@@ -874,7 +874,7 @@ def test_a_public_address_must_be_asked_for_and_warns(monkeypatch, host, warned,
     from preimage.app import server
 
     made = []
-    monkeypatch.setattr(server, "make", lambda catalogue, desk, **more: made.append(more))
+    monkeypatch.setattr(server, "make", lambda catalogue, desk, units, **more: made.append(more))
     monkeypatch.setattr(server, "serve", lambda app, bound: made.append(bound.getsockname()[0]))
     done = CliRunner().invoke(app, ["app", "--port", "0", *(["--host", host] if warned else [])])
     assert done.exit_code == 0 and made == [{"local": local}, host]

@@ -130,6 +130,7 @@ def order(upload) -> list:
         1,
         "by the layer",
         *[""] * 4,
+        "normal",
     ]
 
 
