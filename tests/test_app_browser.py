@@ -23,6 +23,8 @@ import pytest
 import preimage
 from preimage.methods.recipe import DEFAULTS
 
+from .accessible import everywhere, grave_findings
+
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
 pytestmark = [
@@ -343,6 +345,21 @@ def test_words_stand_out_and_buttons_are_called_what_is_written_on_them(visitor,
     assert [f for f in found if f[1] < 4.5] == []
     upload = visitor.page.locator("#upload button.upload-container")
     assert upload.get_attribute("aria-label") is None and "Click to Upload" in upload.inner_text()
+
+
+def test_axe_finds_nothing_grave_on_the_page_as_it_opens_and_unfolded_with_a_result(visitor):
+    page = visitor.page
+    page.emulate_media(color_scheme="light", reduced_motion="reduce")
+    found = {"as it opens": grave_findings(page)}
+    visitor.open_settings()
+    page.click("#parts button")
+    page.wait_for_selector("#objective textarea, #objective input")
+    visitor.evaluations(2)
+    visitor.start()
+    visitor.wait("done")
+    found |= {f"unfolded, with a result, {where}": what for where, what in everywhere(page).items()}
+    assert page.evaluate("document.body.classList.contains('dark')")  # as everywhere leaves it: the dark page was looked at too
+    assert {where: what for where, what in found.items() if what} == {}
 
 
 def post(site, path: str, body: bytes, headers: dict[str, str]) -> int:

@@ -36,6 +36,8 @@ from preimage.representations.release import PROTECTIONS, Pooled, Protected, kno
 from preimage.studies.jobs import Job, execute
 from preimage.studies.store import Store
 
+from .accessible import everywhere, walk
+
 SPACE = "size=32,channels=rgb,scale=1,mean=0.5,std=0.25"
 RELEASES = ("bits:1", "project:2")
 KERNEL = np.random.default_rng(0).normal(size=(8, 3, 4, 4)).astype(np.float32) / 4
@@ -191,6 +193,14 @@ def test_the_page_of_an_audit_opens_in_a_browser_and_prints(audited, visit, tmp_
     page.emulate_media(media="print")
     long = "(th) => { th.textContent = 'a_long_name_of_a_photograph_00042'; return th.scrollWidth <= th.clientWidth; }"
     assert page.locator(".grid tbody th").first.evaluate(long)  # nobody can point at paper to see the rest of a name
+
+
+def test_axe_finds_nothing_grave_in_an_audit_and_tab_alone_reaches_everything(audited, visit):
+    page = visit(audited[0] / "audit.html")
+    page.evaluate("for (const part of document.querySelectorAll('main details')) part.open = true")
+    assert everywhere(page) == {}
+    stops, missed, unmarked = walk(page)
+    assert stops > 15 and missed == [] and unmarked == []
 
 
 def test_pdf_is_printed_by_the_browser(audited, browser, tmp_path, monkeypatch):

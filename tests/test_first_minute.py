@@ -12,6 +12,7 @@ import sys
 
 import jsonschema
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import preimage.doctor
@@ -155,3 +156,19 @@ def test_the_doctor_warns_of_a_cache_that_cannot_be_written(monkeypatch, tmp_pat
     monkeypatch.setattr(preimage.doctor.os, "access", lambda *a: False)
     found = next(c for c in preimage.doctor.examine(self_test=False) if c.name == "cache")
     assert (found.status, found.advice) == ("warning", "Name another in PREIMAGE_CACHE.")
+
+
+@pytest.mark.parametrize("arguments", [[], ["--version"], ["-h"], ["completion", "bash"]], ids=" ".join)
+def test_what_needs_no_network_does_not_wait_for_pytorch(arguments):
+    code = f"import sys; sys.modules['torch'] = None; sys.argv[1:] = {arguments!r}; from preimage.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and "preimage" in done.stdout, done.stderr
+
+
+def test_the_paper_s_commands_are_those_of_the_experiments_and_its_own():
+    from preimage.experiments import known_experiments
+
+    commands = typer.main.get_command(app).commands["paper"].commands
+    assert {*known_experiments(), "all", "shallow-table"} <= set(commands)
+    shown = CliRunner().invoke(app, ["paper", "inversion", "-h"])
+    assert shown.exit_code == 0 and "--layers" in shown.output and "--verbose" in shown.output

@@ -31,6 +31,8 @@ from preimage.report.traces import pack_trace, short_trace
 from preimage.studies.jobs import Job
 from preimage.studies.store import Store
 
+from .accessible import everywhere, walk
+from .marks import slow
 from .report_store import _result
 from .test_report import BREAKOUT, HOSTILE, Page
 
@@ -527,6 +529,14 @@ def test_paper_has_no_more_than_the_first_of_many(visit, tmp_path):
     tab.evaluate("dispatchEvent(new Event('afterprint'))")
     tab.emulate_media(media="screen")
     assert cells(tab).count() < 200 and not tab.locator("#gallery-printed").is_visible()
+
+
+@pytest.mark.parametrize("which", slow(["gallery", "table", "comparison"], "table"))
+def test_axe_finds_nothing_grave_and_tab_alone_reaches_everything(visit, page, compared, which):
+    tab = visit(compared if which == "comparison" else page, "#view=table" if which == "table" else "#results")
+    assert everywhere(tab) == {}
+    stops, missed, unmarked = walk(tab)
+    assert stops > 10 and missed == [] and unmarked == []
 
 
 def test_it_all_has_names_for_a_screen_reader(visit, page, compared):

@@ -48,7 +48,26 @@ if TYPE_CHECKING:
     from ..experiments import Experiment
     from ..experiments.hoggles import PairedDictionary
 
-paper = typer.Typer(cls=Commands, help="Make the paper's tables and figures again.", no_args_is_help=True)
+
+class PaperCommands(Commands):
+    """The commands of `preimage paper`; those of the experiments, which bring PyTorch with them, are made when they are asked for."""
+
+    _made = False
+
+    @property  # type: ignore[override]
+    def commands(self) -> dict[str, Any]:
+        """All of them by name."""
+        if not self._made:
+            self._made = True
+            self._all |= experiment_commands()
+        return self._all
+
+    @commands.setter
+    def commands(self, given: dict[str, Any]) -> None:
+        self._all = dict(given)
+
+
+paper = typer.Typer(cls=PaperCommands, help="Make the paper's tables and figures again.", no_args_is_help=True)
 app.add_typer(paper, name="paper")
 
 
@@ -139,16 +158,18 @@ def hog_template(
             save(maximize_template(w, C=C, solver=solver, iterations=iterations, seed=seed, progress=not quiet))
 
 
-def add_experiments() -> None:
-    """A command for each registered experiment, with its fields as flags, and one for all of them."""
+def experiment_commands() -> dict[str, Any]:
+    """Return a command for each registered experiment, with its fields as flags, and one for all of them."""
     from ..experiments import known_experiments
 
     registry = known_experiments()
+    made = typer.Typer(rich_markup_mode=None, add_completion=False)
     for name in registry:
-        paper.command(name, epilog=_EPILOG.format(name=name))(_command([name], registry[name]))
+        made.command(name, epilog=_EPILOG.format(name=name))(_command([name], registry[name]))
     everything = _command(list(registry), None)
     everything.__doc__ = "Every experiment of the list below that has jobs in a store, with its defaults: " + ", ".join(registry) + "."
-    paper.command("all", epilog=_EPILOG.format(name="all --smoke"))(everything)
+    made.command("all", epilog=_EPILOG.format(name="all --smoke"))(everything)
+    return dict(typer.main.get_group(made).commands)
 
 
 _EPILOG = (
@@ -283,6 +304,3 @@ def _dictionary(path: Path, learn_from: Path | None, progress: bool) -> PairedDi
     learned.save(path)
     typer.echo(f"HOGgles' dictionary ({len(learned.hog)} atoms) was learned and kept in {path}")
     return learned
-
-
-add_experiments()

@@ -140,10 +140,13 @@
     const top = -grid.getBoundingClientRect().top;
     const from = Math.max(Math.floor(top / shape.row) - 2, 0) * shape.across;
     const to = Math.min((Math.ceil((top + innerHeight) / shape.row) + 2) * shape.across, shown.length);
-    for (const [place, node] of nodes) if ((place < from || place >= to) && !node.contains(document.activeElement)) release(place, node);
+    const stop = Math.max(Math.min(active, shown.length - 1), 0); // in the order of tabs, so it is there wherever the page is scrolled to
+    for (const [place, node] of nodes) if ((place < from || place >= to) && place !== stop && !node.contains(document.activeElement)) release(place, node);
     const added = document.createDocumentFragment();
+    if (shown.length && !nodes.has(stop)) added.append(cell(stop));
     for (let place = from; place < to; place++) if (!nodes.has(place)) added.append(cell(place));
     grid.append(added);
+    for (const [place, node] of nodes) node.firstChild.tabIndex = place === stop ? 0 : -1;
   };
   const release = (place, node) => { nodes.delete(place); node.remove(); spare.push(node); };
 
@@ -157,7 +160,6 @@
     node.setAttribute("aria-posinset", place + 1);
     const button = node.firstChild;
     button.dataset.place = place;
-    button.tabIndex = place === active ? 0 : -1;
     const [thumbs, one, two, three] = button.children;
     parts(i).forEach((record, side) => thumb(thumbs.children[side], record, shape.side));
     one.textContent = first(i);
@@ -207,7 +209,6 @@
     if (top < bar) scrollBy({ top: top - bar - 4, behavior: "instant" });
     else if (top + shape.row > innerHeight) scrollBy({ top: top + shape.row - innerHeight + 4, behavior: "instant" });
     draw(false);
-    for (const [k, node] of nodes) node.firstChild.tabIndex = k === active ? 0 : -1;
     nodes.get(active)?.firstChild.focus({ preventScroll: true });
   };
   grid.addEventListener("keydown", (event) => {
@@ -257,15 +258,16 @@
   const fillRows = (from, to) => {
     const held = document.activeElement?.closest("#gallery-rows tbody") ? active : -1;
     const gap = (rows) => { const tr = document.createElement("tr"); tr.style.height = `${rows * ROW}px`; tr.setAttribute("aria-hidden", "true"); return tr; };
-    body.replaceChildren(gap(from), ...shown.slice(from, to).map((i, k) => line(i, from + k)), gap(shown.length - to));
+    const stop = active >= from && active < to ? active : from; // one of the rows that are there is in the order of tabs
+    body.replaceChildren(gap(from), ...shown.slice(from, to).map((i, k) => line(i, from + k, stop)), gap(shown.length - to));
     if (held >= from && held < to) body.querySelector(`[data-place="${held}"]`)?.focus({ preventScroll: true });
   };
-  const line = (i, place) => {
+  const line = (i, place, stop) => {
     const tr = document.createElement("tr");
     tr.setAttribute("aria-rowindex", place + 2);
     const th = document.createElement("th");
     th.scope = "row";
-    const button = Object.assign(document.createElement("button"), { type: "button", textContent: title(i), title: title(i), tabIndex: place === active ? 0 : -1 });
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: title(i), title: title(i), tabIndex: place === stop ? 0 : -1 });
     button.dataset.place = place;
     th.append(button);
     tr.append(th, ...listed.map((c) => { const td = document.createElement("td"); td.textContent = c.text(i); if (c.numeric) td.className = "n"; return td; }));
@@ -280,6 +282,7 @@
     body.querySelector(`[data-place="${place}"]`)?.focus({ preventScroll: true });
   };
   box.addEventListener("scroll", () => requestAnimationFrame(() => drawRows(false)), { passive: true });
+  body.addEventListener("focusin", (event) => { active = Number(event.target.dataset.place ?? active); });
   body.addEventListener("click", (event) => { const button = event.target.closest("button"); if (button) enlarge(Number(button.dataset.place)); });
   body.addEventListener("keydown", (event) => {
     const step = { ArrowUp: -1, ArrowDown: 1, PageUp: -15, PageDown: 15, Home: -count, End: count }[event.key];
