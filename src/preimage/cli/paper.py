@@ -58,8 +58,9 @@ class PaperCommands(Commands):
     def commands(self) -> dict[str, Any]:
         """All of them by name."""
         if not self._made:
+            with guard():  # it takes seconds, in which the command may be ended
+                self._all |= experiment_commands()
             self._made = True
-            self._all |= experiment_commands()
         return self._all
 
     @commands.setter
