@@ -8,6 +8,7 @@ import json
 import sys
 import tarfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import numpy as np
@@ -197,6 +198,16 @@ def test_sources_that_cannot_be_used_say_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(MissingExtra, match=r"package datasets, the extra preimage\[datasets\]"):
         hugging_face("beans")
+
+
+@pytest.mark.parametrize(("file", "opened"), [("dataset_dict.json", "disk, train"), ("state.json", "disk"), ("README.md", "hub, train")])
+def test_a_data_set_that_was_kept_in_a_folder_is_opened_as_it_was_kept(tmp_path, monkeypatch, file, opened):
+    """The files are those that the package's `save_to_disk` writes; with version 3.6 itself all three were tried."""
+    (tmp_path / file).write_text("{}")
+    kept = {"train": "disk, train"} if file == "dataset_dict.json" else "disk"
+    package = SimpleNamespace(load_from_disk=lambda name: kept, load_dataset=lambda name, split: f"hub, {split}")
+    monkeypatch.setitem(sys.modules, "datasets", package)
+    assert hugging_face(str(tmp_path)) == opened
 
 
 def test_an_entry_of_a_tar_that_is_too_large_is_left_out_and_named(module, folder, tmp_path, monkeypatch):

@@ -140,9 +140,11 @@ def hugging_face(name: str, split: str = "train") -> Any:
     except ImportError:
         raise missing_extra(f"The data set {name!r} needs the package datasets", "datasets", ", or give folders, lists or tars") from None
     try:
-        return (
-            datasets.load_from_disk(name)[split] if Path(name, "dataset_dict.json").is_file() else datasets.load_dataset(name, split=split)
-        )
+        if Path(name, "dataset_dict.json").is_file():  # several splits, kept by `save_to_disk`
+            return datasets.load_from_disk(name)[split]
+        if Path(name, "state.json").is_file():  # one, kept in the same way
+            return datasets.load_from_disk(name)
+        return datasets.load_dataset(name, split=split)
     except Exception as error:  # whatever that package raises
         raise InputError(f"The data set {name!r} cannot be opened ({first_line(error)}).") from error
 
