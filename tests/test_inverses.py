@@ -27,7 +27,7 @@ from preimage.energy.losses import Euclidean
 from preimage.energy.terms import FeatureTerm
 from preimage.energy.transforms import Jitter
 from preimage.errors import InputError, MissingExtra
-from preimage.inverses import Linear, Nearby, fit, fit_inverse, free_photographs, known, load_inverse, start_from_inverse
+from preimage.inverses import Linear, Nearby, fit, fit_inverse, free_photographs, known, load_inverse, regression, start_from_inverse
 from preimage.inverses.fitting import HELD_CROPS
 from preimage.inverses.grid import Grid, find_grid
 from preimage.inverses.photographs import Crops, digest, gather, split
@@ -131,7 +131,7 @@ def test_sums_of_two_halves_merge_to_those_of_the_whole():
 
 def test_the_fit_is_the_ridge_regression_of_neighbourhoods_on_patches(module, photographs, monkeypatch):
     """Against a plain writing with all rows in memory: loops over cells, float64, numpy's solver."""
-    monkeypatch.setattr(fit, "BAND", 4096)  # several bands a crop
+    monkeypatch.setattr(regression, "BAND", 4096)  # several bands a crop
     phi = preimage.Layer(module.double(), "1", space=replace(SPACE, size=(12, 12)))
     inverse = fit_inverse(phi, photographs, crops=12, kind=Linear(rank=5, strengths=(0.01,)), progress=False)
     assert (inverse.kernel, len(inverse.projection)) == (3, 5)
@@ -301,7 +301,7 @@ def test_fewer_than_four_photographs_are_refused(phi, photographs):
 
 
 def test_a_smaller_memory_takes_fewer_combinations_of_channels(phi, photographs):
-    small = fit_inverse(phi, photographs, max_memory=4 * fit.BAND + 2**20, **QUICK)
+    small = fit_inverse(phi, photographs, max_memory=4 * regression.BAND + 2**20, **QUICK)
     assert 1 <= len(small.projection) < 20
 
 
