@@ -51,6 +51,12 @@ def test_the_better_of_parent_and_child_stays_and_samples_do_not_meet(encoding):
     assert levels.min() >= 0 and levels.max() <= 255
 
 
+def test_a_grey_start_is_changed_too():
+    energy = Energy(FeatureTerm(Euclidean(), lambda x: x, torch.full((1, 3, 8, 8), 40.0), C=1.0), regularizers={})
+    found = minimize(energy, torch.zeros(1, 3, 8, 8), solver=Evolution(), stages=[Stage(60)])
+    assert bool((found.energy["total"] < 0.9 * found.trace["total"][0]).all())
+
+
 @pytest.mark.parametrize("encoding", ENCODINGS)
 def test_an_interrupted_evolution_goes_on_with_the_bits_of_one_that_never_stopped(encoding, monkeypatch):
     whole, real, count = evolved(encoding), Run.values, []

@@ -331,7 +331,8 @@ def test_every_plain_descriptor_inverts_by_name(folder: Path, tmp_path: Path, na
 
 
 def test_names_are_known_and_others_refused() -> None:
-    assert sorted(SHALLOW) == ["bow", "dsift", "fisher", "hog", "hogb", "lbp", "vlad"]
+    plain = ["brief", "dsift", "freak", "hog", "hogb", "lbp"]
+    assert sorted(SHALLOW) == sorted([*plain, "bow", "fisher", "llc", "scspm", "super-vector", "textons", "vlad"])
     with pytest.raises(UnknownName, match="hogb"):
         load_shallow("hogg")
     with pytest.raises(InputError, match="needs a vocabulary"):

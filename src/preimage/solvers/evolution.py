@@ -14,12 +14,11 @@ from ..energy.chance import check_between
 from ..errors import InputError, whole
 from .cppn import CPPN
 from .memory import take
-from .run import SOLVERS, Run, Stage
+from .run import Run, Stage
 
 STRENGTH = 15.0  # of the polynomial mutation: Nguyen et al. 2015, Sect. 2.2
 
 
-@SOLVERS.register("evolution", examples=[{}, {"rate": 0.5, "halved_every": 3}])
 @dataclass(frozen=True)
 class Evolution:
     r"""Keep the better of a parent and its changed child, in each step one; only values are asked for, at the still view.
@@ -27,7 +26,8 @@ class Evolution:
     encoding : "direct" changes numbers of the coordinates z: each is chosen with a chance of `rate`, which is halved every
         `halved_every` steps, and moved by the polynomial mutation :math:`\delta R`, :math:`\delta = (2r)^{1/16} - 1` for r < 1/2 and
         :math:`1 - (2 - 2r)^{1/16}` else, r even in 0–1. R is four times the median size of the z to begin with, which is the range of
-        even noise. "cppn" changes a network that paints the pixels (`CPPN`), and begins with a random one of its own.
+        even noise, or 255 where half of them are zero, as of a grey image. "cppn" changes a network that paints the pixels (`CPPN`),
+        and begins with a random one of its own.
     rate, halved_every : default 0.1 and 1000
 
     Source: Nguyen, Yosinski, Clune 2015, Sect. 2.2, whose champions of all classes share one archive; here each image has its own class.
@@ -107,7 +107,8 @@ class _Direct:
 
     def __init__(self, run: Run, z: Tensor, how: Evolution) -> None:
         self._run, self._how, self._z, self._child = run, how, z, z
-        self._range = 4 * z.abs().flatten(1).median(dim=1).values.view(-1, *[1] * (z.dim() - 1))
+        size = 4 * z.abs().flatten(1).median(dim=1).values.view(-1, *[1] * (z.dim() - 1))
+        self._range = torch.where(size > 0, size, 255.0)
 
     def children(self, count: int) -> Tensor:
         if count == 0:

@@ -166,6 +166,8 @@ class LBFGS:
         return _descend(run, run.crop(z), stages, Level, self.memory, tolerance=self.tolerance)
 
 
+SOLVERS.register("evolution", examples=[{}, {"rate": 0.5, "halved_every": 3}])(Evolution)  # here, so that the paper's is named first
+
 STILL: tuple[type, ...] = (Descend, LBFGS, Evolution)  # solvers whose view does not move, whatever a stage says
 BY_LENGTH: tuple[type, ...] = (Adam, FourierAdam)  # whose steps depend on how long the phase is
 GO_ON: tuple[type, ...] = (Paper, Adam, Descend, FourierAdam, LBFGS, Evolution)  # who call `Run.keep`, so that their run can be continued

@@ -142,6 +142,8 @@ def _metrics(metrics: Any) -> dict[str, float]:
         raise InputError("its metrics are no numbers by name.")
     found = {}
     for name, value in metrics.items():
+        if value is None:  # it was not finite
+            continue
         if isinstance(value, bool) or not isinstance(value, (int, float)) or (isinstance(value, int) and abs(value) >= _INTEGER):
             raise InputError(f"its metric {_short(name)} is {_short(value)}.")
         if math.isfinite(value):
