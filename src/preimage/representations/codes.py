@@ -7,38 +7,26 @@ from abc import abstractmethod
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError, whole
-from ..pixels.pixelspace import PixelSpace
-from .base import Representation
-from .dsift import DenseSIFT
-from .pyramid import attach, checked_grids, regions, unit
-from .receptive_field import Number
+from .pyramid import Encoding, checked_grids, regions, unit
 from .vocabulary import Vocabulary
 
 CHUNK = 256  # descriptors whose systems of equations are solved at once
 
 
-class MaxPooled(nn.Module, Representation):
+class MaxPooled(Encoding):
     """The base of encodings that keep, in every region of a spatial pyramid, the largest code of each word; then the length is 1.
 
     x: grey (B, 1, H, W), levels 0–255 -> (B, K·Σ g²), region by region, in it word by word. A subclass gives the `codes`.
     space: grey pixels of any size. stride: the descriptors' step. jitter: 1. The largest one alone has a derivative.
     """
 
-    jitter = 1
-    centres: Tensor
-    sift: DenseSIFT
-    space: PixelSpace
-    name: str
-    stride: Number
-    receptive_field: Number | None
-
     def __init__(self, name: str, vocabulary: Vocabulary, grids: Sequence[int]) -> None:
         super().__init__()
         self.grids = checked_grids(grids)
-        attach(self, vocabulary, "kmeans", name)
+        self.attach(vocabulary, "kmeans", name)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) grey levels -> (B, K·Σ g²)."""

@@ -7,18 +7,14 @@ from collections.abc import Sequence
 from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import InputError
-from ..pixels.pixelspace import PixelSpace
-from .base import Representation
-from .dsift import DenseSIFT
-from .pyramid import TINY, assign, attach, checked_grids, checked_temperature, regions, unit
-from .receptive_field import Number
+from .pyramid import TINY, Encoding, assign, checked_grids, checked_temperature, regions, unit
 from .vocabulary import Vocabulary
 
 
-class BagOfWords(nn.Module, Representation):
+class BagOfWords(Encoding):
     r"""Histograms of visual words in a spatial pyramid (Lazebnik, Schmid & Ponce, CVPR 2006).
 
     x: grey (B, 1, H, W), levels 0–255 -> (B, K·Σ g²): for each grid g x g of the pyramid, for each word, its share in each of the
@@ -37,18 +33,10 @@ class BagOfWords(nn.Module, Representation):
     torch.Size([2, 30])
     """
 
-    jitter = 1
-    centres: Tensor
-    sift: DenseSIFT
-    space: PixelSpace
-    name: str
-    stride: Number
-    receptive_field: Number | None
-
     def __init__(self, vocabulary: Vocabulary, grids: Sequence[int] = (1, 2, 4), temperature: float = 0.05) -> None:
         super().__init__()
         self.grids, self.temperature = checked_grids(grids), checked_temperature(temperature)
-        attach(self, vocabulary, "kmeans", "bow")
+        self.attach(vocabulary, "kmeans", "bow")
         last = len(self.grids) - 1
         self.level_weights = [2.0 ** -(last - max(level - 1, 0)) for level in range(last + 1)]
 
@@ -66,7 +54,7 @@ class BagOfWords(nn.Module, Representation):
         return torch.cat(levels, dim=1)
 
 
-class VLAD(nn.Module, Representation):
+class VLAD(Encoding):
     r"""Vector of locally aggregated descriptors (Jégou et al., CVPR 2010): :math:`v_k = \sum_i a_{ik} (d_i - c_k)`.
 
     x: grey (B, 1, H, W), levels 0–255 -> (B, K·128·Σ g²), region by region, in it word by word. vocabulary, grids, temperature as
@@ -80,14 +68,6 @@ class VLAD(nn.Module, Representation):
     (torch.Size([2, 768]), True)
     """
 
-    jitter = 1
-    centres: Tensor
-    sift: DenseSIFT
-    space: PixelSpace
-    name: str
-    stride: Number
-    receptive_field: Number | None
-
     def __init__(
         self,
         vocabulary: Vocabulary,
@@ -99,7 +79,7 @@ class VLAD(nn.Module, Representation):
         if normalise not in ("intra", "global", "none"):
             raise InputError(f"normalise is 'intra', 'global' or 'none'; got {normalise!r}.")
         self.grids, self.temperature, self.normalise = checked_grids(grids), checked_temperature(temperature), normalise
-        attach(self, vocabulary, "kmeans", "vlad")
+        self.attach(vocabulary, "kmeans", "vlad")
 
     def extra_repr(self) -> str:
         return f"words={len(self.centres)}, grids={self.grids}, temperature={self.temperature:g}, normalise={self.normalise!r}"
@@ -118,7 +98,7 @@ class VLAD(nn.Module, Representation):
         return features if self.normalise == "none" else unit(features, 1)
 
 
-class SuperVector(nn.Module, Representation):
+class SuperVector(Encoding):
     r"""Super-vector coding (Zhou et al., ECCV 2010): :math:`\big[s\sqrt{p_k},\ \frac{1}{N\sqrt{p_k}}\sum_i a_{ik}(d_i-c_k)\big]`.
 
     x: grey (B, 1, H, W), levels 0–255 -> (B, K·129·Σ g²), region by region, in it word by word. N is the number of descriptors of the
@@ -131,20 +111,12 @@ class SuperVector(nn.Module, Representation):
     torch.Size([2, 774])
     """
 
-    jitter = 1
-    centres: Tensor
-    sift: DenseSIFT
-    space: PixelSpace
-    name: str
-    stride: Number
-    receptive_field: Number | None
-
     def __init__(self, vocabulary: Vocabulary, grids: Sequence[int] = (1,), temperature: float = 0.05, constant: float = 1.0) -> None:
         super().__init__()
         if not 0 <= constant < math.inf:
             raise InputError(f"constant is a number, 0 or more; got {constant!r}.")
         self.grids, self.temperature, self.constant = checked_grids(grids), checked_temperature(temperature), float(constant)
-        attach(self, vocabulary, "kmeans", "super-vector")
+        self.attach(vocabulary, "kmeans", "super-vector")
 
     def extra_repr(self) -> str:
         return f"words={len(self.centres)}, grids={self.grids}, temperature={self.temperature:g}, constant={self.constant:g}"
@@ -163,7 +135,7 @@ class SuperVector(nn.Module, Representation):
         return torch.cat(parts, dim=1)
 
 
-class FisherVector(nn.Module, Representation):
+class FisherVector(Encoding):
     r"""Fisher vector of a Gaussian mixture (Perronnin & Dance, CVPR 2007), as scikit-image's `fisher_vector`.
 
     x: grey (B, 1, H, W), levels 0–255 -> (B, (K + 2·K·128)·Σ g²): in each region the derivatives of the descriptors' mean
@@ -177,22 +149,15 @@ class FisherVector(nn.Module, Representation):
     torch.Size([2, 1542])
     """
 
-    jitter = 1
-    centres: Tensor
     variances: Tensor
     weights: Tensor
-    sift: DenseSIFT
-    space: PixelSpace
-    name: str
-    stride: Number
-    receptive_field: Number | None
 
     def __init__(self, vocabulary: Vocabulary, grids: Sequence[int] = (1,), improved: bool = True, alpha: float = 0.5) -> None:
         super().__init__()
         if not 0 < alpha <= 1:
             raise InputError(f"alpha is a power above 0, at most 1; got {alpha!r}.")
         self.grids, self.improved, self.alpha = checked_grids(grids), bool(improved), float(alpha)
-        attach(self, vocabulary, "gmm", "fisher")
+        self.attach(vocabulary, "gmm", "fisher")
         self.register_buffer("variances", vocabulary.variances)
         self.register_buffer("weights", vocabulary.weights)
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..errors import InputError, whole
 from ..pixels.pixelspace import PixelSpace
 from . import gradients
+from .base import Representation
 from .dsift import DenseSIFT
 from .receptive_field import Number
 from .vocabulary import Kind, Vocabulary
@@ -20,31 +20,30 @@ from .vocabulary import Kind, Vocabulary
 TINY = 1e-12  # added to squares under a root, so that its derivative stays finite
 
 
-class Encoded(Protocol):
-    """What `attach` sets: an encoding of dense SIFT."""
+class Encoding(nn.Module, Representation):
+    """The base of encodings of dense SIFT by a vocabulary; each calls `attach` when it is made."""
 
+    jitter = 1
+    centres: Tensor
     sift: DenseSIFT
     space: PixelSpace
     name: str
     stride: Number
     receptive_field: Number | None
 
-    def register_buffer(self, name: str, tensor: Tensor | None, /) -> None: ...
-
-
-def attach(phi: Encoded, vocabulary: Vocabulary, kind: Kind, name: str) -> None:
-    """Give an encoding its words, their descriptor and the facts of a representation. Raises InputError for words of another kind."""
-    if vocabulary.kind != kind:
-        raise InputError(
-            f"{type(phi).__name__} needs a vocabulary of kind {kind!r}; this one is of kind {vocabulary.kind!r}. "
-            f"Learn it with: preimage vocabulary IMAGES… --kind {kind} -o FILE"
-        )
-    phi.sift = vocabulary.sift()
-    phi.register_buffer("centres", vocabulary.centres)
-    phi.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(gradients.MIDDLE,))
-    phi.name = name
-    phi.stride = phi.sift.stride
-    phi.receptive_field = None
+    def attach(self, vocabulary: Vocabulary, kind: Kind, name: str) -> None:
+        """Take over the words, their descriptor and the facts of a representation. Raises InputError for words of another kind."""
+        if vocabulary.kind != kind:
+            raise InputError(
+                f"{type(self).__name__} needs a vocabulary of kind {kind!r}; this one is of kind {vocabulary.kind!r}. "
+                f"Learn it with: preimage vocabulary IMAGES… --kind {kind} -o FILE"
+            )
+        self.sift = vocabulary.sift()
+        self.register_buffer("centres", vocabulary.centres)
+        self.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(gradients.MIDDLE,))
+        self.name = name
+        self.stride = self.sift.stride
+        self.receptive_field = None
 
 
 def checked_grids(grids: Sequence[int]) -> tuple[int, ...]:
