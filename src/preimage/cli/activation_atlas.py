@@ -10,7 +10,7 @@ import typer
 from . import app
 from .common import guard, resumable
 from .networks import load
-from .options import Device, InputSize, Quiet, Recipe, Seed, Space, Trust, Weights
+from .options import Device, InputSize, LayerName, Quiet, Recipe, Seed, Space, Trust, Weights
 
 
 @app.command(
@@ -22,7 +22,7 @@ def activation_atlas(
     net: Annotated[str, typer.Argument(metavar="NET", help="A network: see `preimage networks`.")],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs, or folders of them.", show_default=False)],
     *,
-    layer: Annotated[str, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.")],
+    layer: LayerName,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="A new folder, or one of the same atlas.")],
     crops: Annotated[int, typer.Option(metavar="N", help="Activations that are sampled, one a random crop.")] = 2000,
     grid: Annotated[int | None, typer.Option(metavar="N", help="Fields along a side.", show_default="14 activations a field")] = None,

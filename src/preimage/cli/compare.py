@@ -9,7 +9,7 @@ import typer
 
 from . import app
 from .common import FAILED, guard, names_in, one_line, resumable, tell_json
-from .options import Iterations, Json, Quiet, RunDevice, RunPrecision, Seed, StoreOut
+from .options import Iterations, Json, LayerOrLast, Quiet, RunDevice, RunPrecision, Seed, StoreOut
 
 
 @app.command(
@@ -35,7 +35,7 @@ def compare(
     weights: Annotated[
         list[str] | None, typer.Option(metavar="FILE", help="Weights of it; repeat for several checkpoints.", show_default="default")
     ] = None,
-    layer: Annotated[str | None, typer.Option(metavar="NAME", help="Of the network.", show_default="the last one")] = None,
+    layer: LayerOrLast = None,
     task: Annotated[
         str | None, typer.Option(metavar="invert|caricature", help="What to do with photographs.", show_default="invert")
     ] = None,

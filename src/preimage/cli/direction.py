@@ -10,7 +10,7 @@ import typer
 from . import app
 from .common import guard, table, tell_json
 from .networks import load
-from .options import InputSize, Json, Seed, Space, Trust, Weights
+from .options import InputSize, Json, LayerName, Seed, Space, Trust, Weights
 
 
 @app.command(
@@ -22,7 +22,7 @@ def direction(
     positives: Annotated[Path, typer.Argument(metavar="POSITIVES", help="A folder of pictures with the concept.", show_default=False)],
     negatives: Annotated[Path, typer.Argument(metavar="NEGATIVES", help="A folder of pictures without it.", show_default=False)],
     *,
-    layer: Annotated[str, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.")],
+    layer: LayerName,
     out: Annotated[Path, typer.Option("--out", "-o", metavar="FILE", help="The direction, a .safetensors file.")],
     use: Annotated[str, typer.Option(metavar="logistic|mean", help="Which vector is the direction: both are kept.")] = "logistic",
     held_out: Annotated[float, typer.Option(metavar="PART", help="Of the pictures, for the accuracy alone.")] = 0.25,

@@ -9,6 +9,14 @@ import typer
 
 from .common import watched
 
+
+def _named(layer: str | None) -> str | None:
+    """What --layer says. An empty name, as of a variable of the shell that is not set, would be the whole network."""
+    if layer is not None and not layer.strip():
+        raise typer.BadParameter("a layer has a name, and this one is empty. `preimage layers NET` lists the names.")
+    return layer
+
+
 Images = Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="PNG, JPEG, TIFF, WebP or BMP; one or several.", show_default=False)]
 Net = Annotated[str, typer.Option("--net", metavar="NAME", help="A network, or one's own in any of the forms of `preimage networks`.")]
 Weights = Annotated[
@@ -31,6 +39,10 @@ Labels = Annotated[
     typer.Option(metavar="FILE", help="Names of its classes: one a line, .json, .mat, .onnx.", show_default="the network's own"),
 ]
 Trust = Annotated[bool, typer.Option("--trust", help="Run a program (.pt2, TorchScript): it can do anything that you can.")]
+LayerName = Annotated[str, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.", callback=_named)]
+LayerOrLast = Annotated[
+    str | None, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.", show_default="the last", callback=_named)
+]
 Out = Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="Folder for the result; it must be new or empty.")]
 StudySolver = Annotated[
     str, typer.Option("--solver", metavar="NAME", help="fast, paper, fourier-adam, adam, descent, lbfgs; or adam:rate=2.")

@@ -9,7 +9,7 @@ import typer
 from . import app
 from .common import guard, plain, table, tell_json
 from .networks import load
-from .options import Device, Images, InputSize, Json, Net, Out, Overwrite, Space, Squash, Trust, Weights
+from .options import Device, Images, InputSize, Json, LayerOrLast, Net, Out, Overwrite, Space, Squash, Trust, Weights
 from .tasks import parse_unit
 
 
@@ -22,7 +22,7 @@ def saliency(
     unit: Annotated[str, typer.Option("--unit", "-u", metavar="NAME|N|C,Y,X", help="Whose answer: a class, a channel, a unit.")],
     out: Out,
     net: Net = "squeezenet1_1",
-    layer: Annotated[str | None, typer.Option(metavar="NAME", help="Of the network.", show_default="the last one")] = None,
+    layer: LayerOrLast = None,
     method: Annotated[str, typer.Option(metavar="NAME", help="gradient, guided (backpropagation), or deconvnet.")] = "gradient",
     weights: Weights = "default",
     space: Space = None,

@@ -26,6 +26,8 @@ from .options import (
     Judge,
     KeepState,
     Labels,
+    LayerName,
+    LayerOrLast,
     Leak,
     Mask,
     MaxMemory,
@@ -67,7 +69,7 @@ if TYPE_CHECKING:
 def invert(
     context: typer.Context,
     images: Images,
-    layer: Annotated[str, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.")],
+    layer: LayerName,
     out: Out,
     net: Net = "squeezenet1_1",
     weights: Weights = "default",
@@ -151,7 +153,7 @@ def maximize(
         list[str] | None,
         typer.Option(metavar="FILE[:NAME|ROW]", help="A vector over channels, .npy or .safetensors; repeat.", show_default=False),
     ] = None,
-    layer: Annotated[str | None, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.", show_default="the last")] = None,
+    layer: LayerOrLast = None,
     net: Net = "squeezenet1_1",
     weights: Weights = "default",
     space: Space = None,
@@ -211,7 +213,7 @@ def maximize(
 @app.command(epilog="Example:\n\n  preimage caricature photo.jpg --layer fire6 -o out/")
 def caricature(
     images: Images,
-    layer: Annotated[str, typer.Option(metavar="NAME", help="A layer: see `preimage layers NET`.")],
+    layer: LayerName,
     out: Out,
     net: Net = "squeezenet1_1",
     weights: Weights = "default",
