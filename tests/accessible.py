@@ -41,7 +41,9 @@ MISSED = """() => {
     return e.tabIndex >= 0;
   }).map(named);
 }"""
-UNMARKED = """() => [...window.stopsSeen].filter((e) => e.dataset.unmarked === "true").map((e) => e.outerHTML.slice(0, 120))"""
+UNMARKED = """() => [...window.stopsSeen].filter((e) => e.dataset.unmarked === "true").map(
+  (e) => `${e.parentElement?.closest("[id]")?.id ?? ""}: ${e.outerHTML.slice(0, 120)}`
+)"""
 
 
 def grave_findings(page: Any, *rules: str) -> list[str]:

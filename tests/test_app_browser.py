@@ -23,7 +23,7 @@ import pytest
 import preimage
 from preimage.methods.recipe import DEFAULTS
 
-from .accessible import everywhere, grave_findings
+from .accessible import everywhere, grave_findings, walk
 
 pytest.importorskip("gradio", reason="the page needs the extra app")
 
@@ -360,6 +360,15 @@ def test_axe_finds_nothing_grave_on_the_page_as_it_opens_and_unfolded_with_a_res
     found |= {f"unfolded, with a result, {where}": what for where, what in everywhere(page).items()}
     assert page.evaluate("document.body.classList.contains('dark')")  # as everywhere leaves it: the dark page was looked at too
     assert {where: what for where, what in found.items() if what} == {}
+
+
+def test_tab_alone_reaches_every_part_of_the_unfolded_page_and_shows_where_it_is(visitor):
+    visitor.open_settings()
+    visitor.page.click("#parts button")
+    visitor.page.wait_for_selector("#objective textarea, #objective input")
+    stops, missed, unmarked = walk(visitor.page)
+    assert stops >= 20 and missed == []
+    assert unmarked == []
 
 
 def post(site, path: str, body: bytes, headers: dict[str, str]) -> int:

@@ -2,8 +2,10 @@
 // (arrows go on inside it), lists that scroll are none, and the button for a file is called what is written on it.
 (() => {
   const tidy = () => {
-    for (const group of document.querySelectorAll("#task, #choice, #what"))
-      for (const radio of group.querySelectorAll("input[type=radio]")) if (radio.name !== group.id) radio.name = group.id;
+    for (const radio of document.querySelectorAll("input[type=radio]")) {
+      const name = radio.closest("[id]:not(input)")?.id;
+      if (name && radio.name !== name) radio.name = name;
+    }
     for (const list of document.querySelectorAll(".options, [role=listbox]"))
       if (list.getAttribute("tabindex") !== "-1") list.setAttribute("tabindex", "-1");
     document.querySelector("#upload .upload-container[aria-label]")?.removeAttribute("aria-label");
