@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from preimage.energy.energy import Energy
 from preimage.energy.losses import Euclidean
 from preimage.energy.terms import FeatureTerm
 from preimage.errors import InputError
+from preimage.methods.recipe import Recipe, recipe_named
 from preimage.representations.cnn import likes_channels_last
-from preimage.solvers.compute import STATE, Trial, graph_bytes, in_bfloat16, memory_limit, samples_at_once, try_bfloat16
+from preimage.solvers.compute import STATE, Trial, compiled, graph_bytes, in_bfloat16, memory_limit, samples_at_once, try_bfloat16
 
 SPACE = preimage.PixelSpace(32, "rgb")
 CPU = torch.device("cpu")
@@ -223,3 +225,35 @@ def test_channels_last_is_for_convolutions_and_leaves_the_weights_as_they_were(p
     assert outside.is_contiguous() and [p.stride() for p in net.parameters()] == before
     torch.testing.assert_close(inside, outside)
     assert preimage.invert(phi, photo, progress=False, iterations=2).config["channels_last"] is True
+
+
+def test_while_a_network_is_opened_it_runs_as_it_is_and_not_as_the_compiled_graph_that_does_not_know_it(monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda graph, **options: graph)
+    torch.manual_seed(0)
+    phi = preimage.Layer(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2)), "2", space=SPACE)
+    graph = compiled(phi, torch.device("cpu"))
+
+    def gradient(function):
+        x = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(3)).mul(40).requires_grad_()
+        return torch.autograd.grad(function(x).square().sum(), x)[0]
+
+    with phi.session():
+        torch.testing.assert_close(gradient(graph), gradient(phi))
+        plain = gradient(phi)
+        with phi.opened(0.3, 0.5):
+            assert torch.equal(gradient(graph), gradient(phi)) and not torch.allclose(gradient(graph), plain)
+        torch.testing.assert_close(gradient(graph), plain)
+
+
+def test_that_a_run_which_is_opened_throughout_is_not_compiled_is_said(phi, photo):
+    parts = replace(recipe_named("mahendran2016").parts("invert"), closed_slope=0.1)
+    with pytest.warns(preimage.PreimageWarning, match="compiled has no effect"):
+        found = preimage.invert(
+            phi,
+            photo,
+            recipe=Recipe("own", "me", "Mine.", invert=parts),
+            iterations=2,
+            progress=False,
+            compute=preimage.Compute(compiled=True),
+        )
+    assert found.config["compiled"] is False

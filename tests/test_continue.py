@@ -100,7 +100,7 @@ def test_an_interrupted_run_that_goes_on_gives_the_bits_of_one_that_never_stoppe
 def test_each_stage_and_each_solver_of_a_plan_can_be_taken_up(phi, photo, monkeypatch):
     """ "fast" explores and then descends; the paper's second stage is a fresh problem on the centre crop."""
     stages = [Stage(4), Stage(3, rate=0.5), Stage(3, jitter=False), Stage(2, jitter=False)]
-    for solver in ("fast", "paper", "adam", "fourier-adam"):
+    for solver in ("fast", "paper", "adam", "fourier-adam", "descent:opened=8"):
         whole = run("invert", phi, photo, solver=solver, stages=stages)
         for k in (4, 5, 7, 8, 9, 10, 11):
             left = left_after(k, monkeypatch, "invert", phi, photo, solver=solver, stages=stages)

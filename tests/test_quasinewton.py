@@ -279,3 +279,29 @@ def test_a_long_run_on_a_deep_layer_explores_and_a_short_one_descends() -> None:
     assert torch.equal(trace(iterations=200), trace(iterations=200, solver="fourier-adam"))
     assert torch.equal(trace(iterations=30)[1:], trace(iterations=30, stages=[Stage(1, jitter=False)])[1:])
     assert bool((trace(iterations=30)[0] < trace(iterations=30, solver="fourier-adam")[0]).all())
+
+
+@pytest.mark.parametrize("opened", [0, 4, 50])
+def test_the_first_evaluations_of_a_descent_pass_closed_units_and_the_energies_stay_those_of_the_network(opened, monkeypatch) -> None:
+    space = preimage.PixelSpace(24, "rgb", mean=117.0)
+    phi, entered = preimage.Layer(network(), "3", space=space), []
+    own = preimage.Layer.opened
+    monkeypatch.setattr(preimage.Layer, "opened", lambda self, *passes: (entered.append(passes), own(self, *passes))[1])
+    picture = torch.rand(24, 24, 3, generator=torch.Generator().manual_seed(2)).mul(255).byte().numpy()
+    options = {"iterations": 9, "start": "noise", "progress": False}
+    found = preimage.invert(phi, picture, solver=f"descent:opened={opened}", **options)
+    assert entered == [(0.1, 0.35)] * min(opened, 9)
+    plain = preimage.invert(phi, picture, solver="descent", **options)
+    assert torch.equal(found.images, plain.images) == (opened == 0)
+    assert torch.equal(found.trace["total"][0], plain.trace["total"][0])
+    if opened:  # the image that is kept is measured by the network as it is
+        x = phi.space.encode(found.images)
+        error = (phi(x) - phi(phi.space.encode(picture))).norm() / phi(phi.space.encode(picture)).norm()
+        torch.testing.assert_close(found.error[0], error.detach(), rtol=1e-3, atol=1e-4)
+
+
+def test_where_nothing_can_be_opened_a_descent_has_the_same_bits() -> None:
+    target = torch.rand(1, 3, 8, 8, generator=torch.Generator().manual_seed(0)) * 100
+    energy, x0 = Energy(FeatureTerm(Euclidean(), lambda x: x.relu(), target, C=10.0)), torch.full((1, 3, 8, 8), 5.0)
+    found = [minimize(energy, x0, solver=s, stages=[Stage(8, jitter=False)]).x for s in ("descent", "descent:opened=5")]
+    assert torch.equal(*found)

@@ -54,6 +54,9 @@ RANGES: Mapping[str, Range] = {
     "first_step": _AMOUNT,
     "tolerance": Range(0, 1, whole=False),
     "memory": Range(1, 1000),
+    "opened": Range(0, MOST_ITERATIONS),
+    "closed_slope": Range(0, 1, whole=False),
+    "pool_share": Range(0, 1, whole=False),
     # of a study
     "workers": Range(1, 4096),
     "threads": Range(1, 1024),  # OpenMP ends the process at some ten thousand

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 
 import torch
@@ -100,6 +101,7 @@ class Problem:
     ball : the bound on each pixel's colour norm, kept after every step; default the paper's 160 grey levels
     space : the pixels of x, which a parameterization with a range of its own must know
     from_noise : whether a run begins with the parameterization's own noise instead of with the canvases; for pixels they are the same
+    opened : `Representation.opened` of the Φ whose gradient may pass closed ReLUs for a while; None where none can
     """
 
     energy: Energy
@@ -107,6 +109,7 @@ class Problem:
     ball: PixelBall = field(default_factory=PixelBall)
     space: PixelSpace | None = None
     from_noise: bool = False
+    opened: Callable[[float, float], AbstractContextManager[None]] | None = None
 
 
 def _felt(gradient: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ slope is zero at zero. Max pooling closes all places of a window but one.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +23,14 @@ Found = tuple[Tensor | None, Bound, Bound, bool]  # x, its bounds, and whether t
 Slopes = tuple[Tensor, Tensor | None]
 
 
+_entered = threading.local()
+
+
+def opened_now() -> bool:
+    """Whether gradients of this thread pass what is closed: a graph that was traced does not know it."""
+    return getattr(_entered, "opened", 0) > 0
+
+
 class Leaky(TorchFunctionMode):
     """While entered, every ReLU is one with a slope below zero; with `opened` only for the gradient, and the values stay the ReLU's.
 
@@ -34,6 +43,14 @@ class Leaky(TorchFunctionMode):
     def __init__(self, slope: float, opened: bool = False, pool_share: float = 0.0) -> None:
         super().__init__()
         self.slope, self.opened, self.pool_share = slope, opened, pool_share
+
+    def __enter__(self) -> Any:
+        _entered.opened = getattr(_entered, "opened", 0) + self.opened
+        return super().__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        _entered.opened -= self.opened
+        super().__exit__(*error)
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}

@@ -22,6 +22,7 @@ from ..ranges import checked
 from ..representations.base import Representation, as_representation, device_of, module_of
 from ..representations.devices import usable_device
 from ..representations.natural import centred
+from ..representations.relus import opened_now
 from ..representations.sessions import plain_torch
 
 PRECISIONS = ("float32", "bfloat16", "auto")
@@ -133,12 +134,19 @@ class Computation:
         if precision == "bfloat16":
             for term in energy.data.features:
                 term.gradient_phi = in_bfloat16(term.phi)
-        if self.compiled:
+        compiling = self.compiled and not opened_now()
+        if self.compiled and not compiling:
+            warnings.warn(
+                "compiled has no effect here: in this run the gradient passes closed ReLUs throughout, which a compiled graph cannot.",
+                PreimageWarning,
+                stacklevel=2,
+            )
+        if compiling:
             for term in energy.data.features:
                 term.gradient_phi = compiled(term.gradient_phi or term.phi, self.device)
             some = slice(0, batch or 1)  # what the loop will ask for, as each shape is compiled anew
             try_compiled(energy.part(some), energy.transform.crop(start[some]))
-        self.chosen = {"precision": precision, "compiled": self.compiled} | ({} if trial is None else {"precision_trial": trial.to_dict()})
+        self.chosen = {"precision": precision, "compiled": compiling} | ({} if trial is None else {"precision_trial": trial.to_dict()})
         return batch
 
     def record(self) -> dict[str, Any]:
@@ -168,6 +176,7 @@ def compiled(phi: Callable[[Tensor], Tensor], device: torch.device) -> Callable[
     """Φ traced to one graph of tensor operations, whatever Python it takes, and put through `torch.compile` at the first call for a shape.
 
     On a CUDA device the graph is replayed as CUDA graphs: features and gradients that it gave before are overwritten by a later call.
+    While Φ is opened it runs as it is.
     """
     from torch.fx.experimental.proxy_tensor import make_fx
 
@@ -176,6 +185,8 @@ def compiled(phi: Callable[[Tensor], Tensor], device: torch.device) -> Callable[
     new_step: Callable[[], None] = torch.compiler.cudagraph_mark_step_begin
 
     def call(x: Tensor) -> Tensor:
+        if opened_now():
+            return phi(x)
         if x.shape not in known:
             known[x.shape] = torch.compile(make_fx(phi)(x.detach()), dynamic=False, mode=mode)
         new_step()

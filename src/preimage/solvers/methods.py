@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -88,22 +89,31 @@ class Descend:
     One evaluation a step, no line search, and the energy of the image kept never rises; so the view has to stay still. A stage's rate
     multiplies its steps. memory: pairs kept. first_step: root mean square of the first step, of which no curvature is known, in grey
     levels. tolerance: a sample whose energy fell by no more than this share of it over the last ten evaluations stays where it is, and the
-    run ends when all do; 0: it does all its iterations. What each part gave is in docs/solvers.md.
+    run ends when all do; 0: it does all its iterations. opened: for so many evaluations, the first ones, the gradient passes closed ReLUs
+    with closed_slope and is spread over windows of max pooling to the part pool_share, where Φ can be opened; the energies stay Φ's own.
+    What each part gave is in docs/solvers.md.
     """
 
     memory: int = MEMORY
     first_step: float = field(default=FIRST_STEP, metadata=LATER)
     tolerance: float = field(default=0.0, metadata=LATER)
+    opened: int = field(default=0, metadata=LATER)
+    closed_slope: float = field(default=0.1, metadata=LATER)
+    pool_share: float = field(default=0.35, metadata=LATER)
 
     def __post_init__(self) -> None:
         checked("memory", self.memory)
         checked("first_step", self.first_step)
         checked("tolerance", self.tolerance)
+        checked("opened", self.opened)
+        checked("closed_slope", self.closed_slope)
+        checked("pool_share", self.pool_share)
 
     def __call__(self, run: Run, z: Tensor, stages: Sequence[Stage]) -> Tensor:
         z = run.crop(z)
-        waves = Waves(z)
-        return _descend(run, z, stages, partial(Curvature, waves=waves), self.memory, self.first_step, self.tolerance)
+        inverse = partial(Curvature, waves=Waves(z))
+        passes = partial(run.opened, self.closed_slope, self.pool_share)
+        return _descend(run, z, stages, inverse, self.memory, self.first_step, self.tolerance, (self.opened, passes))
 
 
 @SOLVERS.register("fourier-adam")
@@ -194,8 +204,12 @@ def _descend(
     memory: int,
     first_step: float = FIRST_STEP,
     tolerance: float = 0.0,
+    opened: tuple[int, Callable[[], AbstractContextManager[None]]] = (0, nullcontext),
 ) -> Tensor:
-    """Each part of the batch by itself, so that where samples are evaluated one by one no bit of one depends on the others."""
+    """Each part of the batch by itself, so that where samples are evaluated one by one no bit of one depends on the others.
+
+    opened: for how many evaluations, and what is entered around each of them.
+    """
 
     def search(z: Tensor, energy: Tensor, gradient: Tensor) -> Descent:
         return Descent(z, energy, gradient, inverse(z), memory, first_step, tolerance)
@@ -205,22 +219,25 @@ def _descend(
         searches = [search(z[part], nothing[part], torch.zeros_like(z[part])) for part in run.parts]
         run.restore(*searches)
     else:
-        energy, gradient = run.evaluate(z)
+        with opened[1]() if opened[0] else nullcontext():
+            energy, gradient = run.evaluate(z)
         searches = [search(z[part], energy[part], gradient[part]) for part in run.parts]
         del gradient
         run.keep(z, *searches)
 
-    def step(rate: float) -> None:  # a function, so that nothing of a step is held while the next is evaluated
+    def step(number: int, rate: float) -> None:  # a function, so that nothing of a step is held while the next is evaluated
         trial = run.project(torch.cat([search.ask(rate) for search in searches]))
-        energy, gradient = run.evaluate(trial)
+        with opened[1]() if number < opened[0] else nullcontext():
+            energy, gradient = run.evaluate(trial)
         for part, search in zip(run.parts, searches, strict=True):
             search.tell(trial[part], energy[part], gradient[part])
         run.keep(z, *searches)
 
-    for rate in [s.rate for s in stages for _ in range(s.iterations)][max(1, run.done) :]:
+    rates = [s.rate for s in stages for _ in range(s.iterations)]
+    for number in range(max(1, run.done), len(rates)):
         if tolerance and all(bool(search.settled.all()) for search in searches):
             break
-        step(rate)
+        step(number, rates[number])
     return torch.cat([search.x for search in searches])
 
 

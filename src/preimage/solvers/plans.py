@@ -30,7 +30,8 @@ _DEFAULT_STAGES: Mapping[str, Sequence[Stage]] = {"invert": (Stage(200),), "maxi
 _FAST_DESCENT = (Stage(50, jitter=False),)  # HOG and dense SIFT know no contrast: on the way to lower energies it fades
 _FAST_LONG = (Stage(60), Stage(240, jitter=False))
 FINE, _DEEP, _LONG = 4.0, 1, 200
-REVISION = 1  # of what "fast" means, of the solvers' own stages and of QUALITIES: raised when they change
+OPENED = 15  # evaluations of "fast" in which the descent's gradient passes what is closed
+REVISION = 2  # of what "fast" means, of the solvers' own stages and of QUALITIES: raised when they change
 NORMAL = "normal"
 QUALITIES: Mapping[str, float] = {"draft": 1 / 3, NORMAL: 1.0, "best": 3.0}
 """How many evaluations a run takes by the quality that is asked for, in those that it takes by itself."""
@@ -152,7 +153,7 @@ def plan_of(solver: str | Solver, stages: Sequence[Stage], iterations: int | Non
     if solver == "fast":
         explore = FourierAdam() if fast_rate is None else FourierAdam(fast_rate)
         groups = [(moving, tuple(group)) for moving, group in groupby(stages, key=lambda s: s.jitter)]
-        return Plan(tuple(Phase(explore if moving else Descend(), group) for moving, group in groups))
+        return Plan(tuple(Phase(explore if moving else Descend(opened=OPENED), group) for moving, group in groups))
     method = solver_named(solver) if isinstance(solver, str) else solver
     if not callable(method):
         raise InputError(f'solver is a name, "name:setting=value" or a solver; got {solver!r}. Known: fast, {", ".join(SOLVERS)}.')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -72,7 +73,7 @@ class Run:
         self.transform, self._ball = problem.energy.transform, problem.ball
         self.space = problem.space or PixelSpace(channels=int(x0.shape[1]))
         self._written = problem.parameterization.at(x0.shape[1:], self.space)
-        self._from_noise = problem.from_noise
+        self._from_noise, self._opened = problem.from_noise, problem.opened
         self.evaluations = 0
         self.frames: list[Tensor] = []
         self._tick, self._every, self._watch = tick, monitor.frames, monitor.watch
@@ -168,6 +169,10 @@ class Run:
     def crop(self, z: Tensor) -> Tensor:
         """The coordinates in which a still stage works: of the centre crop where they are pixels, else the same."""
         return self.cropped(z) if self.writes_pixels else z
+
+    def opened(self, closed_slope: float, pool_share: float) -> AbstractContextManager[None]:
+        """While entered, gradients pass closed ReLUs with a slope and are spread over max pooling's windows, if Φ can; values stay."""
+        return nullcontext() if self._opened is None else self._opened(closed_slope, pool_share)
 
     def project(self, z: Tensor) -> Tensor:
         """Coordinates whose pixels keep the bound."""

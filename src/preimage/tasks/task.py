@@ -155,7 +155,14 @@ class Task:
             batch = self.computation.prepare(energy, start)
             batch = batch if past is None else past.about["batch"]
             found = minimize(
-                Problem(energy, self.parts.parameterization, PixelBall(self.parts.bound), self.phi.space, from_noise=self.from_noise),
+                Problem(
+                    energy,
+                    self.parts.parameterization,
+                    PixelBall(self.parts.bound),
+                    self.phi.space,
+                    from_noise=self.from_noise,
+                    opened=self.phi.opened if self.phi.can_open else None,
+                ),
                 start,
                 plan=self.plan,
                 generators=[generator(s, "jitter") for s in seeds],
