@@ -46,11 +46,11 @@ class Leaky(TorchFunctionMode):
 
     def __enter__(self) -> Any:
         _entered.opened = getattr(_entered, "opened", 0) + self.opened
-        return super().__enter__()
+        return super().__enter__()  # type: ignore[no-untyped-call]
 
     def __exit__(self, *error: Any) -> None:
         _entered.opened -= self.opened
-        super().__exit__(*error)
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
