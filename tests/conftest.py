@@ -11,11 +11,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from torch import nn
 
 import preimage
+from preimage.representations.vocabulary import Vocabulary, learn_vocabulary
 from preimage.studies.runner import run
 from preimage.studies.store import Store
 
@@ -117,6 +119,25 @@ def photographs() -> list[Path]:
 @pytest.fixture(scope="session")
 def cat() -> str:
     return next(p for p in preimage.images.reference_images() if "chelsea" in p)
+
+
+@pytest.fixture(scope="session")
+def words() -> Vocabulary:
+    """Twelve words of dense SIFT in the packaged photographs."""
+    return learn_vocabulary(preimage.images.reference_images(), 12, descriptors=1500, size=96, progress=False)
+
+
+@pytest.fixture(scope="session")
+def mixture() -> Vocabulary:
+    """A Gaussian mixture of six components, of the same."""
+    return learn_vocabulary(preimage.images.reference_images(), 6, "gmm", descriptors=1500, size=96, progress=False)
+
+
+@pytest.fixture(scope="session")
+def cat_levels(cat) -> np.ndarray:
+    """The cat in 64x64 grey levels, (64, 64) uint8."""
+    with PIL.Image.open(cat) as picture:
+        return np.asarray(picture.convert("L").resize((64, 64)))
 
 
 @pytest.fixture

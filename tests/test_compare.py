@@ -43,6 +43,11 @@ def test_what_is_not_for_the_task_and_what_others_begin_with_is_said(unit):
     assert changed.record.config["original"].startswith("inputs/")
 
 
+def test_another_number_of_iterations_than_the_methods_own_is_said(tmp_path):
+    short = compare([3], recipes=["mahendran2016"], out=tmp_path, iterations=1, **(QUICK | {"smoke": False}))
+    assert "Every method ran for 1 iterations, in place of its own number." in short.notes
+
+
 def test_the_page_needs_no_other_file_and_names_every_method_with_its_source(unit):
     text = write_methods(unit).read_text()
     assert text.count("data:image/png;base64") == 7 and "http" not in text.partition("</style>")[2].partition("<script>")[0]

@@ -1,4 +1,4 @@
-"""Bags of words, VLAD and Fisher vectors against scikit-learn, scikit-image and plain sums; vocabularies in files."""
+"""What holds of every encoding of dense SIFT; bags of words, VLAD, Fisher vectors against other libraries; vocabularies in files."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ import preimage
 from preimage.cli import app
 from preimage.errors import InputError, MissingExtra, PreimageWarning
 from preimage.representations.base import Representation
+from preimage.representations.codes import LLC, SparseCodes
 from preimage.representations.dsift import DenseSIFT
-from preimage.representations.encodings import VLAD, BagOfWords, FisherVector
+from preimage.representations.encodings import VLAD, BagOfWords, FisherVector, SuperVector
 from preimage.representations.vocabulary import Vocabulary, learn_vocabulary, load_vocabulary
 
 SMALL = DenseSIFT(4, 4)
@@ -26,22 +27,6 @@ SMALL = DenseSIFT(4, 4)
 @pytest.fixture(scope="module")
 def pictures() -> list[str]:
     return preimage.images.reference_images()
-
-
-@pytest.fixture(scope="module")
-def words(pictures: list[str]) -> Vocabulary:
-    return learn_vocabulary(pictures, 12, descriptors=1500, size=96, progress=False)
-
-
-@pytest.fixture(scope="module")
-def mixture(pictures: list[str]) -> Vocabulary:
-    return learn_vocabulary(pictures, 6, "gmm", descriptors=1500, size=96, progress=False)
-
-
-@pytest.fixture(scope="module")
-def cat_levels(pictures: list[str]) -> np.ndarray:
-    with PIL.Image.open(next(p for p in pictures if "chelsea" in p)) as picture:
-        return np.asarray(picture.convert("L").resize((64, 64)))
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +100,12 @@ def test_fisher_vectors_are_scikit_images(mixture: Vocabulary, x: Tensor, improv
 
 
 def every(words: Vocabulary, mixture: Vocabulary) -> list[Representation]:
-    return [BagOfWords(words), BagOfWords(words, (3,)), VLAD(words), VLAD(words, (2,)), FisherVector(mixture)]
+    by_moments = [BagOfWords(words), BagOfWords(words, (3,)), VLAD(words), VLAD(words, (2,)), FisherVector(mixture)]
+    return [*by_moments, *by_codes(words)]
+
+
+def by_codes(words: Vocabulary) -> list[Representation]:
+    return [LLC(words, grids=(1, 2)), SparseCodes(words, grids=(1, 2)), SuperVector(words), SuperVector(words, (2,))]
 
 
 def test_they_are_representations_whose_samples_are_independent(words: Vocabulary, mixture: Vocabulary, x: Tensor) -> None:
@@ -123,7 +113,7 @@ def test_they_are_representations_whose_samples_are_independent(words: Vocabular
     for phi in every(words, mixture):
         assert isinstance(phi, Representation)
         assert (phi.stride, phi.jitter, phi.receptive_field) == (4, 1, None)  # type: ignore[attr-defined]
-        assert (phi(both)[:1] - phi(x)).abs().max() < 1e-12
+        assert (phi(both)[:1] - phi(x)).abs().max() < 1e-10
         probe = both.clone().requires_grad_()
         (gradient,) = torch.autograd.grad(phi(probe)[1].square().sum(), probe)
         assert gradient[1].any()
@@ -134,13 +124,14 @@ def test_derivatives_are_those_of_finite_differences(words: Vocabulary, mixture:
     generator = torch.Generator().manual_seed(0)
     # levels that are no whole numbers: gradients along an axis lie on a kink of the orientation histogram
     patch = x[..., 20:48, 16:44] + torch.rand(28, 28, generator=generator, dtype=torch.float64)
-    for phi in [BagOfWords(words, (1, 2)), VLAD(words), FisherVector(mixture), FisherVector(mixture, improved=False)]:
+    smooth = [BagOfWords(words, (1, 2)), VLAD(words), FisherVector(mixture), FisherVector(mixture, improved=False)]
+    for phi in [*smooth, *by_codes(words)]:
         direction = torch.randn(patch.shape, generator=generator, dtype=torch.float64)
         weights = torch.randn(phi(patch).shape, generator=generator, dtype=torch.float64)
         probe = patch.clone().requires_grad_()
         (gradient,) = torch.autograd.grad((phi(probe) * weights).sum(), probe)
         change = ((phi(patch + 1e-6 * direction) - phi(patch - 1e-6 * direction)) * weights).sum() / 2e-6
-        assert (gradient * direction).sum().item() == pytest.approx(change.item(), rel=1e-4)
+        assert (gradient * direction).sum().item() == pytest.approx(change.item(), rel=1e-4 if phi in smooth else 1e-3)
 
 
 def test_flat_and_broken_images_do_not_crash(words: Vocabulary, mixture: Vocabulary) -> None:

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 import preimage
 from preimage.energy.energy import Energy
 from preimage.energy.fourier import FixedMagnitude, Fourier
-from preimage.energy.losses import InnerProduct
+from preimage.energy.losses import InnerProduct, SquaredNorm
 from preimage.energy.terms import FeatureTerm
 from preimage.representations.units import unit_targets
 
@@ -68,3 +68,12 @@ def test_maco_s_images_are_horama_s_but_for_their_contrast():
     ours = torch.logit(SPACE.decode(written.decode(spread[None] * written._unit))[0].double() / 255)
     ours = ours * (theirs.std() / ours.std())
     torch.testing.assert_close(ours.float(), theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_deepdream_s_objective_is_the_square_of_dreamlens_s():
+    """Dreamlens climbs the norm of a layer, whose gradient has the direction of that of its square, as in the original."""
+    objectives = pytest.importorskip("dreamlens.objectives", reason=WHY)
+    x = torch.rand((1, 3, 24, 32), generator=torch.Generator().manual_seed(4)) * 160 - 80
+    theirs = objectives.TargetObjective([objectives.FeatureTarget.for_layer(0)])([features(x)]).item()
+    assert theirs < 0
+    assert value(SquaredNorm(normalise=False), torch.zeros(1, 5), x) == pytest.approx(-(theirs**2), rel=1e-4)

@@ -201,6 +201,8 @@ class _Plan:
         self.notes: list[str] = []
         if self.smoke:
             self.notes.append(f"Every method ran for {_SMOKE} iterations alone, to see that it works: the pictures are none.")
+        elif iterations is not None:
+            self.notes.append(f"Every method ran for {iterations} iterations, in place of its own number.")
         self.sources: dict[str, str] = {}  # of each subject, the photograph in the store
         if others := [m.name for m in methods if m not in self.methods]:
             self.notes.append(f"Not for {task}, and left out: {', '.join(others)}.")

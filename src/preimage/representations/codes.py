@@ -56,7 +56,7 @@ class LLC(MaxPooled):
     neighbours : int, default 5
         Words of a code, the paper's 5.
     penalty : float, default 1e-4
-        λ, as in the authors' program.
+        λ, the default of the authors' program (LLC_coding_appr.m).
     grids : sides of the pyramid's grids, default (1, 2, 4)
 
     Raises InputError for wrong settings and more neighbours than words. Where the nearest words change, the derivative jumps.
@@ -96,7 +96,7 @@ class SparseCodes(MaxPooled):
 
     The code of d is the u that minimises :math:`\frac12\|d - \sum_k u_k v_k\|^2 + \lambda\sum_k |u_k|`, v the words at length 1; magnitudes
     are pooled. Which words take part is found by `rounds` steps of FISTA, how much by solving for them exactly, which also gives the
-    derivative. (The paper has no ½: its λ of 0.3 to 0.4 is 0.15 to 0.2 here.)
+    derivative. (The paper has no ½: its λ of 0.3 to 0.4 is 0.15 to 0.2 here; the authors' sc_pooling.m has the ½, and magnitudes too.)
 
     Parameters
     ----------

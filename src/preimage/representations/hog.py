@@ -29,6 +29,7 @@ class HOG(nn.Module, Representation):
     w likewise. Channels 0–17 are directed: channel k is the direction πk/orientations of atan2(gy, gx), y down, x right.
     18–26 are the same without the sign of the gradient. texture=True adds four (27–30): 18^(-1/2) times the sum of the
     undirected bins under the normalisation of the block above left, above right, below left, below right.
+    directed=False leaves out the first 18: what is dark and what is light does not count, as for Dalal and Triggs 2005.
 
     cell: side of a cell in pixels. orientations: number of undirected directions. bilinear: a gradient is shared between the
     two nearest directions; otherwise it goes to the nearest (of two as near, the first), and Φ has jumps.
@@ -61,16 +62,17 @@ class HOG(nn.Module, Representation):
         bilinear: bool = False,
         texture: bool = False,
         border: Literal["vlfeat", "paper"] = "vlfeat",
+        directed: bool = True,
     ) -> None:
         super().__init__()
         self.cell = whole("cell", cell, 1)
         self.orientations = whole("orientations", orientations, 2)
         if border not in ("vlfeat", "paper"):
             raise InputError(f"border is 'vlfeat' or 'paper'; got {border!r}")
-        self.bilinear, self.texture, self.border = bool(bilinear), bool(texture), border
+        self.bilinear, self.texture, self.border, self.directed = bool(bilinear), bool(texture), border, bool(directed)
         middle = 0.0 if border == "paper" else gradients.MIDDLE
         self.space = PixelSpace(size=None, channels="grey", scale=255.0, mean=(middle,))
-        self.name = "hogb" if bilinear else "hog"
+        self.name = ("hogb" if bilinear else "hog") + ("" if directed else "-undirected")
         self.stride: Number = cell
         # three cells, the outer two by half a tent, and one more pixel each way for the gradient
         self.receptive_field: Number | None = 2 * cell + 2 * cell - cell % 2 + 2
@@ -78,12 +80,11 @@ class HOG(nn.Module, Representation):
     @property
     def channels(self) -> int:
         """Length of one cell's descriptor."""
-        return 3 * self.orientations + (4 if self.texture else 0)
+        return (3 if self.directed else 1) * self.orientations + (4 if self.texture else 0)
 
     def extra_repr(self) -> str:
-        return (
-            f"cell={self.cell}, orientations={self.orientations}, bilinear={self.bilinear}, texture={self.texture}, border={self.border!r}"
-        )
+        kind = f"cell={self.cell}, orientations={self.orientations}, bilinear={self.bilinear}, texture={self.texture}"
+        return f"{kind}, border={self.border!r}" + ("" if self.directed else ", directed=False")
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 1, H, W) grey levels -> (B, channels, h, w)."""
@@ -116,7 +117,7 @@ class HOG(nn.Module, Representation):
         """Each cell under the norms of the four 2x2 blocks it lies in, clamped, and their mean times two: (B, C, h, w)."""
         n = self.orientations
         undirected = directed[:, :n] + directed[:, n:]
-        histogram = torch.cat((directed, undirected), dim=1)
+        histogram = torch.cat((directed, undirected), dim=1) if self.directed else undirected
         energy = undirected.square().sum(dim=1, keepdim=True)
         if self.border == "vlfeat":
             factor = (_blocks(F.pad(energy, (1, 1, 1, 1), mode="replicate")) + EPS_VLFEAT).rsqrt()
@@ -128,7 +129,7 @@ class HOG(nn.Module, Representation):
         features = (parts[0] + parts[1] + parts[2] + parts[3]) / 2
         if not self.texture:
             return features
-        sums = [part[:, 2 * n :].sum(dim=1, keepdim=True) / math.sqrt(18.0) for part in parts]  # 18 for any n, as vl_hog
+        sums = [part[:, -n:].sum(dim=1, keepdim=True) / math.sqrt(18.0) for part in parts]  # 18 for any n, as vl_hog
         return torch.cat((features, *sums), dim=1)
 
 
