@@ -85,8 +85,8 @@ def audit(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="smoothness, natural, inverse, inverse-descent, layer-by-layer, upconv, pairs, or all; repeat.",
-            show_default="the first four",
+            help="smoothness, natural, inverse, collages, inverse-descent, layer-by-layer, upconv, pairs, or all; repeat.",
+            show_default="the first five",
         ),
     ] = None,
     attacker_images: Annotated[

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 ALIKE = 0.98  # correlation of thumbnails from which two photographs are taken for one: saved again or scaled it is above 0.99
 LINEAR = "linear"  # the kind of inverse that the package carries
-MORE_TO_TRAIN = 20  # crops of an up-convolutional inverse for one of a regression, as the defaults of both are
+MORE = {"upconv": 20, "linear:collages=true": 3}  # crops for one of `Attacker.crops`: the default of a training, and half of them collages
 _THUMBNAIL = 16
 _FLAT = 2.0  # grey levels of spread below which a thumbnail says nothing
 
@@ -93,9 +93,9 @@ class Attacker:
             self.notes.append(f"No {what}inverse of {layer} could be fitted, so no attack with one was tried there: {error}")
             return None
 
-    def inverse(self, study: Study, layer: str) -> LearnedInverse | None:
-        """The inverse of a layer's exact features, if there is one."""
-        found = self.settings(study, layer, "photographs", None)
+    def inverse(self, study: Study, layer: str, kind: str = LINEAR) -> LearnedInverse | None:
+        """The inverse of this kind of a layer's exact features, if there is one."""
+        found = self.settings(study, layer, "photographs", None, kind)
         if found is None:
             return None
         return kept_inverse(found["inverse"]) if found else inverse_of(study.phi(layer), self.progress)
@@ -119,8 +119,7 @@ class Attacker:
         shown = Pairs(lambda x: phi(x.to(device)), phi.space, f"{phi.name}, known by pairs") if learns == "pairs" else phi
         seen = shown if release is None else Protected(shown, parse_release(release))
         with phi.session():
-            crops = self.crops * (MORE_TO_TRAIN if kind == "upconv" else 1)
-            return fit_inverse(seen, list(self.photographs()), kind=kind, crops=crops, progress=self.progress)
+            return fit_inverse(seen, list(self.photographs()), kind=kind, crops=self.crops * MORE.get(kind, 1), progress=self.progress)
 
 
 def _thumbnail(levels: Tensor) -> Tensor:

@@ -91,6 +91,15 @@ class InverseAlone(Attack):
         return [_OWN | {"C": 100.0, "start": "inverse", "iterations": 0}]
 
 
+@ATTACKS.register("collages")
+@dataclass(frozen=True)
+class LearnedFromCollages(InverseAlone):
+    """The answer of a linear inverse that was fitted on collages of the photographs too, coloured anew, and on three times the crops."""
+
+    kind = "linear:collages=true"
+    above: ClassVar[tuple[str, ...]] = ("pairs", "inverse")
+
+
 @ATTACKS.register("pairs")
 @dataclass(frozen=True)
 class PairsAlone(InverseAlone):
@@ -133,4 +142,4 @@ class LayerByLayer(InverseAlone):
     kind = "layerwise"
 
 
-DEFAULT = ("smoothness", "natural", "inverse", "inverse-descent")
+DEFAULT = ("smoothness", "natural", "inverse", "collages", "inverse-descent")

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import InputError
 from ..representations.release import InTurn, known_part, parse_release
-from .attackers import Attacker
+from .attackers import LINEAR, Attacker
 from .attacks import ATTACKS, DEFAULT, STRENGTHS, Attack, Smoothness
 from .audit_findings import Rung, controls_note, finding, not_monotone, strip
 from .audit_numbers import AMONG, RATES, SMALLER, Comparison, columns, interval, row_of
@@ -207,14 +207,19 @@ class Leakage:
         summary.controls = [row_of(values, control=name, chance=1 / among) for name, values in self._controls(study, comparison, records)]
 
     def _controls(self, study: Study, comparison: Comparison, records: Mapping[Rung, Sequence[Record]]) -> Iterator[tuple[str, Any]]:
-        learned = any(attack.learns == "photographs" for attack in self.attacks.values())
+        kinds: dict[str, str] = {}
+        for name, attack in self.attacks.items():
+            if attack.learns == "photographs":
+                kinds.setdefault(attack.kind, name)
         for layer in dict.fromkeys(rung.layer for rung in records):
             mine = [r for r in records if r.layer == layer]
             last = ([r for r in mine if r.release == EXACT] or mine)[-1]
             yield f"{layer}: the features of another image ({last.label})", comparison.another(records[last])
-            inverse = self.attacker.inverse(study, layer) if learned else None
-            if inverse is not None:
-                yield f"{layer}: shuffled features (inverse)", comparison.shuffled(layer, inverse)
+            for kind, name in kinds.items():
+                inverse = self.attacker.inverse(study, layer, kind)
+                if inverse is not None:
+                    label = "inverse" if kind == LINEAR else name  # a search that begins with the inverse is not what is controlled
+                    yield f"{layer}: shuffled features ({label})", comparison.shuffled(layer, inverse)
         yield "the mean of all images", comparison.mean_image()
 
     def _forms(self, study: Study) -> Iterator[tuple[str, str, str, bool | None]]:
@@ -289,7 +294,11 @@ class Leakage:
 
 def _longer(kinds: Iterable[str]) -> str:
     """Which fits take longer than the others."""
-    found = {"layerwise": "half a minute for each step layer by layer", "upconv": "ten minutes for an up-convolutional one"}
+    found = {
+        "linear:collages=true": "two minutes for one that learns from collages",
+        "layerwise": "half a minute for each step layer by layer",
+        "upconv": "ten minutes for an up-convolutional one",
+    }
     chosen = set(kinds)
     return "".join(f", {words}" for kind, words in found.items() if kind in chosen)
 

@@ -13,10 +13,11 @@ import torch
 
 from .. import __version__
 from ..pixels.images import ImageLike, check_file
-from ..plain import name_of
+from ..plain import to_plain
 from ..ranges import checked
 from ..representations.base import Representation, RepresentationLike, as_representation
 from ..solvers.compute import memory_limit
+from .collages import Collages
 from .fitting import HELD_CROPS, Checkpoint, canvas_of, fit_bar, held_out_numbers
 from .grid import Pair, find_grid
 from .kinds import KINDS, Layerwise, Linear, Upconv, kind_of
@@ -47,7 +48,8 @@ def fit_inverse(
 ) -> LearnedInverse:
     """Fit an inverse of a representation: a map from its features to the image, learned from photographs.
 
-    Features are taken of random crops (40 to 100 % of a photograph, mirrored or not), a few at a time, and never kept. A linear
+    Features are taken of random crops (40 to 100 % of a photograph, mirrored or not; of collages of them too where the kind says so),
+    a few at a time, and never kept. A linear
     inverse keeps sums of their products: from the first crops come each channel's mean and the `rank` combinations of channels that tell
     most about the pixels; from all of them the ridge regression, whose strength and size are chosen on the photographs held out, from
     which the result then learns too. An up-convolutional inverse is trained on the crops of the photographs that are not held out.
@@ -116,8 +118,11 @@ def fit_inverse(
     memory = memory_limit(max_memory, torch.device("cpu")) or 0
     about = identity(phi) | {"photographs": len(photographs), "photographs_sha256": digest(photographs), "free": images is None}
     about |= {"size": list(canvas), "preimage": __version__}
-    about["settings"] = {"kind": name_of(how, KINDS), "crops": crops, "held_out": held_out, "seed": seed} | asdict(how)
-    fitted = [Crops([photographs[k] for k in which], phi.space, canvas, seed + n) for n, which in enumerate(parts)]
+    settings = to_plain(how, KINDS)
+    about["settings"] = {"kind": settings.pop("name"), "crops": crops, "held_out": held_out, "seed": seed} | settings
+    learned, held = ([photographs[k] for k in which] for which in parts)
+    from_what = Collages if how.collages else Crops  # the numbers and the choices are of crops of photographs as they are
+    fitted = [from_what(learned, phi.space, canvas, seed), Crops(held, phi.space, canvas, seed + 1)]
     kept = None if checkpoint is None else Path(checkpoint)
     if isinstance(how, Upconv):
         if of_pairs(phi):

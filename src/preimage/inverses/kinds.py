@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import InputError
-from ..plain import parse
+from ..plain import LATER, parse
 from ..ranges import checked
 from ..registry import Registry
 
@@ -30,15 +30,18 @@ class Linear:
         max_memory. The photographs held out may choose a half or a quarter of them.
     strengths : tuple of float
         λ to choose from, in mean variances of an input.
+    collages : bool, default False
+        Whether every other crop is a collage of crops, coloured anew (`inverses.collages`).
 
     >>> Linear(kernel=1)
-    Linear(kernel=1, overlap=2, rank=None, strengths=(0.001, 0.01, 0.1, 1.0, 10.0))
+    Linear(kernel=1, overlap=2, rank=None, strengths=(0.001, 0.01, 0.1, 1.0, 10.0), collages=False)
     """
 
     kernel: int = 3
     overlap: int = 2
     rank: int | None = None
     strengths: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    collages: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         checked("kernel", self.kernel)
@@ -69,6 +72,8 @@ class Upconv:
     feature_loss : float, default 1
         Weight of ‖Φ(x) − Φ₀‖²/‖Φ₀‖² beside the image's ‖x − x₀‖²/(60²·size); 0 is the image's loss alone, as in the original. Not counted
         where of Φ only pairs are known.
+    collages : bool, default False
+        Whether every other crop is a collage of crops, coloured anew (`inverses.collages`).
 
     >>> Upconv(width=64).feature_loss
     1.0
@@ -79,6 +84,7 @@ class Upconv:
     batch: int = 4
     rate: float = 1e-3
     feature_loss: float = 1.0
+    collages: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         for name in ("width", "hidden", "batch", "rate"):
@@ -98,6 +104,8 @@ class Layerwise:
         The layers that it goes through, the deepest first; by default the last one before each change of the stride.
     kernel, overlap, strengths
         As of `Linear`; features of layers are learned without overlap.
+    collages : bool, default False
+        Whether every other crop is a collage of crops, coloured anew (`inverses.collages`).
 
     >>> Layerwise(through=("fire5", "fire3")).kernel
     3
@@ -107,6 +115,7 @@ class Layerwise:
     kernel: int = 3
     overlap: int = 2
     strengths: tuple[float, ...] = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
+    collages: bool = field(default=False, metadata=LATER)
 
     def __post_init__(self) -> None:
         Linear(self.kernel, self.overlap, None, self.strengths)
