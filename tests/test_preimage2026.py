@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import preimage
+from preimage.energy.priors import L2
 from preimage.energy.resampling import RandomView
 from preimage.errors import InputError, PreimageWarning
 from preimage.methods.recipe import Parts, Recipe
@@ -44,6 +45,17 @@ def test_the_gradient_passes_closed_relus_where_the_recipe_says_so() -> None:
     closed, opened = (preimage.maximize(closed_unit(), 0, Z=1.0, recipe=recipe(s), start=start, progress=False) for s in (0.0, 0.2))
     assert closed.config["reopened"] and not opened.config["reopened"]
     assert opened.status == ["ok"] and float(opened.activation) > 0
+
+
+def test_a_unit_that_ends_closed_is_no_success_though_the_gradient_passed_its_relu_to_the_end() -> None:
+    board = np.where((np.arange(8)[:, None] + np.arange(8)) % 2, 100, 156).astype(np.uint8)[..., None].repeat(3, 2)
+    parts = recipe(0.2).parts("maximize").with_given(C=1e-6, regularizers={"l2": L2()})
+    fading = Recipe("own", "here", "It fades to grey.", maximize=parts)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        found = preimage.maximize(closed_unit(), 0, Z=1.0, recipe=fading, start=board, progress=False)
+    assert float(found.activation) == 0 and "has closed" in found.status[0] and "Other starts were tried too" in found.status[0]
+    assert any("has closed" in str(w.message) for w in said)
 
 
 def test_the_energy_of_a_recipe_with_a_slope_is_that_of_the_relu() -> None:

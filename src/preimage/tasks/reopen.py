@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from ..energy.losses import InnerProduct
+from ..energy.margin import Distinguish
+from ..energy.objectives import Activate
+from ..energy.terms import FeatureTerm
 from ..errors import OptimizationError, PreimageWarning
 from ..pixels.images import reference_images
 from ..representations.base import features_of
@@ -17,9 +20,13 @@ from ..solvers.loop import Minimum
 from ..solvers.starts import generator, noise
 from .restarts import longer
 from .task import Task
-from .units import open_closed_units
+from .units import closed_samples, open_closed_units
 
 NOISES = 4  # other random starts that are tried
+_ENDED_CLOSED = (
+    "the unit has closed: its answer has no gradient in the network itself at the image that was found. Try another seed, or the layer "
+    "before the ReLU."
+)
 
 
 def minimize_open(
@@ -40,6 +47,7 @@ def minimize_open(
         warnings.simplefilter("always")
         try:
             found, took = task.minimize((loss, target), start, seeds, size)
+            found = _closed_in_the_end(task, target, found)
         except OptimizationError as error:
             failure = error
     if found is not None and (found.interrupted or not any(_closed(s) for s in found.status)):
@@ -82,6 +90,27 @@ def _closed(status: str) -> bool:
     return "closed" in status or "gradient of the loss was exactly zero" in status
 
 
+def _closed_in_the_end(task: Task, target: Tensor, found: Minimum) -> Minimum:
+    """The minimum, whose units that are closed at their images are not ok.
+
+    Where the gradient passes closed ReLUs in every step it never vanishes, so that the run itself does not see a unit close.
+    """
+    if not (task.parts.closed_slope and task.phi.can_open and _asks_for_the_unit(task)) or found.interrupted:
+        return found
+    closed = closed_samples(FeatureTerm(InnerProduct(), task.phi, target, 1.0), found.canvas, task.transform)
+    return replace(found, status=[_ENDED_CLOSED if b in closed and s == "ok" else s for b, s in enumerate(found.status)])
+
+
+def _asks_for_the_unit(task: Task) -> bool:
+    """Whether what is asked is the unit that the task was given, beside whatever else."""
+    asked = task.parts.objective
+    return (
+        not asked
+        or any(isinstance(o, Activate) and o.takes_divisor() for o in asked)
+        or any(isinstance(o, Distinguish) and o.unit is None for o in asked)
+    )
+
+
 def _starts(task: Task, target: Tensor, like: Tensor, seed: int, size: tuple[int, int]) -> list[tuple[str, Tensor]]:
     """Names and canvases to begin with, (1, C, H, W) each."""
     found = []
@@ -102,7 +131,8 @@ def _attempt(task: Task, loss: InnerProduct, target: Tensor, canvas: Tensor, see
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", PreimageWarning)
         try:
-            return task.minimize((InnerProduct(Z, loss.mask), target[b : b + 1]), canvas, [seed], size, once_more=True)[0]
+            own = InnerProduct(Z, loss.mask), target[b : b + 1]
+            return _closed_in_the_end(task, own[1], task.minimize(own, canvas, [seed], size, once_more=True)[0])
         except OptimizationError:
             return None
 

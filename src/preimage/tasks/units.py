@@ -182,7 +182,7 @@ def open_closed_units(
     if not phi.can_open or phi.leak > 0:
         return start, [], 0
     loss = InnerProduct()
-    closed = _closed(FeatureTerm(loss, phi, phi0, 1.0), start, transform)
+    closed = closed_samples(FeatureTerm(loss, phi, phi0, 1.0), start, transform)
     opened, spent = closed, 1
     steps = Paper(rate=1e12)  # a full step however small the gradient is
     for _ in range(ROUNDS):
@@ -202,13 +202,13 @@ def open_closed_units(
         start = start.clone()
         start[closed] = found.canvas
         spent += found.evaluations + 1
-        still = _closed(term, start[closed], transform)
+        still = closed_samples(term, start[closed], transform)
         closed = [closed[b] for b in still]
     return start, opened, spent
 
 
-def _closed(term: FeatureTerm, x: Tensor, transform: Transform) -> list[int]:
-    """The samples whose loss has a gradient of exactly zero at the still view of the canvas."""
+def closed_samples(term: FeatureTerm, x: Tensor, transform: Transform) -> list[int]:
+    """Return the samples whose loss has a gradient of exactly zero at the still view of the canvas."""
     window = transform.crop(x).detach().requires_grad_()
     with derived([term.phi]):
         (gradient,) = torch.autograd.grad(term(window)["loss"].sum(), window)
