@@ -15,7 +15,7 @@ import preimage
 from preimage.energy.priors import L2
 from preimage.energy.resampling import RandomView
 from preimage.errors import InputError, PreimageWarning
-from preimage.methods.recipe import Parts, Recipe
+from preimage.methods.recipe import DEFAULTS, Parts, Recipe, recipe_named
 from preimage.networks.network import NetworkCard, weights_hash
 from preimage.tasks.choice import Choice, is_deep, is_of_classes, recipe_for_layer
 from preimage.tasks.judged import judge_result
@@ -83,6 +83,14 @@ def test_the_recipe_is_the_default_of_deep_layers_and_one_chosen_part_is_enough_
     assert recipe_for_layer(deep, Choice()).recipe == recipe_for_layer(deep, Choice(iterations=9)).recipe == "preimage2026"
     for phi, choice in ((shallow, Choice()), (deep, Choice(C=10.0)), (deep, Choice(solver="paper")), (deep, Choice(solver="fast"))):
         assert recipe_for_layer(phi, choice) == choice
+
+
+def test_the_recipe_for_channels_asks_the_paper_s_question_with_its_weight_in_the_range_of_pictures(net: preimage.Network) -> None:
+    parts = recipe_named("preimage2026-units").parts("maximize")
+    assert parts.takes_divisor and parts.C == DEFAULTS["maximize"].C
+    found = preimage.maximize(net.layer("fire5"), 7, recipe="preimage2026-units", Z=1e6, canvas=48, iterations=15, progress=False)
+    assert found.config["Z"] == [1e6] and "loss.statistics of fire5" in found.trace
+    assert 0 <= float(found.images.min()) <= float(found.images.max()) <= 255
 
 
 def test_a_deep_caricature_exaggerates_and_keeps_the_photograph_s_colours(net: preimage.Network, cat) -> None:

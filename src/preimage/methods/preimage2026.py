@@ -9,7 +9,7 @@ from ..energy.feature_statistics import FeatureStatistics
 from ..energy.fourier import Fourier
 from ..energy.keep_classes import KeepClasses
 from ..energy.margin import Distinguish
-from ..energy.objectives import Match
+from ..energy.objectives import Activate, Match
 from ..energy.resampling import RandomView
 from ..energy.transforms import Jitter
 from ..solvers.methods import Adam
@@ -52,5 +52,25 @@ RECIPES.register("preimage2026")(
             pool_share=SHARE,
         ),
         caricature=replace(_PARTS, transform=Jitter(13), stages=(Stage(60),), start="image"),
+    )
+)
+
+RECIPES.register("preimage2026-units")(
+    Recipe(
+        name="preimage2026-units",
+        source="preimage; the coordinates are those of Olah, Mordvintsev, Schubert, Feature visualization, Distill 2017",
+        sentence="Images of a channel of a deep layer in the colours of photographs: the paper's question and its weight, of the central "
+        "unit on a jittered canvas, in Fourier coordinates, with the statistics of photographs' features around it and a gradient that "
+        "passes closed ReLUs and spreads at max pooling.",
+        maximize=replace(
+            _PARTS,
+            C=1e4,  # with Z = M·rf², as the paper's
+            objective=(Activate(), FeatureStatistics(weight=1.6e-5, required=False)),
+            transform=Jitter(16),
+            solver=Adam(rate=8.4, betas=BETAS),
+            stages=(Stage(100),),
+            closed_slope=SLOPE,
+            pool_share=SHARE,
+        ),
     )
 )

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..energy.losses import InnerProduct
-from ..energy.margin import Distinguish
 from ..energy.objectives import Activate
 from ..energy.terms import FeatureTerm
 from ..errors import OptimizationError, PreimageWarning
@@ -102,13 +101,9 @@ def _closed_in_the_end(task: Task, target: Tensor, found: Minimum) -> Minimum:
 
 
 def _asks_for_the_unit(task: Task) -> bool:
-    """Whether what is asked is the unit that the task was given, beside whatever else."""
+    """Whether what is asked is the answer of the unit that the task was given, beside whatever else; a margin asks before any ReLU."""
     asked = task.parts.objective
-    return (
-        not asked
-        or any(isinstance(o, Activate) and o.takes_divisor() for o in asked)
-        or any(isinstance(o, Distinguish) and o.unit is None for o in asked)
-    )
+    return not asked or any(isinstance(o, Activate) and o.takes_divisor() for o in asked)
 
 
 def _starts(task: Task, target: Tensor, like: Tensor, seed: int, size: tuple[int, int]) -> list[tuple[str, Tensor]]:
