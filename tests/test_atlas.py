@@ -184,7 +184,7 @@ def test_units_that_cannot_be_read_are_refused(study, units):
 
 
 def test_top_without_statistics_and_unknown_layers_are_refused(study, tmp_path):
-    with pytest.raises(InputError, match="preimage stats"):
+    with pytest.raises(InputError, match="preimage statistics"):
         atlas(study, "top")
     with pytest.raises(InputError, match="restarts"):
         atlas(study, "all", restarts=0)

@@ -55,6 +55,12 @@ def test_the_page_needs_no_other_file_and_names_every_method_with_its_source(uni
         assert said in text
 
 
+def test_the_page_begins_with_the_method_that_goes_furthest(unit):
+    best = max((r for r in unit.rows if r.get("activation") is not None), key=lambda r: r["activation"])
+    head = write_methods(unit).read_text().partition('<p class="lead">')[2].partition("</p>")[0]
+    assert head.startswith(f"{best['method']} excites {best['subject']} most ({best['activation']:.3g}).")
+
+
 def test_the_same_folder_goes_on_where_it_stopped(unit):
     again = compare([3], recipes=["mahendran2016"], out=unit.store, seeds=2, **QUICK)
     assert [e.record.created for e in again.entries] == [e.record.created for e in unit.entries[:2]]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import html
+import http.server
 import os
 import re
 import runpy
 import subprocess
 import sys
+import threading
 import types
 from html.parser import HTMLParser
 from pathlib import Path
@@ -125,18 +127,41 @@ def test_the_tutorial_runs(tmp_path, monkeypatch, capsys):
     assert "evaluations 8" in capsys.readouterr().out
 
 
-def test_the_search_finds_something_when_the_pages_are_read_from_disk(site, visit):
-    (start,) = (p for p in site if p.name == "index.html")
-    page = visit(start)
+def found_by_search(page, word: str) -> list[str]:
+    """The addresses that the site's own search gives for a word."""
     field = page.locator("input.md-search__input")
     field.focus()
     page.locator(".md-search-result__meta", has_text="Type to start searching").wait_for(state="attached", timeout=20_000)
-    field.press_sequentially("caricature")  # the page listens to keys, which a value that is filled in does not give
+    field.press_sequentially(word)  # the page listens to keys, which a value that is filled in does not give
     found = page.locator(".md-search-result__link")
     found.first.wait_for(timeout=20_000)
-    assert found.count() >= 3
-    assert found.first.get_attribute("href").startswith("file:")
-    assert "caricature" in page.locator(".md-search-result__list").inner_text().lower()
+    assert word in page.locator(".md-search-result__list").inner_text().lower()
+    return [link.get_attribute("href") for link in found.all()]
+
+
+def test_the_search_finds_something_when_the_pages_are_read_from_disk(site, visit):
+    (start,) = (p for p in site if p.name == "index.html")
+    found = found_by_search(visit(start), "caricature")
+    assert len(found) >= 3 and found[0].startswith("file:")
+
+
+def test_the_search_finds_something_when_the_pages_are_served(site, browser):
+    quiet = type("Quiet", (http.server.SimpleHTTPRequestHandler,), {"log_message": lambda *_: None})
+    (start,) = (p for p in site if p.name == "index.html")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(quiet, directory=start.parent)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        at = f"http://127.0.0.1:{server.server_port}/"
+        context = browser.new_context()
+        try:
+            page, asked = context.new_page(), []
+            page.on("request", lambda request: asked.append(request.url))
+            page.goto(at)
+            found = found_by_search(page, "caricature")
+        finally:
+            context.close()
+            server.shutdown()
+    assert len(found) >= 3 and all(link.startswith(at) for link in found)
+    assert all(url.startswith((at, f"blob:{at}", "data:")) for url in asked)
 
 
 def test_the_page_on_tables_runs_and_its_table_has_a_row_an_image(tmp_path, monkeypatch, capsys):

@@ -111,7 +111,7 @@ def test_its_terms_are_the_formula_of_each_layer_and_share_a_pass():
 
 def test_a_network_of_which_nothing_is_known_is_refused_or_goes_without():
     net = network(nn.Conv2d(3, 4, 3), nn.ReLU())
-    with pytest.raises(InputError, match="preimage stats NET photos/ -o FILE"):
+    with pytest.raises(InputError, match="preimage statistics NET photos/ -o FILE"):
         FeatureStatistics().terms(given_of(net, "1"), 1.0)
     assert FeatureStatistics(required=False).terms(given_of(net, "1"), 1.0) == []
 

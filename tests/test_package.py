@@ -90,6 +90,16 @@ def test_the_readme_s_commands_exist():
     assert {m for block in readme_blocks("sh") for m in re.findall(r"^make ([\w-]+)", block, flags=re.M)} <= targets
 
 
+def test_pages_and_messages_name_a_command_by_the_name_that_the_help_lists():
+    from preimage.cli import app
+
+    hidden = [c.name for c in app.registered_commands if c.hidden]
+    assert hidden == ["stats"]
+    texts = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), *(ROOT / "gallery").glob("*.py"), *(ROOT / "src").rglob("*.py")]
+    older = re.compile(rf"preimage ({'|'.join(hidden)})\b")
+    assert [f"{t.relative_to(ROOT)}: {found[0]}" for t in texts if (found := older.search(t.read_text(encoding="utf-8")))] == []
+
+
 def documented_commands() -> list[tuple[str, list[str]]]:
     """Every line of the pages' shell blocks that runs preimage: the page, and its words as a shell would give them."""
     found = []

@@ -20,6 +20,15 @@ def test_its_pictures_are_there():
     assert all((ROOT / "paper" / picture).is_file() for picture in pictures)
 
 
+def test_every_picture_s_caption_names_the_command_that_makes_it():
+    captions = re.findall(r"!\[(.*?)\]\(\.\./", BODY, flags=re.S)
+    assert len(captions) == 2
+    for caption in captions:
+        modules, scripts = re.findall(r"`python -m ([\w.]+)", caption), re.findall(r"`python (\S+\.py)", caption)
+        made_by = [f"{m.replace('.', '/')}.py" for m in modules] + scripts
+        assert made_by and all((ROOT / file).is_file() for file in made_by), caption
+
+
 def test_what_is_cited_is_listed_and_what_is_listed_is_cited():
     listed = re.findall(r"^@\w+\{(\w+),", (ROOT / "paper" / "paper.bib").read_text(encoding="utf-8"), re.M)
     assert sorted(set(re.findall(r"@(\w+)", BODY))) == sorted(listed)

@@ -9,8 +9,10 @@ import json
 import math
 import re
 import xml.etree.ElementTree
+from html import unescape
 from html.parser import HTMLParser
 from itertools import pairwise
+from types import SimpleNamespace
 from urllib.parse import unquote
 
 import PIL.Image
@@ -28,6 +30,7 @@ from preimage.report import save_figures, write_report
 from preimage.report.archive import inside
 from preimage.report.boxes import central_box, geometry, masked_box
 from preimage.report.charts import Chart, Curve, _log_ticks, _ticks
+from preimage.report.findings import findings
 from preimage.report.grids import arrange
 from preimage.report.traces import short_trace, trace_curve
 from preimage.studies.store import Store
@@ -92,6 +95,26 @@ def test_the_page_tells_settings_versions_failures_and_numbers(text):
     for word in ("OutOfMemoryError: too large", "C = 100", "Inversion of every layer", "tree frog", "squeezenet1_1", "50.0%", "19.0 dB"):
         assert word in text, word
     assert re.search(r"<dt>torch</dt><dd>2</dd>", text)
+
+
+def test_the_page_begins_with_what_was_found_in_words(text):
+    found = "have features that differ from the photograph's by 12.9% at pool1 (median of 6) and by 12.9% at fire9 (median of 6)"
+    assert found in unescape(text).split("<dl")[0]
+    assert "3 layers were tried" in text and "1 image of what 1 unit looks for." in text
+
+
+def test_what_was_found_tells_nature_and_the_judges_and_leaves_out_what_is_not_known():
+    def row(task, unit=None, **metrics):
+        return SimpleNamespace(config={"task": task, "layer": "fire2", "unit": unit}, metrics=metrics)
+
+    seen = [row("maximize", k, **{"natural_times": t, "rank by other": r}) for k, (t, r) in enumerate([(0.5, 3.0), (4.0, 1.0), (6.0, 1.0)])]
+    assert findings(seen, ["fire2"]) == (
+        "3 images of what 3 units look for: 2 of 3 excite their unit more than any photograph that was tried, 4 times as much "
+        "(median of 3). other, which made none of them, puts 2 of 3 first."
+    )
+    exaggerated = findings([row("caricature", activation=2.0)], ["fire2"])
+    assert exaggerated == "In 1 caricature a layer sees 2 times what it sees in the photograph."
+    assert findings([row("invert", error=math.nan), row("of one's own", error=1.0)], ["fire2"]) == ""
 
 
 def test_layers_stand_in_the_order_in_which_the_network_runs_them(page, text):
@@ -191,9 +214,9 @@ def test_every_record_stands_in_exactly_one_place(configs):
 
 def test_code_in_a_caption_and_a_note_is_shown_as_code(tmp_path):
     store = build_store(tmp_path)
-    write_summary(store, "inversion", caption="As `preimage stats <x>` makes it.", notes=["See `a` & b."])
+    write_summary(store, "inversion", caption="As `preimage statistics <x>` makes it.", notes=["See `a` & b."])
     text = write_report(store, tmp_path / "page.html").read_text(encoding="utf-8")
-    assert "As <code>preimage stats &lt;x&gt;</code> makes it." in text and "See <code>a</code> &amp; b." in text
+    assert "As <code>preimage statistics &lt;x&gt;</code> makes it." in text and "See <code>a</code> &amp; b." in text
 
 
 def test_a_table_that_would_be_half_empty_is_a_gallery_with_whole_captions():

@@ -557,7 +557,7 @@ def test_the_command_counts_refuses_and_tells(photographs, tmp_path):
     assert given.exit_code == 0, given.output
     assert "Z is from statistics of 2 images; reached" in given.stdout
     without = run("maximize", "-u", 3, "--layer", "fire2", "--canvas", 40, "--iterations", 2, "-q", "-o", tmp_path / "b")
-    assert "Z is estimated from 3 photographs and noise. For each unit's own: preimage stats" in without.stdout
+    assert "Z is estimated from 3 photographs and noise. For each unit's own: preimage statistics" in without.stdout
     none = run(
         "maximize", "-u", "goose", "--size", 64, "--iterations", 20, "-q", "-o", tmp_path / "e"
     )  # by the recipe for classes, which has no Z

@@ -60,7 +60,7 @@ def atlas(
     restarts: Annotated[int, typer.Option(metavar="N", help="Images of each unit, from different starts.")] = 1,
     stats: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Statistics of the units (`preimage stats`).", show_default="estimated from a few images"),
+        typer.Option(metavar="FILE", help="Statistics of the units (`preimage statistics`).", show_default="estimated from a few images"),
     ] = None,
     solver: Annotated[str, typer.Option(metavar="NAME", help="fast, paper, fourier-adam, adam or lbfgs.")] = "fast",
     iterations: Annotated[

@@ -1,4 +1,4 @@
-"""preimage stats."""
+"""preimage statistics."""
 
 from __future__ import annotations
 

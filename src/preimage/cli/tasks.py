@@ -165,7 +165,7 @@ def maximize(
     canvas: Annotated[str, typer.Option(metavar="SIZE", help="auto, input, receptive-field or pixels.")] = "auto",
     stats: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Of `preimage stats`: each unit's own largest value for Z.", show_default="estimated"),
+        typer.Option(metavar="FILE", help="Of `preimage statistics`: each unit's own largest value for Z.", show_default="estimated"),
     ] = None,
     everywhere: Annotated[bool, typer.Option("--everywhere", help="The channel's mean over the map, not its central unit.")] = False,
     recipe: Recipe = None,
@@ -430,7 +430,8 @@ def _trial_line(trial: dict[str, float], chosen: str) -> str:
 def _scale_line(source: str, result: Result) -> str:
     """Where Z is from, if there is one, and how far the images go beyond what photographs reach."""
     if not source.startswith("statistics"):
-        better = "" if result.config["everywhere"] else " For each unit's own: preimage stats NET IMAGES… -o FILE, then --stats FILE."
+        how = " For each unit's own: preimage statistics NET IMAGES… -o FILE, then --stats FILE."
+        better = "" if result.config["everywhere"] else how
         return f"Z is {source}.{better}"
     assert result.activation is not None
     times = len(result.labels) // len(result.config["M"])

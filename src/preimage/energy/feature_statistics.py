@@ -31,9 +31,9 @@ Known = Mapping[str, tuple[Tensor, Tensor]]  # layer -> mean and standard deviat
 class FeatureStatistics(Objective):
     r"""Excite channels as photographs do: over the layers the mean of :math:`\|\mu-\mu_0\|/\|\mu_0\| + \|\sigma-\sigma_0\|/\|\sigma_0\|`.
 
-    μ, σ: mean and standard deviation of each channel over the places of an image's features; μ₀, σ₀: over photographs. These are, in
-    this order: of `file`, as `preimage stats NET photos/ -o FILE` writes one; those that the package carries for its embedded
-    SqueezeNet; those that the network's batch normalisations have kept of their training images, of what they are given.
+    μ, σ: mean and standard deviation of each channel over the places of an image's features; μ₀, σ₀: over photographs. These are,
+    in this order: of `file`, as `preimage statistics NET photos/ -o FILE` writes one; those that the package carries for its
+    embedded SqueezeNet; those that the network's batch normalisations have kept of their training images, of what they are given.
 
     Parameters
     ----------
@@ -67,8 +67,8 @@ class FeatureStatistics(Objective):
         if not known:
             if self.required or self.file is not None:
                 raise InputError(
-                    f"No statistics of photographs are known for {given.phi.name}: make some with preimage stats NET photos/ -o FILE, and "
-                    "say feature-statistics:file=FILE."
+                    f"No statistics of photographs are known for {given.phi.name}: make some with "
+                    "preimage statistics NET photos/ -o FILE, and say feature-statistics:file=FILE."
                 )
             return []
         if missing := [name for name in self.layers if name not in known]:
@@ -91,7 +91,7 @@ def _target(mean: Tensor, deviation: Tensor, like: Tensor) -> Tensor:
 
 
 def statistics_in(path: str | os.PathLike[str], network: Network) -> Known:
-    """Read means and deviations of the layers of a network from a file that `preimage stats` wrote.
+    """Read means and deviations of the layers of a network from a file that `preimage statistics` wrote.
 
     Raises
     ------

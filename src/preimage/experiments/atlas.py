@@ -31,7 +31,7 @@ def atlas(study: Study, units: str, restarts: int = 1, stats: str | None = None)
     """The atlas of the study's layers, by default those that compute something, and the study of just these layers.
 
     units: of each layer, "all", a number (the first ones), "top" or "top:N" (those of the largest answers in `stats`, the file of
-    `preimage stats`). restarts: images of each unit. Images of classes are made as `maximize` makes them, by the recipe
+    `preimage statistics`). restarts: images of each unit. Images of classes are made as `maximize` makes them, by the recipe
     "preimage2026", unless the study has parts or a solver of its own. With photographs in the study also an inversion and a
     caricature of each by each layer. Raises InputError for what it cannot read, and UnknownName for a layer.
     """
@@ -41,7 +41,7 @@ def atlas(study: Study, units: str, restarts: int = 1, stats: str | None = None)
 
     _count(units, 1)
     if units.startswith("top") and stats is None:
-        raise InputError("The top units are those of the largest recorded answers: give --stats FILE (`preimage stats` makes it).")
+        raise InputError("The top units are those of the largest recorded answers: give --stats FILE (`preimage statistics` makes it).")
     checked("restarts", restarts)
     layers = study.chosen if study.layers else study.features
     names = file_names([f"atlas-{i.name}" for i in layers])

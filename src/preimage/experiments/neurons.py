@@ -36,7 +36,7 @@ class Neurons:
     units: int | None = flag(None, "Units of each layer; by default 25, and two where it has more than 512 channels.", metavar="N")
     restarts: int = flag(1, "Images of each unit, from different starts.", metavar="N")
     control: bool = flag(False, "Also without regularizers, bound and jitter.")
-    stats: str | None = flag(None, "Statistics of the units over many images (`preimage stats`), for their weights.", metavar="FILE")
+    stats: str | None = flag(None, "Statistics of the units over many images (`preimage statistics`), for their weights.", metavar="FILE")
 
     def jobs(self, study: Study) -> list[Job]:
         cases: list[dict[str, Any]] = [{}]

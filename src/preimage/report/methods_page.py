@@ -15,6 +15,7 @@ from .numbers import number_table
 from .page import write_html
 
 PAGE = "methods.html"
+_SAID = 3  # subjects whose best method the first lines name
 _TITLES = {
     "maximize": "The same unit by many methods",
     "invert": "The same photograph by many methods",
@@ -36,6 +37,7 @@ def write_methods(comparison: Comparison, path: Path | None = None) -> Path:
         path or comparison.store / PAGE,
         "methods.html",
         title=_TITLES[comparison.task],
+        found=_found(comparison, subjects),
         intro="Every method ran with its own settings on the same network and was measured in the same way. "
         "A picture shows levels 0–255, what is beyond is clipped.",
         sections=[_section(k, s, comparison, columns) for k, s in enumerate(subjects)],
@@ -44,6 +46,26 @@ def write_methods(comparison: Comparison, path: Path | None = None) -> Path:
         notes=comparison.notes,
         versions=versions(),
     )
+
+
+def _found(comparison: Comparison, subjects: list[str]) -> str:
+    """What the comparison shows, in words: the method that goes furthest for each subject, and those that another network recognises."""
+    number, best, words = {
+        "maximize": ("activation", max, "excites {} most ({:.3g})"),
+        "invert": ("error", min, "comes nearest to the features of {} (error {:.0%})"),
+        "caricature": ("activation", max, "exaggerates {} most ({:.3g} times)"),
+    }[comparison.task]
+    said = []
+    for subject in subjects[:_SAID]:
+        if rows := [r for r in comparison.rows if r["subject"] == subject and r.get(number) is not None]:
+            row = best(rows, key=lambda r: r[number])
+            said.append(f"{row['method']} {words.format(subject, row[number])}.")
+    ranked = [r for r in comparison.rows if r.get("rank") is not None]
+    if ranked:
+        first = list(dict.fromkeys(r["method"] for r in ranked if r["rank"] <= 1))
+        names = f", of {', '.join(first)}" if first else ""
+        said.append(f"The judge puts the wanted class first for {sum(r['rank'] <= 1 for r in ranked)} of {len(ranked)}{names}.")
+    return " ".join(said)
 
 
 def _section(k: int, subject: str, comparison: Comparison, columns: list[str]) -> dict[str, Any]:

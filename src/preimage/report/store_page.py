@@ -14,6 +14,7 @@ from ..errors import ImageError
 from .archive import Archive, Row, Summary, inside
 from .boxes import Geometry, central_box
 from .catalogue import FIRST, Records, captions, columns, encode, identities
+from .findings import findings
 from .grids import AXES, Grid, sample
 from .numbers import number_table, show_duration, show_metric, show_value
 from .page import script_json, write_html
@@ -47,11 +48,12 @@ def write_report(
 ) -> Path:
     """Write the page of a store as one HTML file, whole or not at all, and return its path.
 
-    store: a `preimage.store.Store`. title, lead: heading and first paragraph, plain text. Pictures are inside the page while their
-    PNGs have at most `inline_limit` bytes together; else it has thumbnails, and the files, wherever they are relative to the page,
-    are shown when one is enlarged. From `gallery_from` pictures on it has a gallery of them all, with a search: its thumbnails are in a
-    folder, NAME_files beside NAME.html, and `copy` puts the whole pictures there too, so that the two can leave the store. progress: show
-    bars. Raises InputError for a summary that cannot be read and ResultFolderError for a damaged result or a folder that cannot be written.
+    store: a `preimage.store.Store`. title, lead: heading and first paragraph, plain text; by default what was found, in words. Pictures
+    are inside the page while their PNGs have at most `inline_limit` bytes together; else it has thumbnails, and the files, wherever
+    they are relative to the page, are shown when one is enlarged. From `gallery_from` pictures on it has a gallery of them all, with a
+    search: its thumbnails are in a folder, NAME_files beside NAME.html, and `copy` puts the whole pictures there too, so that the two
+    can leave the store. progress: show bars. Raises InputError for a summary that cannot be read and ResultFolderError for a damaged
+    result or a folder that cannot be written.
     """
     view = StoreView(store, progress)
     if len(view.done) >= gallery_from:
@@ -104,7 +106,7 @@ class _Page:
         networks = dict.fromkeys(str(r.config["network"]) for r in view.rows if r.config.get("network"))
         return {
             "title": title or f"Pre-images of {' and '.join(networks) or view.store.path.name}",
-            "lead": lead,
+            "lead": lead or findings([view.rows[i] for i in view.done], view.layers()),
             "intro": self.intro(),
             "sections": sections,
             "fields": [f for name, known in view.geometries.items() if (f := self.fields(name, known))],

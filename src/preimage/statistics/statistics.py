@@ -72,7 +72,7 @@ class Statistics(Mapping[str, LayerStatistics]):
         # a module that runs several times is listed as name#0, name#1; its plain name is its last run, as for a Layer
         found = [s for s in self.layers.values() if name in (s.dotted, s.name.partition("#")[0], s.dotted.partition("#")[0])]
         if not found:
-            raise unknown("layer in these statistics", name, list(self.layers), "preimage stats NET IMAGES… -o FILE (all layers)")
+            raise unknown("layer in these statistics", name, list(self.layers), "preimage statistics NET IMAGES… -o FILE (all layers)")
         return found[-1]
 
     def __iter__(self) -> Iterator[str]:
@@ -135,7 +135,7 @@ class Statistics(Mapping[str, LayerStatistics]):
 
 
 def load_statistics(path: str | os.PathLike[str]) -> Statistics:
-    """Read what `Statistics.save` or `preimage stats` wrote. Raises InputError if the file holds something else."""
+    """Read what `Statistics.save` or `preimage statistics` wrote. Raises InputError if the file holds something else."""
     statistics, progress = load_record(path)
     if progress:
         raise InputError(f"{str(path)!r} is an unfinished collection: give the command that began it once more.")
@@ -187,7 +187,7 @@ def load_record(path: str | os.PathLike[str]) -> tuple[Statistics, dict[str, Any
     except InputError as error:
         raise InputError(f"{str(path)!r} holds no usable statistics: {error}") from error
     except (OSError, KeyError, TypeError, ValueError, IndexError, RuntimeError, SafetensorError) as error:
-        raise InputError(f"{str(path)!r} holds no statistics ({error}). Make them: preimage stats NET IMAGES… -o FILE") from error
+        raise InputError(f"{str(path)!r} holds no statistics ({error}). Make them: preimage statistics NET IMAGES… -o FILE") from error
 
 
 def _parts(
