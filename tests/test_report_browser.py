@@ -183,6 +183,7 @@ def test_paper_shows_the_pictures_and_hides_what_cannot_be_used_there(visit, pat
     page.emulate_media(media="print")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert not page.locator("#theme").is_visible() and not page.locator(".contents").is_visible()
+    assert "enlarge" not in page.locator("main").inner_text()
     assert page.locator("table.grid img").first.is_visible() and page.locator(".minis svg").first.is_visible()
     page.evaluate("dispatchEvent(new Event('afterprint'))")
     assert page.locator("main details:not([open])").count() > 0
