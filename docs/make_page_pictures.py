@@ -40,7 +40,7 @@ def report() -> None:
     from tests.browsers import find
 
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
-        run("paper", "inversion", *reference_images()[:2], "--layers", "fire2,fire4,fire6,fire9", "-o", "study", "-q", at=folder)
+        run("paper", "inversion", cat(), "--layers", "fire2,fire4,fire6,fire9", "--iterations", "60", "-o", "study", "-q", at=folder)
         run("report", "study", at=folder)
         browser = play.chromium.launch(executable_path=find(play.chromium.executable_path), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1200, "height": 1000}, color_scheme="light")
@@ -56,7 +56,7 @@ def statistics() -> None:
     stats = preimage.collect_statistics(network, preimage.free_photographs(shown=True), layers=["fire8"], top=5, progress=False)
     fifth = torch.tensor([stats.top("fire8", unit)[4].value for unit in range(phi.shape[0])])
     units = fifth.argsort(descending=True)[:4].tolist()  # those that five photographs excite most
-    found = preimage.maximize(phi, units, everywhere=True, stats=None, progress=False)
+    found = preimage.maximize(phi, units, everywhere=True, progress=False)
     rows = []
     for unit, image in zip(units, found.images, strict=True):
         natural = [(f"{e.value:.0f}", e.pil()) for e in stats.top("fire8", unit)]
@@ -72,11 +72,10 @@ def phi_of(phi: preimage.Representation, unit: int, image: torch.Tensor) -> floa
 
 def stimuli() -> None:
     """A photograph and its metamers of three seeds, as they are, and made alike by `preimage export`."""
-    cat = next(p for p in reference_images() if "chelsea" in p)
     with tempfile.TemporaryDirectory() as folder:
         at = Path(folder)
         (at / "photos").mkdir()
-        (at / "photos" / "cat.jpg").write_bytes(Path(cat).read_bytes())
+        (at / "photos" / "cat.jpg").write_bytes(Path(cat()).read_bytes())
         for layer in ("fire4", "fire9"):
             store = f"metamers-{layer}"
             run("invert", "photos/", "--layer", layer, "--start", "noise", "--seeds", "0-2", "-o", store, "-q", at=at)
@@ -86,7 +85,7 @@ def stimuli() -> None:
         for layer in ("fire4", "fire9"):
             files = [(seed, look, at / f"metamers-{layer}-{look}") for look in ("colour", "grey") for seed in range(3)]
             shown = [(f"seed {seed}", Image.open(next(where.glob(f"*seed{seed}.png"))).convert("RGB")) for seed, _, where in files]
-            rows.append([(f"{layer} of this", Image.open(cat)), *shown])
+            rows.append([(f"{layer} of this", Image.open(cat())), *shown])
         draw(rows, "stimuli", ("photograph", "metamers", "", "", "with --grey --equal", "", ""))
 
 
@@ -102,12 +101,16 @@ def directions() -> None:
     for k, (direction, image) in enumerate(zip(found, images, strict=True), 1):
         answers = torch.einsum("nchw,c->nhw", features, direction).clamp(min=0)
         best = int(answers.mean(dim=(1, 2)).argmax())
-        shape = image.shape[1:]
-        light = torch.nn.functional.interpolate((answers[best] / answers[best].max())[None, None], shape, mode="bilinear")[0, 0]
         photograph = phi.space.decode(phi.space.encode(photographs[best]))[0]
+        light = (answers[best] / answers[best].max())[None, None]
+        light = torch.nn.functional.interpolate(light, photograph.shape[1:], mode="bilinear")[0, 0]
         rows[0].append((f"direction {k}", pil(photograph * (0.15 + 0.85 * light))))
         rows[1].append(("", pil(image)))
     draw(rows, "directions", ("", "", "", ""))
+
+
+def cat() -> str:
+    return next(p for p in reference_images() if "chelsea" in p)
 
 
 def run(*arguments: str | Path, at: str | Path) -> None:
