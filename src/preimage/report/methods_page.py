@@ -38,7 +38,7 @@ def write_methods(comparison: Comparison, path: Path | None = None) -> Path:
         "methods.html",
         title=_TITLES[comparison.task],
         found=_found(comparison, subjects),
-        intro="Every method ran with its own settings on the same network and was measured in the same way. "
+        intro="Every method ran on the same network, with its own settings where no note says otherwise, and was measured in the same way. "
         "A picture shows levels 0–255, what is beyond is clipped.",
         sections=[_section(k, s, comparison, columns) for k, s in enumerate(subjects)],
         columns=[(c, COLUMNS[c]) for c in columns],
