@@ -312,6 +312,7 @@ def test_the_clock_lets_a_tool_end_its_own_run_and_ends_one_that_never_ends() ->
     assert endless.cut and len(endless.seen) == 1
 
 
+@pytest.mark.slow
 def test_peers_that_are_not_installed_are_named_and_the_others_measured(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     names = ["preimage", "the paper's loop, plain PyTorch", "plain Adam on pixels", "captum"]
     files = {kind: tmp_path / f"peers.{kind}" for kind in ("json", "plot.png", "pictures.png")}

@@ -134,7 +134,7 @@ def alex():
     return preimage.load_network("caffe-alex", weights=None)
 
 
-@pytest.mark.parametrize("name", slow(TABLES, "vgg-m"))
+@pytest.mark.parametrize("name", slow(TABLES, "vgg-m", "vgg-vd-16"))
 def test_every_row_of_the_paper_s_table(shapes, name):
     found = [(i.name, i.shape[1], i.shape[0], i.receptive_field, i.stride, i.jitter) for i in shapes[name].layers()]
     assert found == TABLES[name]

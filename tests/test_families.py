@@ -30,7 +30,7 @@ TIMM = [
 ]
 LARGE = (
     "densenet121", "inception_v3", "efficientnet_b0", "deit_tiny_distilled_patch16_224", "vit_xsmall_patch16_clip_224",
-    "vit_small_patch14_reg4_dinov2",
+    "vit_small_patch14_reg4_dinov2", "swin_tiny_patch4_window7_224",
 )  # fmt: skip
 TRANSFORMERS = [
     ("vit", TINY, "layers.0:grid", "layers.2:cls", 1),

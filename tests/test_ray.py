@@ -90,6 +90,7 @@ def test_ray_gives_the_same_bits_as_this_process(cluster, store, undisturbed):
     assert run(small_jobs(8), store, progress=False).done == []  # for the local backend they are there
 
 
+@pytest.mark.slow  # that nothing is lost is also seen of this machine's own workers
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the workers are found in Linux's /proc")
 def test_a_killed_worker_loses_nothing(cluster, store, undisturbed):
     killed = []

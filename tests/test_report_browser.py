@@ -10,6 +10,7 @@ import pytest
 from preimage.report import write_report
 
 from .accessible import everywhere, grave_findings, walk
+from .marks import slow
 from .report_store import build_store
 from .test_report import BREAKOUT, HOSTILE
 
@@ -201,7 +202,7 @@ def test_axe_finds_nothing_grave_in_either_colour_on_a_telephone_or_a_desk(visit
     assert grave_findings(page) == []  # the enlarged view, in the dark
 
 
-@pytest.mark.parametrize("width", [320, 1280])
+@pytest.mark.parametrize("width", slow([320, 1280], "1280"))
 def test_tab_alone_reaches_all_that_can_be_used_and_shows_where_one_is(visit, store, width):
     page = visit(write_report(store, store.path / "walked.html"), width=width)
     page.evaluate(UNFOLD)

@@ -18,6 +18,8 @@ from preimage.methods.recipe import DEFAULTS, recipes
 from preimage.solvers.run import Run
 from preimage.tasks.units import estimated_largest
 
+from .marks import slow
+
 FEW = {"progress": False, "iterations": 12}
 
 
@@ -356,7 +358,7 @@ def test_ctrl_c_while_units_are_opened_is_heard(net, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")  # fifteen iterations on small images do not come far
-@pytest.mark.parametrize("solver", ["fast", "paper", "adam"])
+@pytest.mark.parametrize("solver", slow(["fast", "paper", "adam"], "adam"))
 def test_on_a_cpu_no_bit_of_a_sample_depends_on_the_others(small, solver):
     paths = preimage.images.reference_images()
     few = {"progress": False, "iterations": 15, "solver": solver}
