@@ -1,6 +1,7 @@
 """Writes the list of docs/recipes.md from the recipes themselves: `python docs/make_recipes.py`.
 
-With a store of `preimage compare`, also its pictures as docs/images/recipes.jpg: `python docs/make_recipes.py frogs/`.
+With a store of `preimage compare`, also its pictures as docs/images/recipes.jpg: `python docs/make_recipes.py frogs/`. With more stores,
+of several classes or photographs each, all pictures of a method beside each other, as docs/images/methods-TASK.jpg.
 """
 
 from __future__ import annotations
@@ -58,20 +59,31 @@ def constants(parts: Parts) -> str:
 
 
 def draw(store: Path, out: Path, across: int = 6, side: int = 190) -> None:
-    """Draw the pictures of a store, method by method, with their names."""
-    found = {str(r.config["recipe"]): r for r in Store.open(store, create=False).records(status="done")}
-    shown = [found[name] for name in recipes() if name in found]
-    rows = -(-len(shown) // across)
-    sheet = PIL.Image.new("RGB", (across * (side + 8), rows * (side + 28)), "white")
+    """Draw the pictures of a store, method by method, with their names; of several classes or photographs all of a method together."""
+    found: dict[str, list[Path]] = {}
+    for record in sorted(
+        Store.open(store, create=False).records(status="done"), key=lambda r: [str(r.config.get(k)) for k in ("image", "unit")]
+    ):
+        found.setdefault(str(record.config["recipe"]), []).append(record.picture)
+    shown = [name for name in recipes() if name in found]
+    tiles = max(map(len, found.values()))
+    width, rows = tiles * (side + 2) + 6, -(-len(shown) // across)
+    sheet = PIL.Image.new("RGB", (across * width, rows * (side + 28)), "white")
     pen = PIL.ImageDraw.Draw(sheet)
-    for k, record in enumerate(shown):
-        left, top = k % across * (side + 8), k // across * (side + 28)
-        sheet.paste(PIL.Image.open(record.picture).convert("RGB").resize((side, side), PIL.Image.Resampling.LANCZOS), (left, top))
-        pen.text((left + 2, top + side + 3), str(record.config["recipe"]), fill="black", font=PIL.ImageFont.load_default(15))
+    for k, name in enumerate(shown):
+        left, top = k % across * width, k // across * (side + 28)
+        for n, picture in enumerate(found[name]):
+            image = PIL.Image.open(picture).convert("RGB").resize((side, side), PIL.Image.Resampling.LANCZOS)
+            sheet.paste(image, (left + n * (side + 2), top))
+        pen.text((left + 2, top + side + 3), name, fill="black", font=PIL.ImageFont.load_default(15))
     sheet.save(out, quality=88)
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        draw(Path(sys.argv[1]), PAGE.parent / "images" / "recipes.jpg")
+    images = PAGE.parent / "images"
+    if len(sys.argv) == 2:
+        draw(Path(sys.argv[1]), images / "recipes.jpg")
+    for each in sys.argv[1:] if len(sys.argv) > 2 else []:
+        task = str(Store.open(Path(each), create=False).records(status="done")[0].config["task"])
+        draw(Path(each), images / f"methods-{task}.jpg", across=3 if task == "maximize" else 5, side=104)
     PAGE.write_text(page(), encoding="utf-8")
