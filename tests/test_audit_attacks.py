@@ -244,6 +244,17 @@ def test_a_judge_that_is_audited_itself_is_refused_and_another_one_is_taken(phot
         Comparison(study, Found(study.store, []), None, "squeezenet1_1")
 
 
+def test_of_what_the_judge_sees_in_an_image_the_share_that_comes_back_is_counted_in_its_five_most_likely_answers(photographs, tmp_path):
+    study = Study(Store.open(tmp_path / "store"), [photographs[0], photographs[3]], layers=("fire9",))
+    comparison = Comparison(study, Found(study.store, []), None, "efficientnet-lite0")
+    again, other = (comparison._whose(levels[None], 0) for levels in comparison.levels)
+    assert again["attributes by judge"] == again["class by judge"] == 1.0
+    assert comparison.judge is not None
+    pictures = [levels.round().clamp(0, 255).byte().permute(1, 2, 0).numpy() for levels in comparison.levels]
+    first, second = ({name for name, _ in comparison.judge.top(picture, 5)[0]} for picture in pictures)
+    assert other["attributes by judge"] == pytest.approx(len(first & second) / 5) and other["attributes by judge"] < 1
+
+
 def test_one_is_looked_for_among_itself_and_others_without_doubles():
     comparison = Comparison.__new__(Comparison)
     for count in (2, AMONG, AMONG + 1, 10 * AMONG + 3):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 BLUR = 4.0  # pixels: what a face or a scene looks like to somebody without their glasses; less is the noise of the attack
 AMONG = 100  # images among which one is looked for, its own and others: more would make an audit of N images take N² comparisons
 JUDGES = ("efficientnet-lite0", "squeezenet1_1")  # the first that is here and not the network that is audited
+ATTRIBUTES = 5  # most likely answers of the judge that are compared
 OTHERS = 7  # other images that stand for "another image" of each
 _MS_SSIM_SIDE = 176
 _LPIPS_NAME = "lpips"
@@ -45,6 +46,7 @@ COLUMNS = {
     "lpips": "perceptual distance, 0 for the same image",
     "top1": "share of images whose most likely class comes back, by the audited network",
     "class by judge": "share of images whose most likely class comes back, by an independent network",
+    "attributes by judge": "of the five things that the independent network most likely sees in an image, the share that comes back",
     "found by pixels": f"share of images that are nearest to their own reconstruction, by pixels blurred with σ = {BLUR:g}",
     "found by ssim": "the same by structural similarity",
     "found by judge": "the same by an independent network",
@@ -157,7 +159,7 @@ class Comparison:
         }
 
     def _whose(self, image: Tensor, source: int) -> dict[str, float]:
-        """Whether an image is nearer to its original than to others, in several ways, and whether the judge gives it the same class."""
+        """Whether an image is nearer to its original than to others, in several ways, and whether the judge sees the same in it."""
         among = self._among(source)
         own, find = torch.tensor([among.index(source)]), metrics.reidentified
         last = self._features(self.last, self._canonical(image))
@@ -168,12 +170,13 @@ class Comparison:
         if self._halved is not None:
             found["found by ssim"] = float(find(halved(image), self._halved[among], own, lambda a, b: -metrics.ssim(a, b)))
         if self.judge is not None:
-            seen, classes = self._judged(image)
+            seen, answers = self._judged(image)
             similar = self._embedded[among] @ seen[0]
             likeness = float(similar[own])
             similar[own] = -math.inf
             found |= {"found by judge": float(likeness > float(similar.max())), "likeness by judge": likeness}
-            found["class by judge"] = float(classes[0] == self._classes[source])
+            found["class by judge"] = float(answers[0, 0] == self._answers[source, 0])
+            found["attributes by judge"] = torch.isin(answers[0], self._answers[source]).float().mean().item()
         return found
 
     def _control(self, images: Iterable[tuple[Tensor, int]]) -> dict[str, Tensor]:
@@ -250,7 +253,7 @@ class Comparison:
         return self._judgements[0]
 
     @cached_property
-    def _classes(self) -> Tensor:
+    def _answers(self) -> Tensor:
         return self._judgements[1]
 
     @cached_property
@@ -259,11 +262,12 @@ class Comparison:
         return torch.cat([e for e, _ in every]), torch.cat([c for _, c in every])
 
     def _judged(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """What the judge sees of an image as a picture: its embedding (1, D) and its most likely class (1,)."""
+        """What the judge sees of an image as a picture: its embedding (1, D) and its most likely classes (1, up to 5), the first first."""
         assert self.judge is not None
         rgb = image.expand(-1, 3, -1, -1) if image.shape[1] == 1 else image
         shown = rgb.detach().cpu().round().clamp(0, 255).to(torch.uint8)[0].permute(1, 2, 0).numpy()
-        return metrics.embeddings(rgb, self.judge), self.judge.predict(shown).argmax(dim=1).cpu()
+        likely = self.judge.predict(shown).cpu()
+        return metrics.embeddings(rgb, self.judge), likely.topk(min(ATTRIBUTES, likely.shape[1]), dim=1).indices
 
     def _judge(self, name: str | None) -> Network | None:
         """The network that judges; None with a note where there is none."""
