@@ -211,6 +211,12 @@ def _descend(
     opened: for how many evaluations, and what is entered around each of them.
     """
 
+    count, passes = opened
+
+    def evaluate(number: int, z: Tensor) -> tuple[Tensor, Tensor]:
+        with passes() if number < count else nullcontext():
+            return run.evaluate(z)
+
     def search(z: Tensor, energy: Tensor, gradient: Tensor) -> Descent:
         return Descent(z, energy, gradient, inverse(z), memory, first_step, tolerance)
 
@@ -219,16 +225,14 @@ def _descend(
         searches = [search(z[part], nothing[part], torch.zeros_like(z[part])) for part in run.parts]
         run.restore(*searches)
     else:
-        with opened[1]() if opened[0] else nullcontext():
-            energy, gradient = run.evaluate(z)
+        energy, gradient = evaluate(0, z)
         searches = [search(z[part], energy[part], gradient[part]) for part in run.parts]
         del gradient
         run.keep(z, *searches)
 
     def step(number: int, rate: float) -> None:  # a function, so that nothing of a step is held while the next is evaluated
         trial = run.project(torch.cat([search.ask(rate) for search in searches]))
-        with opened[1]() if number < opened[0] else nullcontext():
-            energy, gradient = run.evaluate(trial)
+        energy, gradient = evaluate(number, trial)
         for part, search in zip(run.parts, searches, strict=True):
             search.tell(trial[part], energy[part], gradient[part])
         run.keep(z, *searches)
