@@ -190,3 +190,10 @@ def test_a_metric_takes_one_class_and_is_in_the_result_the_store_its_report_and_
     comparison.levels, comparison.notes = photographs, []
     measure = comparison._similarities(None)["mean-difference"]
     assert measure(photographs[:1], photographs[:1] + 4).item() == pytest.approx(4, abs=1e-4)
+
+
+def test_every_test_that_the_list_of_faults_names_is_there():
+    here = Path(__file__).parent
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (here / "faults.md").read_text(encoding="utf-8"))
+    assert len(named) > 100
+    assert [f"{file}::{name}" for file, name in named if f"def {name}(" not in (here / file).read_text(encoding="utf-8")] == []
