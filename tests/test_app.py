@@ -351,6 +351,8 @@ def test_a_run_gives_bit_for_bit_what_the_library_gives(net, desk, order, cat, t
     given = 7 if task == "maximize" else cat
     wanted = getattr(preimage, task)(net.layer("fire2"), given, C=3.0, iterations=3, seed=5, progress=False)
     result = unpacked(job, tmp_path / "out")
+    named = "unit-7" if task == "maximize" else "chelsea"
+    assert job.outcome.archive.name == f"preimage-{task}-fire2-{named}.zip"
     assert torch.equal(result.images, wanted.images)
     assert result.config["solver"] == "fast" and not result.interrupted
     assert job.curve[-1][0] == 3 or task == "maximize"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import zipfile
 
 import numpy as np
 import PIL.Image
@@ -136,6 +137,17 @@ def test_a_result_is_exported_too_and_settings_choose_among_a_store_s(study, pho
     with pytest.raises(preimage.InputError, match="holds no finished image"):
         export(study, tmp_path / "c", image="dog")
     assert not (tmp_path / "c").exists()
+
+
+def test_who_names_the_zip_of_a_result_is_told_to_unpack_it(tmp_path):
+    packed = tmp_path / "preimage-maximize-fire8.zip"
+    with zipfile.ZipFile(packed, "w") as file:
+        file.writestr("preimage-maximize-fire8/result.json", "{}")
+    told = run("export", packed, "-o", tmp_path / "out")
+    assert told.exit_code == 1 and "python -m zipfile -e preimage-maximize-fire8.zip ." in told.stderr
+    assert "is no store of results. It is a zip" in told.stderr  # and no word of the commands that make stores
+    with pytest.raises(preimage.ResultFolderError, match=r"no whole result .* It is a zip: unpack it"):
+        preimage.load_result(packed)
 
 
 def test_an_export_replaces_its_own_earlier_files_alone_and_never_what_it_reads(study, tmp_path):

@@ -326,7 +326,8 @@ class Desk:
 
     def _keep(self, result: Result) -> Outcome:
         """Write the result folder as a zip, in a folder whose name cannot be guessed."""
-        name = file_names([f"preimage-{result.task}-{result.config['representation']}"])[0]
+        said = dict.fromkeys(result.labels)  # a class or a photograph; several units are named by their layer alone
+        name = file_names(["-".join(["preimage", result.task, result.config["representation"], *(said if len(said) == 1 else [])])])[0]
         place = Path(tempfile.mkdtemp(dir=self.folder, prefix="result-"))
         with self._writing:  # matplotlib draws one figure at a time
             result.save(place / name)

@@ -42,4 +42,7 @@ def export(
         look = Look(grey, mean, contrast, equal, size)
         rows = write(source, out, look, overwrite=overwrite, **dict(setting(text) for text in where or []))
         cut = sum(row["clipped"] > 0.01 for row in rows)
-        typer.echo(f"{len(rows)} images and {TABLE} in {out}/" + (f"; {cut} with more than 1 % of their values cut" if cut else ""))
+        typer.echo(
+            f"{len(rows)} {'image' if len(rows) == 1 else 'images'} and {TABLE} in {out}/"
+            + (f"; {cut} with more than 1 % of their values cut" if cut else "")
+        )

@@ -23,7 +23,7 @@ from ..errors import InputError, ResultFolderError, first_line
 from ..files import is_own_file, read_own, reason
 from ..metrics import metric_revisions
 from ..pixels import images as pictures
-from ..tasks.folders import RECORD
+from ..tasks.folders import RECORD, packed
 from ..tasks.result import TENSORS, Result, load_result, load_trace, new_folder, plain_json
 from .claims import Claims, claims_of
 from .jobs import Job
@@ -103,7 +103,7 @@ class Store:
                     wanted = (
                         "Name one, or a new or empty folder to make one." if create else "`preimage paper` and `preimage atlas` make them."
                     )
-                    raise ResultFolderError(f"{str(folder)!r} is no store of results. {wanted}")
+                    raise ResultFolderError(f"{str(folder)!r} is no store of results.{packed(folder) or f' {wanted}'}")
                 for part in _PARTS:
                     (folder / part).mkdir(parents=True, exist_ok=True)
                 _write_json(folder / MARK, {"preimage store": version})

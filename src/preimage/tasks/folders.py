@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from zipfile import is_zipfile
 
 from ..errors import PreimageError, ResultFolderError
 from ..files import is_own_file, is_plain_name, reason, sync_file, sync_folder
@@ -46,6 +47,15 @@ def new_folder(destination: Path, overwrite: bool) -> Iterator[Path]:
             raise ResultFolderError(
                 f"The result could not be written to {str(destination)!r}: {reason(error)}. Make room or name another folder."
             ) from error
+
+
+def packed(path: Path) -> str:
+    """Return what to do with a zip of a result, as the interactive page gives it, after an error that wanted its folder; else nothing.
+
+    >>> packed(Path("no such file"))
+    ''
+    """
+    return f" It is a zip: unpack it (python -m zipfile -e {path.name} .) and name the folder that was in it." if is_zipfile(path) else ""
 
 
 def own_files(folder: Path) -> list[str] | None:

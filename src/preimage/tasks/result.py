@@ -24,7 +24,7 @@ from ..pixels import images as pictures
 from ..schemas import finite, said
 from ..solvers.memory import State
 from ..solvers.state import load_state, save_state
-from .folders import RECORD
+from .folders import RECORD, packed
 from .folders import check_folder as check_folder
 from .folders import new_folder as new_folder
 from .judged import said_of
@@ -275,7 +275,7 @@ def load_result(folder: str | os.PathLike[str]) -> Result:
             **plain,
         )
     except (OSError, KeyError, ValueError, TypeError, RecursionError, SafetensorError) as error:
-        raise ResultFolderError(f"{str(path)!r} holds no whole result of preimage ({error}).") from error
+        raise ResultFolderError(f"{str(path)!r} holds no whole result of preimage ({error}).{packed(path)}") from error
 
 
 def _class_of(task: str, given: Mapping[str, Tensor | None]) -> type[Result]:
