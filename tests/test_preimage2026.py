@@ -114,7 +114,7 @@ def test_a_start_of_pixels_is_no_start_of_its_own(net: preimage.Network, cat) ->
 
 
 def test_what_a_recipe_with_a_slope_made_is_made_again_to_the_last_bit(net: preimage.Network, cat, tmp_path) -> None:
-    found = preimage.invert(net.layer("fire7"), cat, iterations=8, progress=False)
+    found = preimage.invert(net.layer("fire7"), cat, iterations=4, progress=False)
     assert found.config["parts"]["closed_slope"] > 0
     found.save(tmp_path / "out")
     again = preimage.again(tmp_path / "out", progress=False)

@@ -155,7 +155,7 @@ def test_masks_leave_out_what_they_say(net, cat):
         expected = torch.zeros_like(x)
         expected[(0, *kept)] = 1
         assert bool((masks.resolve(mask, phi.shape).expand_as(x) == expected).all())
-    r = preimage.invert(phi, cat, mask=masks.central(5), progress=False, iterations=60)
+    r = preimage.invert(phi, cat, mask=masks.central(5), progress=False, iterations=30)
     features, target = phi(r.images - net.space.mean_colour), phi(net.space.encode(cat))
     torch.testing.assert_close(
         preimage.metrics.normalised_error(features, target, masks.resolve(masks.central(5), phi.shape)), r.error, rtol=1e-3, atol=0
@@ -171,7 +171,7 @@ def test_the_central_neighbourhood_is_where_the_original_has_it(size, start, sto
 
 @pytest.mark.parametrize("name", ["tree frog", pytest.param("goose", marks=pytest.mark.slow)])
 def test_a_class_is_seen_as_itself_after_a_trip_through_png(net, tmp_path, name):
-    r = preimage.maximize(net.layer("pool10"), name, progress=False)
+    r = preimage.maximize(net.layer("pool10"), name, quality="draft", progress=False)
     r.save(tmp_path / "out")
     ((best, probability),) = net.top(tmp_path / "out" / f"{name.replace(' ', '-')}.png", 1)[0]
     assert best == name
@@ -332,13 +332,13 @@ def test_a_dead_unit_is_explained_and_a_leak_revives_it(grey_cnn, grey_space):
 def test_units_that_are_closed_at_the_start_are_opened(net):
     phi = net.layer("fire5")
     units = list(range(0, 32, 2))
-    r = preimage.maximize(phi, units, progress=False, iterations=60)
+    r = preimage.maximize(phi, units, progress=False, iterations=30)
     assert len(r.config["opened"]) > 5
     assert r.status == ["ok"] * len(units)
     assert bool((r.activation > 1).all())
-    assert 60 + 1 + 11 <= r.evaluations <= 60 + 1 + 6 * 11
+    assert 30 + 1 + 11 <= r.evaluations <= 30 + 1 + 6 * 11
     b = r.config["opened"][1]
-    alone = preimage.maximize(phi, units[b], progress=False, iterations=60)
+    alone = preimage.maximize(phi, units[b], progress=False, iterations=30)
     assert bool((alone.images[0] == r.images[b]).all())
 
 
@@ -357,11 +357,11 @@ def test_ctrl_c_while_units_are_opened_is_heard(net, monkeypatch):
     assert next(evaluations) == 3
 
 
-@pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")  # fifteen iterations on small images do not come far
+@pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")  # a few iterations on small images do not come far
 @pytest.mark.parametrize("solver", slow(["fast", "paper", "adam"], "adam"))
 def test_on_a_cpu_no_bit_of_a_sample_depends_on_the_others(small, solver):
     paths = preimage.images.reference_images()
-    few = {"progress": False, "iterations": 15, "solver": solver}
+    few = {"progress": False, "iterations": 8, "solver": solver}
     for call, items in (
         (lambda i: preimage.invert(small.layer("fire9"), i, restarts=2, **few), paths),
         (lambda i: preimage.maximize(small.layer("pool10"), i, **few), ["goose", "tree frog", 3]),
