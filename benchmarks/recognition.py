@@ -70,10 +70,15 @@ def cases(task: str, count: int | None = None) -> list[Case]:
 
 
 def contestants(task: str, smoke: bool = False) -> list[Tool]:
-    """Return ours at its defaults and as published, and for what they have, the others'. smoke: ours for two evaluations alone."""
+    """Return ours at its defaults, as published, and for classes by the recipe for channels; and for what they have, the others'.
+
+    smoke: ours for two evaluations alone.
+    """
     if smoke:
         return [Tool("preimage", ours(iterations=2))]
     mine = [Tool("preimage", ours()), Tool("preimage, solver paper", ours(solver="paper"))]
+    if task == "class":
+        mine.append(Tool("preimage, recipe preimage2026-units", ours(recipe="preimage2026-units")))
     peers = [] if task == "caricature" else [t for t in tools(None) if not t.name.startswith("preimage") and t.package != "captum"]
     return [*mine, *peers]
 

@@ -41,6 +41,11 @@ def test_the_reported_classes_are_fixed_and_none_of_those_that_may_be_tuned_on()
     assert recognition.report_classes() == found
 
 
+def test_the_recipe_for_channels_is_asked_for_classes_alone() -> None:
+    names = {task: [t.name for t in recognition.contestants(task)] for task in recognition.TASKS}
+    assert [task for task, found in names.items() if "preimage, recipe preimage2026-units" in found] == ["class"]
+
+
 def test_each_photograph_has_its_label(photographs: list[Path]) -> None:
     chosen = recognition.cases("invert")
     assert [c.photo for c in chosen] == [str(p) for p in sorted(photographs, key=lambda p: int(p.stem.split("_")[1]))]
