@@ -1,7 +1,7 @@
 """What excites a channel more, its image or photographs? Random channels of deep layers, by several recipes, and a page of them.
 
 python -m benchmarks.units STORE [--channels 100] [--layers fire5 … fire9] [--recipes default preimage2026-units mahendran2016]
-                                 [--net NET] [--images FOLDER] [--judge NET] [--shown] [--json FILE] [--page FILE.html]
+                                 [--net NET] [--images FOLDER] [--judge NET] [--shown] [--json FILE] [--page FILE.html] [--pictures FILE]
 
 Channels are drawn by SEED, evenly over the layers, without those on which a recipe was chosen (CHOSEN_ON). Each gets one image by each
 recipe, one job of a store, made as `preimage.maximize(net.layer(LAYER), UNIT, recipe=RECIPE)`; *default* chooses none. The same command
@@ -14,7 +14,8 @@ of the plain network to it, as 8 bits, is more than the largest answer at any pl
 Wilson's 95 % intervals. Processor seconds are of the whole call, in one thread.
 
 The page shows of each channel the images, the three photographs with the strongest squares, one square each, with the words of the
-judge's first class for the photograph's middle square, and the numbers; SAMPLE channels, the first of the draw, are larger.
+judge's first class for the photograph's middle square, and the numbers; SAMPLE channels, the first of the draw, are larger. --pictures
+draws the first DRAWN channels, a row a recipe, with the answer by the largest natural one.
 """
 
 from __future__ import annotations
@@ -47,13 +48,14 @@ from preimage.studies.runner import run
 from preimage.studies.store import Store
 from preimage.tasks.result import data_uri, versions
 
-from .common import photographs, quartiles, write
+from .common import figure as canvas
+from .common import photographs, quartiles, save, write
 
 SEED = 20161101  # that of the report classes of benchmarks.recognition
 CHOSEN_ON = {"fire7": (106, 5, 266, 376, 18), "fire8": (161, 244, 17)}  # docs/atlas.md; of SqueezeNet
 LAYERS = ("fire5", "fire6", "fire7", "fire8", "fire9")
 RECIPES = ("default", "preimage2026-units")
-NATURAL, SAMPLE, SHOWN = 200, 10, 3
+NATURAL, SAMPLE, SHOWN, DRAWN = 200, 10, 3, 12
 LARGE, SMALL = 227, 128  # pixels of a picture on the page
 COLUMNS = {
     "recipe": "default: nothing chosen",
@@ -275,6 +277,21 @@ def figure(levels: Tensor, side: int, caption: str, number: str) -> dict[str, An
     return {"src": data_uri(picture), "link": "", "width": side, "height": side, **about}
 
 
+def sheet(path: Path, drawn: Sequence[Channel], rows: Sequence[dict[str, Any]], store: Store, net: preimage.Network) -> None:
+    """Draw the first channels of the draw, a row a recipe."""
+    shown, recipes = drawn[:DRAWN], list(dict.fromkeys(r["recipe"] for r in rows))
+    known = {(r["channel"], r["recipe"]): r for r in rows if "answer" in r}
+    drawing = canvas(1.35 * len(shown), 1.65 * len(recipes))
+    for line, recipe in zip(drawing.subplots(len(recipes), len(shown), squeeze=False), recipes, strict=True):
+        for axes, channel in zip(line, shown, strict=True):
+            axes.axis("off")
+            if row := known.get((channel.name, recipe)):
+                axes.imshow(store.result(job(net.card.name, channel, recipe).key).images[0].round().clamp(0, 255).byte().permute(1, 2, 0))
+                axes.set_title(f"{channel.name}: {row['times']:.1f}" if row["ok"] else f"{channel.name}: none", fontsize=7)
+        line[0].text(-0.05, 0.5, recipe, transform=line[0].transAxes, rotation=90, va="center", ha="right", fontsize=6)
+    save(drawing, path)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("store", help="a folder: a new one, or one from an earlier run")
@@ -287,6 +304,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--shown", action="store_true", help="make no image")
     parser.add_argument("--json", type=Path, help="also write the rows and the machine to this file")
     parser.add_argument("--page", type=Path, help="also write the page to this file")
+    parser.add_argument("--pictures", type=Path, help="also draw the first channels to this file")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     net, store = open_network(given.net)[0], Store.open(given.store)
@@ -309,6 +327,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         write(given.json, {"benchmark": "units", **about, "rows": rows})
     if given.page:
         page(given.page, drawn, rows, store, net, preimage.load_network(given.judge), seen, natural)
+    if given.pictures:
+        sheet(given.pictures, drawn, rows, store, net)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmarks import units
+from PIL import Image
 
 import preimage
 from preimage.pixels.images import reference_images
@@ -85,3 +86,6 @@ def test_the_page_shows_the_images_the_photographs_and_who_found_none(store: Sto
     assert "fire5 142 (sample)" in text and "fire6 1" not in text
     assert "fire5 142, preimage2026-units: the unit has closed." in text
     assert all(word in text for word in units.words(net, tuple(seen.paths)))
+    units.sheet(tmp_path / "units.png", [CHANNEL], rows, store, net)
+    with Image.open(tmp_path / "units.png") as picture:
+        assert picture.height > picture.width  # a row a recipe
