@@ -11,7 +11,7 @@ The natural images are photographs, or where there are fewer than NATURAL of the
 random ones of 40 to 100 % of its short side. Without --images they are the 20 photographs of foolbox and the 13 free ones of scikit-image,
 scikit-learn and matplotlib, whence 231 squares, that is, many of one photograph. An image *beats nature* if the answer of the middle unit
 of the plain network to it, as 8 bits, is more than the largest answer at any place of any natural image, and the run ended ok. Shares have
-Wilson's 95 % intervals. Processor seconds are of the whole call, in one thread.
+Wilson's 95 % intervals, means of ratios are geometric. Processor seconds are of the whole call, in one thread.
 
 The page shows of each channel the images, the three photographs with the strongest squares, one square each, with the words of the
 judge's first class for the photograph's middle square, and the numbers; SAMPLE channels, the first of the draw, are larger. --pictures
@@ -175,6 +175,17 @@ def measured(store: Store, net: preimage.Network, channel: Channel, recipe: str,
     }
 
 
+def beside_the_first(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the rows, each with its answer by that of the first recipe for the same channel, where both ended ok.
+
+    >>> made = [{"channel": "a", "recipe": r, "ok": True, "answer": v} for r, v in (("default", 4.0), ("own", 6.0))]
+    >>> [row["by_first"] for row in beside_the_first(made)]
+    [1.0, 1.5]
+    """
+    first = {r["channel"]: r["answer"] for r in rows if r["recipe"] == rows[0]["recipe"] and r["ok"] and r["answer"] > 0}
+    return [r | ({"by_first": r["answer"] / first[r["channel"]]} if r["ok"] and r["channel"] in first else {}) for r in rows]
+
+
 def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Return the shares and medians of some rows.
 
@@ -182,26 +193,31 @@ def summary(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
     1
     """
     times = [r["times"] for r in rows if r["ok"] and r.get("times", 0) > 0]
+    relative = [r["by_first"] for r in rows if r.get("by_first", 0) > 0]
     seconds = [r["processor_seconds"] for r in rows if r.get("processor_seconds") is not None]
     return {
         "done": len(rows),
         "beats": str(Share(sum(r["beats"] for r in rows), len(rows))),
         "failed": sum(not r["ok"] for r in rows),
         "times": statistics.geometric_mean(times) if times else math.nan,
+        "by_first": (min(relative), statistics.geometric_mean(relative), max(relative)) if relative else None,
         "seconds": quartiles(seconds) if seconds else None,
     }
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
     """Return the table, a line for each layer and recipe and one for all of a recipe."""
-    lines = ["| recipe | layer | channels | beat all natural images | no image | answer by the largest natural | processor seconds |"]
-    lines.append("|---|---|---|---|---|---|---|")
+    heads = ("recipe", "layer", "channels", "beat all natural images", "no image", "answer by the largest natural")
+    heads += (f"by that of {rows[0]['recipe']}: least, mean, most", "processor seconds")
+    lines = [f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     for recipe in dict.fromkeys(r["recipe"] for r in rows):
         own = [r for r in rows if r["recipe"] == recipe]
         for layer in [*dict.fromkeys(r["layer"] for r in own), "all"]:
             said = summary([r for r in own if layer in (r["layer"], "all")])
             took = "–" if said["seconds"] is None else f"{said['seconds'][1]:.1f} [{said['seconds'][0]:.1f}, {said['seconds'][2]:.1f}]"
-            lines.append(f"| {recipe} | {layer} | {said['done']} | {said['beats']} | {said['failed']} | {said['times']:.2f} | {took} |")
+            against = "–" if said["by_first"] is None else ", ".join(f"{v:.2f}" for v in said["by_first"])
+            cells = (recipe, layer, said["done"], said["beats"], said["failed"], f"{said['times']:.2f}", against, took)
+            lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 
 
@@ -319,7 +335,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     seen = nature(paths, net.space)
     natural = natural_answers(net, drawn, seen)
     found = [measured(store, net, c, r, natural[c]) for r in given.recipes for c in drawn]
-    rows = [row for row in found if row is not None]
+    rows = beside_the_first([row for row in found if row is not None])
+    if not rows:
+        raise SystemExit("There is no image yet: leave out --shown.")
     print(f"{len(seen.images)} natural images, squares of {len(seen.paths)} photographs\n\n{table(rows)}")
     print("\n".join(f"{r['recipe']}, {r['channel']}: {r['status']}" for r in rows if not r["ok"]))
     if given.json:

@@ -61,6 +61,9 @@ def test_an_image_beats_nature_if_its_answer_is_larger_and_its_run_ended_ok(stor
     assert [r["beats"] for r in (good, worse, closed, failed)] == [True, False, False, False]
     assert [r["ok"] for r in (good, worse, closed, failed)] == [True, True, False, False]
     assert units.measured(store, net, units.Channel("fire5", 57), "default", little) is None
+    assert (
+        units.table(units.beside_the_first([good, good | {"recipe": "own", "answer": 2 * good["answer"]}])).count("2.00, 2.00, 2.00") == 2
+    )
     last = units.table([good, closed, failed]).splitlines()[-1]
     assert last.startswith("| mahendran2016 | all | 1 | 0.00 [0.00, 0.79] of 1 | 1 |")
 
