@@ -259,9 +259,9 @@ def page(
             wanted = job(net.card.name, channel, row["recipe"])
             if store.done(wanted.key):
                 image = store.result(wanted.key).images[0]
-                figures.append(figure(image, side, row["recipe"], f"{row['answer']:.3g}" if row["ok"] else "no image was found"))
+                figures.append(figure(image, side, row["recipe"], f"{row['answer']:.4g}" if row["ok"] else "no image was found"))
         for n in strongest(natural[channel], seen):
-            figures.append(figure(seen.images[n], side, said[seen.photograph[n]], f"{float(natural[channel][n]):.3g}"))
+            figures.append(figure(seen.images[n], side, said[seen.photograph[n]], f"{float(natural[channel][n]):.4g}"))
         cells = [[r.get(c.replace(" ", "_")) for c in COLUMNS] for r in own]
         heading = channel.name + (" (sample)" if k < SAMPLE else "")
         sections.append({"id": f"channel-{k + 1}", "heading": heading, "figures": figures, "numbers": number_table(list(COLUMNS), cells)})
