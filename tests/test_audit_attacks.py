@@ -480,6 +480,9 @@ def test_the_work_is_said_before_it_begins(photographs, tmp_path):
     jobs = Leakage(releases=("exact",), attacks=names, attacker=Attacker(progress=False), say=said.append)
     text = jobs.work(study)
     assert "The audit of 3 images: 21 searches" in text and "1 inverses to fit" in text  # 2 + 2 C's, a descent each, natural at fire9
+    assert text.endswith("For a first look: --attack inverse.")
+    quick = Leakage(releases=("exact",), attacks=("inverse",), attacker=Attacker(progress=False))
+    assert "0 searches" in quick.work(study) and "first look" not in quick.work(study)
 
 
 # what is said of it

@@ -31,7 +31,7 @@ from preimage.inverses import Linear, Nearby, fit, fit_inverse, free_photographs
 from preimage.inverses.fitting import HELD_CROPS
 from preimage.inverses.grid import Grid, find_grid
 from preimage.inverses.photographs import Crops, digest, gather, split
-from preimage.inverses.sums import Sums
+from preimage.inverses.sums import Sums, gram
 from preimage.networks.network import weights_hash
 from preimage.schemas import schema
 
@@ -117,6 +117,12 @@ def test_the_photographs_held_out_choose_fewer_inputs_where_more_only_learn_by_h
     phi = preimage.from_callable(lambda x: torch.tanh(F.conv2d(x, noise, stride=4) / 100), SPACE)
     few, many = (fit_inverse(phi, photographs, crops=n, kind=Linear(strengths=(1e-6,)), progress=False).about["chosen"] for n in (2, 60))
     assert few["rank"] * few["kernel"] ** 2 < many["rank"] * many["kernel"] ** 2
+
+
+@pytest.mark.parametrize("inputs", [1, 192, 193, 500])
+def test_a_symmetric_product_in_blocks_is_the_product(inputs):
+    x = torch.randn(inputs, 30, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(gram(x), x @ x.T)
 
 
 def test_sums_of_two_halves_merge_to_those_of_the_whole():

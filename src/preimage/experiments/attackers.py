@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ..errors import InputError, MissingExtra
 from ..inverses.fit import CROPS, fit_inverse
+from ..inverses.fitting import fit_session
 from ..inverses.known import inverse_of, keep_inverse, kept_inverse, shipped_inverse
 from ..inverses.learned import LearnedInverse, identity
 from ..inverses.photographs import digest, free_photographs, gather
@@ -118,7 +119,7 @@ class Attacker:
         device = device_of(phi)
         shown = Pairs(lambda x: phi(x.to(device)), phi.space, f"{phi.name}, known by pairs") if learns == "pairs" else phi
         seen = shown if release is None else Protected(shown, parse_release(release))
-        with phi.session():
+        with fit_session(phi):
             return fit_inverse(seen, list(self.photographs()), kind=kind, crops=self.crops * MORE.get(kind, 1), progress=self.progress)
 
 

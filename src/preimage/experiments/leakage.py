@@ -128,9 +128,11 @@ class Leakage:
             learned = release if known else None
             if attack.learns and tries and not self.attacker.is_there(study, layer, attack.learns, learned, attack.kind):
                 fits.add((layer, attack.learns, learned, attack.kind))
+        first = " For a first look: --attack inverse." if searches and any(a.learns == "photographs" for a in self.attacks.values()) else ""
         return (
             f"The audit of {images} images: {searches} searches by gradients of up to 300 evaluations each, and {len(fits)} inverses to "
-            f"fit, each half a minute for images of 227 pixels{_longer(kind for *_, kind in fits)}, if they are not in the cache already."
+            f"fit, each a quarter of a minute for images of 227 pixels{_longer(kind for *_, kind in fits)}, if they are not in the cache "
+            f"already.{first}"
         )
 
     def summarise(self, study: Study, found: Found, out: Path) -> AuditSummary:
@@ -295,7 +297,7 @@ class Leakage:
 def _longer(kinds: Iterable[str]) -> str:
     """Which fits take longer than the others."""
     found = {
-        "linear:collages=true": "two minutes for one that learns from collages",
+        "linear:collages=true": "three times as long for one that learns from collages",
         "layerwise": "half a minute for each step layer by layer",
         "upconv": "ten minutes for an up-convolutional one",
     }

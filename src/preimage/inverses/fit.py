@@ -18,7 +18,7 @@ from ..ranges import checked
 from ..representations.base import Representation, RepresentationLike, as_representation
 from ..solvers.compute import memory_limit
 from .collages import Collages
-from .fitting import HELD_CROPS, Checkpoint, canvas_of, fit_bar, held_out_numbers
+from .fitting import HELD_CROPS, Checkpoint, canvas_of, fit_bar, fit_session, held_out_numbers
 from .grid import Pair, find_grid
 from .kinds import KINDS, Layerwise, Linear, Upconv, kind_of
 from .layerwise import earlier_layers, fit_layerwise
@@ -159,7 +159,7 @@ def _regress(
     about = about | {"cells": list(shape[1:]), "settings": about["settings"] | {"rank": rank}}
     counts = (crops, max(HELD_CROPS, crops // 10))
     checkpoint = None if kept is None else Checkpoint(kept, about)
-    with torch.no_grad(), phi.session(), fit_bar(phi.name, min(FIRST_CROPS, crops) + sum(counts), progress) as tick:
+    with torch.no_grad(), fit_session(phi), fit_bar(phi.name, min(FIRST_CROPS, crops) + sum(counts), progress) as tick:
         pass_ = Regression(phi, grid, shape, rank, how.kernel, phi.space.count, checkpoint, tick)
         pass_.learn_channels(fitted[0], min(FIRST_CROPS, crops))
         sums = [pass_.learn(f, count, n) for n, (f, count) in enumerate(zip(fitted, counts, strict=True))]

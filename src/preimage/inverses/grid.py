@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 import torch
 import torch.nn.functional as F
@@ -115,7 +117,7 @@ def find_grid(phi: Representation, size: Pair, overlap: int, shape: tuple[int, .
 
 def like_of(phi: Representation) -> Tensor:
     """A tensor of the type and on the device of a representation's weights; float32 on the CPU where there are none."""
-    tensors = [] if phi.module is None else [*phi.module.parameters(), *phi.module.buffers()]
+    tensors: Iterator[Tensor] = iter(()) if phi.module is None else chain(phi.module.parameters(), phi.module.buffers())
     return next((t.detach().flatten()[:0] for t in tensors if t.is_floating_point()), torch.zeros(0))
 
 

@@ -20,7 +20,7 @@ from ..representations.base import Representation, Wrapped, features_of
 from ..representations.cnn import Layer
 from ..representations.listing import layers
 from ..representations.release import Protected
-from .fitting import HELD_CROPS, Checkpoint, held_out_numbers
+from .fitting import HELD_CROPS, Checkpoint, fit_session, held_out_numbers
 from .grid import Grid, Pair, find_grid, like_of
 from .kinds import Layerwise
 from .learned import LearnedInverse, probe
@@ -164,7 +164,7 @@ def fit_layerwise(
     checkpoint = None if kept is None else Checkpoint(kept, about)
     seen, steps = phi, list[LinearInverse]()
     counts = (crops, max(HELD_CROPS, crops // 10))
-    with torch.no_grad(), phi.session():
+    with torch.no_grad(), fit_session(phi):
         for k, end in enumerate(ends):
             target = _Target(phi, end, fitted[0], size, how.overlap)
             between = target.between(grid)

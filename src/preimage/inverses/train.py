@@ -16,7 +16,7 @@ from ..errors import InputError
 from ..representations.base import Representation, device_of, features_of
 from ..representations.pairs import Pairs
 from ..representations.release import Protected
-from .fitting import HELD_CROPS, Checkpoint, held_out_numbers
+from .fitting import HELD_CROPS, Checkpoint, fit_session, held_out_numbers
 from .grid import Grid, Pair, find_grid, like_of
 from .kinds import Upconv
 from .learned import is_map, probe, rounded
@@ -60,7 +60,7 @@ def train_upconv(
         )
     about = {**about, "architecture": asdict(plan), "cells": list(first.shape[2:]) if plan.hidden == 0 else []}
     checkpoint = None if kept is None else Checkpoint(kept, about)
-    with phi.session():
+    with fit_session(phi):
         mean, deviation = _moments(phi, crops[0], min(FIRST_CROPS, count), plan, tick)
         training = _Training(phi, grid, plan, how, mean, deviation, size)
         training.run(crops[0], max(1, count // how.batch), checkpoint, tick)
