@@ -1,10 +1,11 @@
 """How many units of a layer end closed: units 0 to 63 of fire5 … fire9 by the plain call, in one table.
 
-python -m benchmarks.closed STORE [--layers fire9,fire5,fire6,fire7,fire8] [--units 64] [--shown] [--json FILE]
+python -m benchmarks.closed STORE [--layers fire9,fire5,fire6,fire7,fire8] [--units 64] [--recipe NAME] [--shown] [--json FILE]
 
-Every unit is one job of a store, made as `preimage.maximize(net.layer(LAYER), UNIT)` with nothing else chosen; the same command goes on
-where it was ended, and --shown prints the table of what is there and computes nothing. A unit is *opened* if no gradient reached its start,
-*reopened* if it closed on the way and other starts found it, and *failed* if its status is not ok: then no image answers.
+Every unit is one job of a store, made as `preimage.maximize(net.layer(LAYER), UNIT)` with nothing else chosen, but --recipe where it is
+given; the same command goes on where it was ended, and --shown prints the table of what is there and computes nothing. A unit is *opened*
+if no gradient reached its start, *reopened* if it closed on the way and other starts found it, and *failed* if its status is not ok: then
+no image answers.
 """
 
 from __future__ import annotations
@@ -25,23 +26,24 @@ LAYERS = ("fire9", "fire5", "fire6", "fire7", "fire8")
 NETWORK = "squeezenet1_1"
 
 
-def jobs(layer: str, units: int) -> list[Job]:
-    """The plain call for the first units of a layer."""
+def jobs(layer: str, units: int, recipe: str | None = None) -> list[Job]:
+    """The plain call for the first units of a layer, or that by a recipe for the paper's question at its weight."""
     network, _ = open_network(NETWORK)
     sha = weights_hash(network.module)
     return [
         Job(
-            experiment="closed", task="maximize", C=1e4, network=NETWORK, weights_sha256=sha, layer=layer, unit=unit, name=f"{layer} {unit}"
+            experiment="closed", task="maximize", C=1e4, network=NETWORK, weights_sha256=sha, layer=layer, unit=unit,
+            name=f"{layer} {unit}", recipe=recipe,
         )
         for unit in range(units)
-    ]
+    ]  # fmt: skip
 
 
-def count(store: Store, layer: str, units: int) -> dict[str, Any]:
+def count(store: Store, layer: str, units: int, recipe: str | None = None) -> dict[str, Any]:
     """A row of the table: how many units are done, and how they ended."""
     row: dict[str, Any] = {"layer": layer, "done": 0, "ok": 0, "opened": 0, "reopened": 0, "failed": 0, "which": []}
     given_up = {r.key: r.reason for r in store.records(status="failed")}
-    for job in jobs(layer, units):
+    for job in jobs(layer, units, recipe):
         if not store.done(job.key):
             if job.key in given_up:
                 row["done"] += 1
@@ -77,20 +79,21 @@ def main() -> None:
     parser.add_argument("store", help="a folder: a new one, or one from an earlier run")
     parser.add_argument("--layers", default=",".join(LAYERS))
     parser.add_argument("--units", type=int, default=64)
+    parser.add_argument("--recipe", help="by which the images are made, in place of the default")
     parser.add_argument("--shown", action="store_true", help="compute nothing")
     parser.add_argument("--json", type=Path, help="also write the rows and the machine to this file")
     given = parser.parse_args()
     layers, store = given.layers.split(","), Store.open(given.store)
     try:
         for layer in [] if given.shown else layers:
-            run(jobs(layer, given.units), store, progress=True)
-            print(table([count(store, layer, given.units)], given.units), flush=True)
+            run(jobs(layer, given.units, given.recipe), store, progress=True)
+            print(table([count(store, layer, given.units, given.recipe)], given.units), flush=True)
     except KeyboardInterrupt:
         print("Ended; the same command goes on.")
-    rows = [count(store, layer, given.units) for layer in layers]
+    rows = [count(store, layer, given.units, given.recipe) for layer in layers]
     print(table(rows, given.units))
     if given.json:
-        write(given.json, {"benchmark": "closed", "units": given.units, "rows": rows})
+        write(given.json, {"benchmark": "closed", "units": given.units, "recipe": given.recipe, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -412,3 +412,4 @@ def test_the_table_of_closed_units_counts_each_unit_once(tmp_path) -> None:
     }  # fmt: skip
     assert row["which"] == [{"unit": 2, "status": "the unit has closed."}, {"unit": 3, "status": "no image was found"}]
     assert closed.table([row], 4).splitlines()[1].split() == ["fire5", "4", "2", "1", "1", "2", "2,", "3"]
+    assert closed.count(store, "fire5", 4, "preimage2026-units")["done"] == 0  # another recipe's units are others
