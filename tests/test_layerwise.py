@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 import torch
@@ -18,13 +19,13 @@ from preimage.inverses.layerwise import earlier_layers
 from preimage.representations.base import features_of
 from preimage.representations.release import Protected, parse_release
 
+from .inverses import blurred, same
+
 SPACE = preimage.PixelSpace(32, "grey", scale=255.0, mean=120.0)
 FEW = {"kind": "layerwise", "crops": 6, "progress": False}
 
 
-def photograph(seed):
-    x = torch.randn(1, 1, 5, 5, generator=torch.Generator().manual_seed(seed)) * 60 + 128
-    return F.interpolate(x, (40, 40), mode="bicubic").clamp(0, 255)[0, 0].byte().numpy()
+photograph = partial(blurred, cells=5, side=40)
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +43,6 @@ def net():
 @pytest.fixture
 def phi(net):
     return preimage.Layer(net, "5", space=SPACE)
-
-
-def same(one, other):
-    assert one.about == other.about
-    assert list(one.tensors()) == list(other.tensors())
-    assert all(torch.equal(a, b) for a, b in zip(one.tensors().values(), other.tensors().values(), strict=True))
 
 
 def test_it_goes_through_the_last_layer_before_each_change_of_the_stride_unless_others_are_named(phi, photographs):
@@ -90,7 +85,7 @@ def test_a_saved_one_is_read_back_to_the_last_bit_and_damaged_ones_are_refused(p
     inverse = fit_inverse(phi, photographs, **FEW)
     inverse.save(tmp_path / "a.safetensors")
     again = load_inverse(tmp_path / "a.safetensors", phi)
-    same(inverse, again)
+    assert same(inverse, again)
     f = phi(SPACE.encode(photograph(97))).detach()
     assert isinstance(again, LayerwiseInverse) and torch.equal(again(f), inverse(f))
     assert "by 3, the image" in repr(again)
@@ -122,7 +117,7 @@ def test_a_fit_that_was_stopped_goes_on_to_the_same_bits(phi, photographs, tmp_p
     seen = []
     counted = layerwise._Target.__call__
     monkeypatch.setattr(layerwise._Target, "__call__", lambda self, x: seen.append(self.name) or counted(self, x))
-    same(fit_inverse(phi, photographs, checkpoint=tmp_path / "c", **FEW), undisturbed)
+    assert same(fit_inverse(phi, photographs, checkpoint=tmp_path / "c", **FEW), undisturbed)
     assert seen.count("3") == layerwise._LOOKED_AT and not (tmp_path / "c").exists()  # the first step was there
 
 

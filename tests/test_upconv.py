@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -20,14 +21,14 @@ from preimage.inverses.grid import Grid
 from preimage.inverses.upconv import LEVELS, Architecture, normalised
 from preimage.representations.pairs import Pairs
 
+from .inverses import blurred, same
+
 SPACE = preimage.PixelSpace(16, "grey", scale=255.0, mean=120.0)
 TINY = Upconv(width=8, hidden=16, batch=2)
 FEW = {"kind": TINY, "crops": 8, "progress": False}
 
 
-def photograph(seed):
-    x = torch.randn(1, 1, 4, 4, generator=torch.Generator().manual_seed(seed)) * 60 + 128
-    return F.interpolate(x, (24, 24), mode="bicubic").clamp(0, 255)[0, 0].byte().numpy()
+photograph = partial(blurred, cells=4, side=24)
 
 
 @pytest.fixture(scope="module")
@@ -44,10 +45,6 @@ def net():
 @pytest.fixture
 def phi(net):
     return preimage.Layer(net, "1", space=SPACE)
-
-
-def same(one, other):
-    return all(torch.equal(a, b) for a, b in zip(one.tensors().values(), other.tensors().values(), strict=True))
 
 
 def test_a_training_brings_the_images_nearer_than_their_mean(phi, photographs):
