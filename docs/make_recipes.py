@@ -1,7 +1,7 @@
 """Writes the list of docs/recipes.md from the recipes themselves: `python docs/make_recipes.py`.
 
-With a store of `preimage compare`, also its pictures as docs/images/recipes.jpg: `python docs/make_recipes.py frogs/`. With more stores,
-of several classes or photographs each, all pictures of a method beside each other, as docs/images/methods-TASK.jpg.
+With stores of `preimage compare`, of several classes or photographs each, also all pictures of a method beside each other, as
+docs/images/methods-TASK.jpg: `python docs/make_recipes.py classes/ photos/`.
 """
 
 from __future__ import annotations
@@ -58,8 +58,8 @@ def constants(parts: Parts) -> str:
     return "; ".join(said) + "."
 
 
-def draw(store: Path, out: Path, across: int = 6, side: int = 190) -> None:
-    """Draw the pictures of a store, method by method, with their names; of several classes or photographs all of a method together."""
+def draw(store: Path, out: Path, across: int, side: int) -> None:
+    """Draw the pictures of a store, all of a method together, with its name."""
     found: dict[str, list[Path]] = {}
     for record in sorted(
         Store.open(store, create=False).records(status="done"), key=lambda r: [str(r.config.get(k)) for k in ("image", "unit")]
@@ -81,9 +81,7 @@ def draw(store: Path, out: Path, across: int = 6, side: int = 190) -> None:
 
 if __name__ == "__main__":
     images = PAGE.parent / "images"
-    if len(sys.argv) == 2:
-        draw(Path(sys.argv[1]), images / "recipes.jpg")
-    for each in sys.argv[1:] if len(sys.argv) > 2 else []:
+    for each in sys.argv[1:]:
         task = str(Store.open(Path(each), create=False).records(status="done")[0].config["task"])
         draw(Path(each), images / f"methods-{task}.jpg", across=3 if task == "maximize" else 5, side=104)
     PAGE.write_text(page(), encoding="utf-8")
