@@ -5,7 +5,7 @@ python -m benchmarks.convergence [--cases fire2 …] [--images 4] [--lengths 35 
 Each solver runs afresh at each length, as a schedule depends on it. Energies are those of the returned image, without jitter. All
 begin with noise but "warm", the descent of "fast" from the layer's learned inverse with the paper's own energy, and "default",
 `preimage.invert` with nothing chosen; its energy is the paper's at its images, what it minimises beside it left out.
-VGG-16 has random weights (He, seed 0) and a canvas of 112 pixels.
+VGG-16 (conv3_3; He, seed 0) and timm's ViT-Ti/16 (vit: the patches after its fourth block) have random weights and a canvas of 112 pixels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .common import figure, parser, photographs, quartiles, save, show_machine, 
 
 LENGTHS = (35, 50, 70, 100)
 SOLVERS = ("default", "warm", "fast", "fourier-adam", "lbfgs")
-CASES = ("fire2", "fire4", "fire9", "conv10", "conv3_3", "hogb", "dsift")
+CASES = ("fire2", "fire4", "fire6", "fire9", "conv10", "conv3_3", "vit", "hogb", "dsift")
 
 
 def representation(case: str) -> Any:
@@ -37,6 +37,8 @@ def representation(case: str) -> Any:
 
         torch.manual_seed(0)
         return preimage.Layer(torchvision.models.vgg16(weights=None).features, "14", space=preimage.PixelSpace.caffe(112), title=case)
+    if case == "vit":
+        return preimage.load_network("timm/vit_tiny_patch16_224", weights=None, size=112).layer("blocks.3:grid")
     return preimage.load_network("squeezenet1_1").layer(case)
 
 

@@ -89,6 +89,15 @@ def test_a_study_sets_each_solver_against_the_papers_end(monkeypatch: pytest.Mon
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
+def test_the_transformers_grid_is_of_the_same_random_weights_each_time() -> None:
+    pytest.importorskip("timm")
+    first, second = (convergence.representation("vit") for _ in range(2))
+    assert first.shape == (192, 7, 7)
+    x = 60 * torch.randn(1, 3, 112, 112, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(first(x), second(x))
+
+
 def test_an_evaluation_takes_at_least_about_the_bare_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Conv2d(3, 16, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(16, 16, 3, padding=1))
