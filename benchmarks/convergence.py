@@ -19,6 +19,9 @@ import torch
 from torch import Tensor
 
 import preimage
+from preimage.energy.energy import Energy
+from preimage.energy.losses import Euclidean
+from preimage.energy.terms import FeatureTerm, total
 
 from .common import figure, parser, photographs, quartiles, save, show_machine, write
 
@@ -54,9 +57,15 @@ def run(phi: Any, x: Tensor, solver: str, iterations: int | None, C: float) -> t
     r = preimage.invert(phi, x, C=C, iterations=iterations, progress=False, **options)
     assert r.error is not None
     psnr = preimage.metrics.psnr(r.images, r.originals).tolist()
-    energy = sum(r.energy[term] for term in ("loss", "alpha-norm", "tv-beta"))
+    energy = papers_energy(phi, x, r.images - phi.space.mean_colour, C)
     found = {"energy": energy.tolist(), "error": r.error.tolist(), "psnr": psnr, "seconds": r.config["seconds"]}
     return found | {"evaluations": r.evaluations}, r.images
+
+
+def papers_energy(phi: Any, x0: Tensor, x: Tensor, C: float) -> Tensor:
+    """The paper's energy of canonical images x (B, C, H, W) as pre-images of x0, whatever it was that they minimise, (B,)."""
+    with torch.no_grad():
+        return total(Energy(FeatureTerm(Euclidean(), phi, phi(x0), C=C))(x))
 
 
 def study(

@@ -1,10 +1,11 @@
 """Time of one evaluation against a bare forward and backward pass of the truncated network, interleaved in one run.
 
-python -m benchmarks.overhead [--cases fire2 …] [--rounds 40] [--compiled] [--json FILE] [--plot FILE]
+python -m benchmarks.overhead [--cases fire2 …] [--rounds 40] [--alone] [--compiled] [--json FILE] [--plot FILE]
 
 bare: features and the gradient of their sum of squares in the image, batch 1, float32, in the memory format of the loop. evaluation: all
 that the loop does for a gradient (energy, regularizers, checks, record). step: a whole iteration of each solver, by the difference of a
-long and a short run. float32, bfloat16: how many times as fast an evaluation in this type is as the network as it comes, in float32 with
+long and a short run. descent alone: what the descent of `fast` does between evaluations, in processor time, with a gradient that costs
+nothing. float32, bfloat16: how many times as fast an evaluation in this type is as the network as it comes, in float32 with
 channels first, in the same process; --compiled adds both through torch.compile, its own time not counted. VGG-16 (conv3_3) has random
 weights.
 """
@@ -12,19 +13,24 @@ weights.
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from preimage.energy.energy import Energy, Problem
 from preimage.energy.losses import Euclidean
+from preimage.energy.regularizers import PixelBall
 from preimage.energy.terms import FeatureTerm
 from preimage.representations.cnn import likes_channels_last
 from preimage.solvers.compute import compiled, in_bfloat16
 from preimage.solvers.loop import keep_freed_memory, minimize
+from preimage.solvers.plans import Asked, plan_for
+from preimage.solvers.quasinewton import Curvature, Descent
 from preimage.solvers.run import Run, Stage
 
 from .common import figure, parser, photographs, quartiles, save, seconds, show_machine, write
@@ -36,11 +42,14 @@ COMPILED: dict[str, Way] = {
     "float32 compiled": lambda phi: compiled(phi, torch.device("cpu")),
     "bfloat16 compiled": lambda phi: compiled(in_bfloat16(phi), torch.device("cpu")),
 }
+ALONE = "descent alone"
 SOLVERS = {"paper": Stage(1), "fourier-adam": Stage(1), "fast": Stage(1, jitter=False)}
 
 
-def measure(case: str, rounds: int, types: dict[str, Way] = TYPES, lengths: tuple[int, int] = (25, 35)) -> dict[str, Any]:
-    """Ratios to bare. lengths: iterations of the short and the long run whose difference gives a step's time."""
+def measure(
+    case: str, rounds: int, types: dict[str, Way] = TYPES, lengths: tuple[int, int] = (25, 35), alone: bool = False
+) -> dict[str, Any]:
+    """Ratios to bare. lengths: iterations of the short and the long run whose difference gives a step's time. alone: the descent's only."""
     phi = representation(case)
     x = encoded(phi, photographs()[:1])
     short, long = lengths
@@ -55,16 +64,20 @@ def measure(case: str, rounds: int, types: dict[str, Way] = TYPES, lengths: tupl
         energy = Energy(FeatureTerm(Euclidean(), phi, phi(x).detach() * 0.9, gradient_phi=quick))
         return energy, Run(Problem(energy), x, [torch.Generator()], lambda count, energy: False, 1)
 
-    ratios: dict[str, list[float]] = {"evaluation": [], **{s: [] for s in SOLVERS}, **{t: [] for t in types}}
+    ratios: dict[str, list[float]] = {"evaluation": [], **{s: [] for s in SOLVERS}, ALONE: [], **{t: [] for t in types}}
     with phi.session(channels_last=last):
         energy, run = prepared(None)
 
         def solve(solver: str, count: int) -> float:
             stages = [Stage(count, jitter=SOLVERS[solver].jitter)]
-            return seconds(lambda: minimize(energy, x * 0.5, solver=solver, stages=stages))
+            plan = plan_for(Asked("invert", float(phi.stride)), solver, stages=stages)
+            return seconds(lambda: minimize(energy, x * 0.5, plan=plan))
 
         for _ in range(3):
             bare(), run.evaluate(x)
+        ratios[ALONE] = descent_alone(x, float(phi.stride), bare, rounds)
+        if alone:
+            return {ALONE: quartiles(ratios[ALONE])}
         for k in range(rounds):
             before, ours, after = seconds(bare), seconds(lambda: run.evaluate(x)), seconds(bare)
             ratios["evaluation"].append(2 * ours / (before + after))
@@ -91,6 +104,27 @@ def measure(case: str, rounds: int, types: dict[str, Way] = TYPES, lengths: tupl
     return {name: quartiles(values) for name, values in ratios.items()}
 
 
+def descent_alone(x: Tensor, stride: float, bare: Callable[[], object], rounds: int) -> list[float]:
+    """Processor time of the steps of `fast` without Φ over that of bare, once its memory is full."""
+    solver: Any = plan_for(Asked("invert", stride, warm=True)).phases[-1].solver
+    weights, ball = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) + 0.1, PixelBall()
+    search = Descent(x * 0.5, torch.ones(len(x)), weights * x, Curvature(x), solver.memory, solver.first_step)
+    energy, ratios = torch.ones(len(x)), []
+    for k in range(solver.memory + rounds):
+        began = time.process_time()
+        trial = ball(search.ask())
+        asked = time.process_time() - began
+        gradient, energy = weights * trial, energy * 0.99
+        began = time.process_time()
+        search.tell(trial, energy, gradient)
+        told = time.process_time() - began
+        if k >= solver.memory:
+            began = time.process_time()
+            bare()
+            ratios.append((asked + told) / (time.process_time() - began))
+    return ratios
+
+
 def plot(cases: dict[str, dict[str, tuple[float, float, float]]], path: Path) -> None:
     """Ratios as bars from the first to the third quartile, a group for each case."""
     drawing = figure(max(5.0, 1.7 * len(cases)), 3.2)
@@ -114,6 +148,7 @@ def options() -> argparse.ArgumentParser:
         "--cases", nargs="+", default=["fire2", "fire4", "fire9", "conv3_3"], choices=[c for c in CASES if c not in ("hogb", "dsift")]
     )
     found.add_argument("--rounds", type=int, default=40)
+    found.add_argument("--alone", action="store_true", help="the descent alone, and nothing else")
     found.add_argument("--compiled", action="store_true", help="also through torch.compile, which takes a C++ compiler and a minute")
     return found
 
@@ -126,11 +161,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     torch.set_num_threads(given.threads)
     show_machine()
     types = TYPES | (COMPILED if given.compiled else {})
-    names = ["case", "evaluation", *(f"step of {s}" for s in SOLVERS), *(f"{t}, times as fast" for t in types)]
+    names = ["case", "evaluation", *(f"step of {s}" for s in SOLVERS), ALONE, *(f"{t}, times as fast" for t in types)]
+    if given.alone:
+        names, given.plot = ["case", ALONE], None
     print(f"| {' | '.join(names)} |\n|" + "---|" * len(names))
     cases = {}
     for case in given.cases:
-        cases[case] = measure(case, given.rounds, types, lengths)
+        cases[case] = measure(case, given.rounds, types, lengths, given.alone)
         print(f"| {case} | " + " | ".join(f"{m:.2f} [{a:.2f}, {b:.2f}]" for a, m, b in cases[case].values()) + " |", flush=True)
         write(given.json, {"benchmark": "overhead", "ratio to bare, and times as fast: quartiles and median": cases})
     if given.plot is not None:

@@ -89,6 +89,19 @@ def test_a_study_sets_each_solver_against_the_papers_end(monkeypatch: pytest.Mon
     assert (tmp_path / "plot.png").stat().st_size > 1000
 
 
+def test_the_papers_energy_is_the_same_question_whatever_was_minimised() -> None:
+    phi = preimage.HOG(cell=4, bilinear=True)
+    x = 60 * torch.randn(2, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    options = {"iterations": 4, "progress": False, "C": 30.0}
+    plain = preimage.invert(phi, x, **options)
+    torch.testing.assert_close(convergence.papers_energy(phi, x, plain.images - phi.space.mean_colour, 30.0), plain.energy["total"])
+    other = preimage.invert(phi, x, regularizers={"tv-beta": preimage.TVBeta(V=1e3)}, **options)
+    row, images = convergence.run(phi, x, "fast", 4, 30.0)
+    assert row["energy"] == convergence.papers_energy(phi, x, images - phi.space.mean_colour, 30.0).tolist()
+    found = convergence.papers_energy(phi, x, other.images - phi.space.mean_colour, 30.0)
+    assert bool((found > other.energy["loss"] + preimage.TVBeta()(other.images)).all())
+
+
 def test_the_transformers_grid_is_of_the_same_random_weights_each_time() -> None:
     pytest.importorskip("timm")
     first, second = (convergence.representation("vit") for _ in range(2))
@@ -106,8 +119,10 @@ def test_an_evaluation_takes_at_least_about_the_bare_pass(monkeypatch: pytest.Mo
     monkeypatch.setattr(overhead, "photographs", lambda: [""])
     monkeypatch.setattr(overhead, "encoded", lambda phi, paths: 60 * torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0)))
     found = overhead.measure("fire2", 2)
-    assert set(found) == {"evaluation", "paper", "fourier-adam", "fast", "float32", "bfloat16"}
+    assert set(found) == {"evaluation", "paper", "fourier-adam", "fast", "descent alone", "float32", "bfloat16"}
     assert found["evaluation"][1] > 0.3
+    assert found["descent alone"][1] > 0
+    assert list(overhead.measure("fire2", 2, alone=True)) == ["descent alone"]
     assert all(found[name][1] > 0 for name in overhead.TYPES)
 
 

@@ -14,9 +14,9 @@ from preimage.energy.transforms import Jitter
 from preimage.errors import InputError
 from preimage.representations.natural import natural_colour
 from preimage.solvers.loop import Minimum, minimize
-from preimage.solvers.methods import LBFGS, FourierAdam
+from preimage.solvers.methods import LBFGS, Descend, FourierAdam
 from preimage.solvers.monitor import Monitor
-from preimage.solvers.plans import plan_of
+from preimage.solvers.plans import Asked, plan_for, plan_of
 from preimage.solvers.quasinewton import Curvature, Descent, Level, Pairs, Waves, bands, cosines, dot, opponents
 from preimage.solvers.run import Stage
 
@@ -51,7 +51,7 @@ def test_waves_are_the_cosine_transform_with_the_even_ones_first(size: tuple[int
     colours = torch.einsum("kc,bchw->bkhw", opponents(3).double(), x)
     plain = cosines(size[0]) @ colours @ cosines(size[1]).T
     found = waves.forth(x)
-    torch.testing.assert_close(found, plain[:, :, rows][..., columns].mT)
+    torch.testing.assert_close(found, plain[:, :, rows][..., columns])
     torch.testing.assert_close(waves.back(found), x)
     weights = bands(*size)[0].view(*size, -1)
     torch.testing.assert_close(waves.power(found), torch.einsum("bkhw,hwn->bkn", plain.square(), weights.double()))
@@ -255,6 +255,14 @@ def test_fast_starts_nearer_to_grey_the_coarser_the_layer_and_the_paper_does_not
     fast, paper = (preimage.invert(phi, torch.full((1, 1, 32, 32), 20.0), solver=s, **options).frames[0] for s in ("fast", "paper"))
     grey = natural_colour(phi.space)
     torch.testing.assert_close(fast - grey, factor * (paper - grey), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("stride", "pairs"), [(4.0, 5), (8.0, 5), (16.0, 20)])
+@pytest.mark.parametrize("warm", [False, True])
+def test_fast_keeps_few_pairs_for_layers_of_a_small_stride(stride: float, pairs: int, warm: bool) -> None:
+    (phase,) = plan_for(Asked("invert", stride, warm=warm), "fast", stages=FIXED).phases
+    assert phase.solver == Descend(memory=pairs, opened=15)
+    assert plan_for(Asked("invert", stride, warm=warm), "descent").phases[0].solver == Descend()
 
 
 def test_fast_starts_at_a_quarter_for_descriptors() -> None:

@@ -148,7 +148,8 @@ class Curvature:
         self._steps = self._changes = torch.zeros_like(self._guess)
         self._places = torch.ones_like(like[:, :1])
         self._step_places = self._change_places = torch.zeros_like(self._places)
-        self._scale = self._waves.spread(self._guess)
+        self._neighbours = _windows(self._places[:1])
+        self._scale = self._waves.root(self._guess, like).square_()
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """The estimate of the inverse Hessian times a gradient."""
@@ -161,12 +162,12 @@ class Curvature:
         s_waves, y_waves = waves.forth(s), waves.forth(y)
         self._steps = FADE * self._steps + weight[..., 0] * waves.power(s_waves)
         self._changes = FADE * self._changes + weight[..., 0] * waves.power(y_waves)
-        self._scale = waves.spread(self._curvatures())
-        root = self._scale.sqrt()
+        root = waves.root(self._curvatures(), s)
+        self._scale = root.square()
         s_flat, y_flat = waves.back(s_waves.div_(root)), waves.back(y_waves.mul_(root))
         self._step_places = FADE * self._step_places + weight * squared_norm(s_flat)
         self._change_places = FADE * self._change_places + weight * squared_norm(y_flat)
-        a, b = _blur(self._step_places), _blur(self._change_places)
+        a, b = (_windows(places).div_(self._neighbours) for places in (self._step_places, self._change_places))
         uniform = (FLOOR * a.mean(dim=(1, 2, 3), keepdim=True)).clamp(min=1e-30)
         self._places = ((a + uniform) / (b + uniform)).sqrt().sqrt()
 
@@ -240,7 +241,7 @@ class Pairs:
 class Waves:
     """The cosine transform of decorrelated colours for images of one size, and how its coefficients belong to bands of frequency.
 
-    like: (B, C, H, W). Coefficients are (B, C, W, H), along each side the even waves before the odd ones. One object serves all samples.
+    like: (B, C, H, W). Coefficients are (B, C, H, W), along each side the even waves before the odd ones. One object serves all samples.
     """
 
     def __init__(self, like: Tensor) -> None:
@@ -248,50 +249,62 @@ class Waves:
         self._rows, self._columns = _Side(like, height), _Side(like, width)
         self._colours = opponents(channels).to(like)
         weights, centres = bands(height, width)
-        weights = weights.view(height, width, -1)[_evens_first(height)][:, _evens_first(width)].transpose(0, 1)
-        self._bands, self.centres = weights.flatten(0, 1).to(like), centres.to(like)
-        self._shape = width, height
+        weights = weights.view(height, width, -1)[_evens_first(height)][:, _evens_first(width)]
+        self._bands, self.centres = weights.flatten(0, 1).T.contiguous().to(like), centres.to(like)
 
     def forth(self, x: Tensor) -> Tensor:
         """Images -> coefficients; a rotation."""
-        x = (self._colours @ x.flatten(2)).view_as(x)
-        return self._rows.forth(self._columns.forth(x).mT)
+        each = (self._colours @ x.flatten(2)).view(-1, *x.shape[2:])
+        return self._columns.forth(self._rows.forth(each)).view_as(x)
 
     def back(self, waves: Tensor) -> Tensor:
         """Its inverse."""
-        x = self._columns.back(self._rows.back(waves).mT)
-        return (self._colours.T @ x.flatten(2)).view_as(x)
+        each = self._rows.back(self._columns.back(waves.flatten(0, 1)))
+        return (self._colours.T @ each.view(*waves.shape[:2], -1)).view_as(waves)
 
     def power(self, waves: Tensor) -> Tensor:
         """Coefficients -> the sum of their squares in each band, (B, C, bands)."""
-        return waves.square().flatten(2) @ self._bands
+        return waves.square().flatten(2) @ self._bands.T
 
-    def spread(self, curvatures: Tensor) -> Tensor:
-        """(B, C, bands) -> one over the curvature of each coefficient."""
-        inverse: Tensor = (-curvatures.log() @ self._bands.T).exp()
-        return inverse.view(*inverse.shape[:2], *self._shape)
+    def root(self, curvatures: Tensor, like: Tensor) -> Tensor:
+        """(B, C, bands) -> the root of one over the curvature of each coefficient, in the shape of these."""
+        return (curvatures.log().mul_(-0.5) @ self._bands).exp_().view_as(like)
 
 
 class _Side:
-    """The cosine transform along the last dimension, of n pixels: even waves of its even part, odd waves of its odd part."""
+    """The cosine transform along one side, of n pixels: even waves of its even part, odd waves of its odd part.
+
+    It is taken along rows, where to mirror is to copy them whole, and turns the image, so that the other side comes next.
+    """
 
     def __init__(self, like: Tensor, n: int) -> None:
         self._n, self._half = n, (n + 1) // 2
         waves = cosines(n)[:, : self._half].to(like)
         self._even, self._odd = waves[0::2].contiguous(), waves[1::2, : n // 2].contiguous()
+        self._folded = self._even.clone()
+        if n % 2:
+            self._folded[:, -1] /= 2  # the middle is its own mirror image, and added to itself
 
     def forth(self, x: Tensor) -> Tensor:
-        mirrored = x.flip(-1)
-        even = x[..., : self._half] + mirrored[..., : self._half]
-        odd = x[..., : self._n // 2] - mirrored[..., : self._n // 2]
-        if self._n % 2:
-            even[..., -1] /= 2  # the middle is its own mirror image
-        return torch.cat([even @ self._even.T, odd @ self._odd.T], dim=-1)
+        """(K, n, m) -> (K, m, n), coefficients last."""
+        mirrored = x[:, self._n // 2 :].flip(1)
+        odd = x[:, : self._n // 2] - mirrored[:, : self._n // 2]
+        even = mirrored.add_(x[:, : self._half])
+        out = x.new_empty(len(x), x.shape[2], self._n)
+        torch.bmm(even.mT, self._folded.T.expand(len(x), -1, -1), out=out[..., : self._half])
+        torch.bmm(odd.mT, self._odd.T.expand(len(x), -1, -1), out=out[..., self._half :])
+        return out
 
     def back(self, waves: Tensor) -> Tensor:
-        even, odd = waves[..., : self._half] @ self._even, waves[..., self._half :] @ self._odd
-        left = even[..., : self._n // 2]
-        return torch.cat([left + odd, even[..., self._n // 2 :], (left - odd).flip(-1)], dim=-1)
+        """(K, m, n), coefficients last -> (K, n, m)."""
+        out = waves.new_empty(len(waves), self._n, waves.shape[1])
+        even = torch.bmm(self._even.T.expand(len(waves), -1, -1), waves[..., : self._half].mT)
+        odd = torch.bmm(self._odd.T.expand(len(waves), -1, -1), waves[..., self._half :].mT)
+        left = even[:, : self._n // 2]
+        torch.add(left, odd, out=out[:, : self._n // 2])
+        out[:, self._n // 2 : self._half] = even[:, self._n // 2 :]
+        out[:, self._half :] = left.sub_(odd).flip(1)
+        return out
 
 
 def _evens_first(n: int) -> list[int]:
@@ -328,17 +341,12 @@ def bands(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """(B,) inner products."""
-    return (a * b).sum(dim=(1, 2, 3))
+    return torch.bmm(a.reshape(len(a), 1, -1), b.reshape(len(b), -1, 1)).view(-1)
 
 
 def column(values: Tensor) -> Tensor:
     """(B,) -> (B, 1, 1, 1)."""
     return values.view(-1, 1, 1, 1)
-
-
-def _blur(x: Tensor) -> Tensor:
-    """Mean over a neighbourhood, at the border over what there is of it."""
-    return _windows(x) / _windows(torch.ones_like(x[:1]))
 
 
 def _windows(x: Tensor) -> Tensor:
