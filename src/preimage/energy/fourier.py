@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib.resources import files
 
@@ -13,7 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
+from ..plain import LATER
 from .chance import check_between
 from .colours import Planes, check_planes
 from .parameterizations import PARAMETERIZATIONS, Coordinates, Parameterization
@@ -86,13 +88,24 @@ class FourierCoordinates(Coordinates):
 @PARAMETERIZATIONS.register("fixed-magnitude", examples=[{}, {"colours": "plain"}])
 @dataclass(frozen=True)
 class FixedMagnitude(Parameterization):
-    r"""Phases alone, with the magnitudes of photographs: :math:`x = 255\,\sigma(\tfrac{4}{255} M F^{-1}(m e^{i z / s})) - \text{mean}`.
+    r"""Phases alone, with magnitudes that are given: :math:`x = 255\,\sigma(\tfrac{4}{255} M F^{-1}(m e^{i z / s})) - \text{mean}`.
 
-    z: (B, C, H, W//2+1); x: (B, C, H, W) canonical. m: the mean magnitude at each frequency and direction of 11 free photographs, in
-    decorrelated colours or in grey (data/spectrum.json, made by docs/make_spectrum.py), nothing for the mean. s: the standard deviation
-    of the planes, so that a step of 1 in every coordinate moves pixels by about one grey level. colours: "plain" for M = 1, all
-    channels then with the magnitudes of grey, as always but for 3 channels. A run starts with phases drawn evenly. A given image is
-    encoded by its phases.
+    z: (B, C, H, W//2+1); x: (B, C, H, W) canonical. s: the standard deviation of the planes, so that a step of 1 in every coordinate moves
+    pixels by about one grey level. A run from noise starts with phases drawn evenly. A given image is encoded by its phases.
+
+    Parameters
+    ----------
+    colours : "decorrelated" (default) or "plain"
+        "plain" for M = 1, all channels then with the magnitudes of grey, as always but for 3 channels.
+    of : "photographs" (default) or "start"
+        What m is. Of photographs: the mean magnitude at each frequency and direction of 11 free ones, in decorrelated colours or in grey
+        (data/spectrum.json, made by docs/make_spectrum.py), nothing for the mean. Of the start: the magnitudes of what each sample begins
+        with, so that its mean colours and its contrast at each scale stay and only the places of things change: a caricature in phases
+        alone. What has no phase to choose, as the mean, stays with its sign. Magnitudes are those of the whole canvas before σ: a transform
+        with a border adds one to it, `octaves:count=1,shift=13` and `crops` do not.
+    image : tensor (B, C, H, W), optional
+        The start, which a task fills in. Not part of equality.
+
     Source: Fel et al. 2023 (MACO, arXiv:2306.06805), whose magnitudes are those of ImageNet; here of few photographs, smoothed.
 
     >>> written = FixedMagnitude().at((3, 8, 6), PixelSpace((8, 6)))
@@ -102,39 +115,55 @@ class FixedMagnitude(Parameterization):
     """
 
     colours: str = "decorrelated"
+    of: str = field(default="photographs", metadata=LATER)
+    image: Tensor | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         check_planes(self.colours, "sigmoid")
+        if self.of not in ("photographs", "start"):
+            raise InputError(f'of is "photographs" or "start"; got {self.of!r}.')
+
+    def begin(self, x: Tensor) -> FixedMagnitude:
+        """Return the parameterization of a run that begins with these canvases."""
+        return self if self.of != "start" else replace(self, image=x.detach())
 
     def at(self, shape: Sequence[int], space: PixelSpace) -> PhaseCoordinates:
         channels, height, width = (int(n) for n in shape)
+        planes = Planes(channels, space, self.colours, "sigmoid")
+        if self.of == "start":
+            if self.image is None or tuple(self.image.shape[1:]) != (channels, height, width):
+                raise InputError('FixedMagnitude(of="start") has the magnitudes of what a task begins with: use it in a task.')
+            return PhaseCoordinates(planes, _signed_magnitudes(planes.back(self.image)), width)
         coloured = channels == 3 and self.colours == "decorrelated"
         magnitudes = torch.stack([photographic(height, width, k) for k in ((0, 1, 2) if coloured else (3,))])
-        return PhaseCoordinates(Planes(channels, space, self.colours, "sigmoid"), magnitudes, width)
+        return PhaseCoordinates(planes, magnitudes[None], width)
 
 
 class PhaseCoordinates(Coordinates):
-    """See `FixedMagnitude`."""
+    """See `FixedMagnitude`. magnitudes: (1 or B, 1 or C, H, W//2+1), those of waves that are their own conjugate with a sign."""
 
     def __init__(self, planes: Planes, magnitudes: Tensor, width: int) -> None:
         self._planes, self._magnitudes, self._width = planes, magnitudes, width
         self._twice = [0, width // 2] if width % 2 == 0 and width > 1 else [0]  # columns that hold a wave and its conjugate
-        power = magnitudes.square().mean(dim=0)
-        weights = torch.full((power.shape[1],), 2.0, dtype=power.dtype)
+        height = magnitudes.shape[2]
+        power = magnitudes.double().square().mean(dim=1)
+        power[:, _alone(height, width)] = 0.0
+        weights = torch.full((power.shape[2],), 2.0, dtype=power.dtype, device=power.device)
         weights[self._twice] = 1.0
-        self._unit = max(float((power * weights).sum() / (power.shape[0] * width)) ** 0.5, 1e-6)
+        unit = ((power * weights).sum(dim=(1, 2)) / (height * width)).sqrt()
+        self._unit = unit.clamp(min=1e-6).view(-1, 1, 1, 1)
 
     def encode(self, x: Tensor) -> Tensor:
         waves: Tensor = torch.fft.rfft2(self._planes.back(x), norm="ortho")
-        phases: Tensor = torch.angle(waves) * self._unit
+        phases: Tensor = torch.angle(waves) * self._unit.to(x)
         return phases
 
     def decode(self, z: Tensor) -> Tensor:
         return self._planes.forth(self.planes(z))
 
     def planes(self, z: Tensor) -> Tensor:
-        """Return the planes of these phases, whose magnitudes are the photographs' exactly."""
-        phases = z / self._unit
+        """Return the planes of these phases, whose magnitudes are the given ones exactly."""
+        phases = z / self._unit.to(z)
         columns = list(phases.unbind(dim=-1))
         for k in self._twice:  # the image is real: a wave's conjugate has the opposite phase
             columns[k] = (columns[k] - columns[k].flip(-1).roll(1, dims=-1)) / 2
@@ -147,8 +176,24 @@ class PhaseCoordinates(Coordinates):
         """Return phases drawn evenly, of each sample's own generator."""
         shape = (x.shape[1], x.shape[2], x.shape[3] // 2 + 1)
         drawn = torch.stack([torch.rand(shape, generator=g) for g in generators])
-        phases: Tensor = drawn.mul_(2).sub_(1).mul_(math.pi * self._unit).to(x)
+        phases: Tensor = drawn.mul_(2).sub_(1).mul_(math.pi * self._unit.to(drawn)).to(x)
         return phases
+
+
+def _alone(height: int, width: int) -> Tensor:
+    """Which waves of an rfft2 are their own conjugate, (H, W//2+1): the mean and the fastest ones, which have a sign and no phase."""
+    found = torch.zeros(height, width // 2 + 1, dtype=torch.bool)
+    for i in {0, height // 2} if height % 2 == 0 else {0}:
+        for j in {0, width // 2} if width % 2 == 0 else {0}:
+            found[i, j] = True
+    return found
+
+
+def _signed_magnitudes(planes: Tensor) -> Tensor:
+    """Return the magnitudes of the waves of planes (B, C, H, W), with the sign of those that are real."""
+    waves: Tensor = torch.fft.rfft2(planes, norm="ortho")
+    magnitudes: Tensor = waves.abs()
+    return torch.where(_alone(planes.shape[2], planes.shape[3]).to(planes.device), waves.real, magnitudes)
 
 
 def spectrum(height: int, width: int, decay: float = 1.0) -> Tensor:
@@ -184,10 +229,7 @@ def photographic(height: int, width: int, plane: int) -> Tensor:
     near = (1 - b) * logs[low, left] + b * logs[low, right]
     far = (1 - b) * logs[low + 1, left] + b * logs[low + 1, right]
     out = np.exp((1 - a) * near + a * far) * np.maximum(frequencies[0] / np.maximum(f, 1e-12), 1.0)
-    for i in {0, height // 2} if height % 2 == 0 else {0}:
-        out[i, 0] = 0.0
-        if width % 2 == 0:
-            out[i, -1] = 0.0
+    out[_alone(height, width).numpy()] = 0.0
     return torch.from_numpy(out)
 
 

@@ -51,6 +51,10 @@ class Parameterization(ABC):
 
     revision: int = 1
 
+    def begin(self, x: Tensor) -> Parameterization:
+        """Return the parameterization of a run that begins with these canvases (B, C, H, W); by default the same for all."""
+        return self
+
     @abstractmethod
     def at(self, shape: Sequence[int], space: PixelSpace) -> Coordinates:
         """Return its coordinates for canvases of this shape, (C, H, W), of canonical pixels of this space."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..energy.energy import Energy, Problem
-from ..energy.parameterizations import PixelCoordinates
+from ..energy.parameterizations import Coordinates, PixelCoordinates
 from ..energy.terms import total
 from ..energy.transforms import View
 from ..errors import InputError
@@ -72,7 +72,6 @@ class Run:
         self.energy, self.generators = problem.energy, generators
         self.transform, self._ball = problem.energy.transform, problem.ball
         self.space = problem.space or PixelSpace(channels=int(x0.shape[1]))
-        self._written = problem.parameterization.at(x0.shape[1:], self.space)
         self._from_noise, self._opened = problem.from_noise, problem.opened
         self.evaluations = 0
         self.frames: list[Tensor] = []
@@ -80,6 +79,7 @@ class Run:
         self._records: list[Tensor] = []
         self.parts = [slice(k, k + batch) for k in range(0, len(x0), batch)]  # samples evaluated together
         self._parts = [(s, problem.energy.part(s)) for s in self.parts]
+        self._written = _coordinates(problem, x0, self.parts, self.space)  # of each of the parts
         self._canvas = x0.shape[-2:]
         self.good_x = x0.detach()
         self.good = self.alive = self.alive_now = torch.ones(len(x0), dtype=torch.bool, device=x0.device)
@@ -93,8 +93,8 @@ class Run:
     def start(self, x0: Tensor) -> Tensor:
         """The coordinates of the canvases with which the run begins."""
         if self._from_noise:
-            return torch.cat([self._written.start(x0[s], self.generators[s]) for s in self.parts])
-        return torch.cat([self._written.encode(x0[s]) for s in self.parts])
+            return torch.cat([w.start(x0[s], self.generators[s]) for w, s in zip(self._written, self.parts, strict=True)])
+        return torch.cat([w.encode(x0[s]) for w, s in zip(self._written, self.parts, strict=True)])
 
     def continued(self, z: Tensor, state: State) -> Tensor:
         """The coordinates from which the run goes on, and all that it had by then. z: those of its start. Raises InputError."""
@@ -177,8 +177,8 @@ class Run:
     def project(self, z: Tensor) -> Tensor:
         """Coordinates whose pixels keep the bound."""
         if len(self.parts) == 1 or self.writes_pixels:
-            return self._written.project(z, self._ball)
-        return torch.cat([self._written.project(z[s], self._ball) for s in self.parts])
+            return self._written[0].project(z, self._ball)
+        return torch.cat([w.project(z[s], self._ball) for w, s in zip(self._written, self.parts, strict=True)])
 
     def cropped(self, x: Tensor) -> Tensor:
         """The centre of a canvas, which is what Φ sees in the still view; a crop stays as it is."""
@@ -199,7 +199,7 @@ class Run:
     def evaluate(self, z: Tensor, views: Sequence[View] | None = None) -> tuple[Tensor, Tensor]:
         """Energy (B,) and gradient at z."""
         z = z.detach()
-        done = [self._differentiate(part, z[s], views, s) for s, part in self._parts]
+        done = [self._differentiate(part, w, z[s], views, s) for w, (s, part) in zip(self._written, self._parts, strict=True)]
         record, gradient, felt, x = (
             done[0] if len(done) == 1 else (torch.cat([d[k] for d in done], dim=-1 if k == 0 else 0) for k in range(4))
         )
@@ -222,11 +222,11 @@ class Run:
     @property
     def writes_pixels(self) -> bool:
         """Whether the coordinates are pixels."""
-        return isinstance(self._written, PixelCoordinates)
+        return isinstance(self._written[0], PixelCoordinates)
 
     def values(self, z: Tensor) -> Tensor:
         """Energy (B,) at z in the still view, for solvers that need no gradient. Records and shows; what is good they `remember`."""
-        shown = torch.cat([self._written.show(z[s])[0] for s in self.parts])
+        shown = self._shown(z)
         energies = self.energies(self.cropped(shown))
         self._records.append(torch.stack(list(energies.values())))
         self.evaluations += 1
@@ -239,13 +239,17 @@ class Run:
 
     def remember(self, z: Tensor) -> None:
         """Take these coordinates' images for the best so far, for solvers that try many."""
-        self._keep(torch.cat([self._written.show(z[s])[0] for s in self.parts]))
+        self._keep(self._shown(z))
+
+    def _shown(self, z: Tensor) -> Tensor:
+        """The images of all coordinates."""
+        return torch.cat([w.show(z[s])[0] for w, s in zip(self._written, self.parts, strict=True)])
 
     def _differentiate(
-        self, energy: Energy, z: Tensor, views: Sequence[View] | None, samples: slice
+        self, energy: Energy, written: Coordinates, z: Tensor, views: Sequence[View] | None, samples: slice
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """For some samples: terms and total (terms + 1, b), gradient in z, whether the loss has a gradient (b,), and x (b, C, H, W)."""
-        x, pull = self._written.show(z)
+        x, pull = written.show(z)
         if views is None and x.shape[-2:] == self._canvas and not self.transform.whole:
             views = [[self.transform.still] * len(self.generators)]
         terms, gradient, felt = energy.differentiate(x, None if views is None else [view[samples] for view in views])
@@ -260,7 +264,7 @@ class Run:
 
     def accept_final(self, z: Tensor) -> None:
         """Take the solver's last image, whose energy nobody has asked for yet, if it is finite."""
-        x = torch.cat([self._written.show(z[s])[0] for s in self.parts])
+        x = self._shown(z)
         self.good = self.good & torch.isfinite(x).all(dim=3).all(dim=2).all(dim=1)
         self._keep(x)
         if self._every:
@@ -287,3 +291,13 @@ class Run:
     def _stop_if_hopeless(self) -> None:
         if not bool(self.good.any()) or (self.evaluations >= 20 and not bool(self.alive.any())):
             raise NothingLeft
+
+
+def _coordinates(problem: Problem, x0: Tensor, parts: Sequence[slice], space: PixelSpace) -> list[Coordinates]:
+    """The coordinates of each part of the samples: the same for all, or where they speak of the start those of its own."""
+    first = problem.parameterization.begin(x0[parts[0]])
+    if first is problem.parameterization:
+        return [first.at(x0.shape[1:], space)] * len(parts)
+    if problem.from_noise:
+        raise InputError(f"{first} speaks of the image that the run begins with, and this begins with noise: give start=.")
+    return [problem.parameterization.begin(x0[s]).at(x0.shape[1:], space) for s in parts]
