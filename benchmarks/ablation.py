@@ -1,10 +1,11 @@
 """What a part of the recipe for classes is worth: the same classes with one part changed, judged by a network that made none of them.
 
-python -m benchmarks.ablation [--sets quality views written] [--count 8] [--net NET] [--judge NET] [--folder DIR] [--pictures PNG]
+python -m benchmarks.ablation [--sets quality views written parts] [--count 8] [--net NET] [--judge NET] [--folder DIR] [--pictures PNG]
 
 The classes are drawn by a fixed seed from 0 to 99, which are those for choosing: none of them is reported in `benchmarks.recognition`.
 quality: draft, normal and best. views: 1, 2, 4, 8 and 16 views a step at equal evaluations, so that 16 views make 9 steps. written: how the
-image is written, with the recipe's other parts as they are. One seed. Pictures are kept one by one, and what is there is not made again.
+image is written, with the recipe's other parts as they are. parts: the recipe without one of its own parts or with one more, and with none
+of what makes it general. One seed. Pictures are kept one by one, and what is there is not made again.
 """
 
 from __future__ import annotations
@@ -19,10 +20,12 @@ from typing import Any
 import torch
 
 import preimage
-from preimage.energy.fourier import FixedMagnitude
+from preimage.energy.fourier import FixedMagnitude, Fourier
 from preimage.energy.levels import MultiResolution
+from preimage.energy.objectives import Activate
 from preimage.energy.parameterizations import Pixels
-from preimage.methods.recipe import NATURAL, recipe_named
+from preimage.energy.regularizers import TVBeta
+from preimage.methods.recipe import NATURAL, Parts, recipe_named
 from preimage.solvers.plans import QUALITIES
 
 from .common import parser, show_machine, write
@@ -30,7 +33,7 @@ from .peer_tools import Tool
 from .recognition import CLASS_LAYERS, SEED, Case, ours, row_of, sheet, table
 
 VIEWS = (1, 2, 4, 8, 16)
-SETS = ("quality", "views", "written")
+SETS = ("quality", "views", "written", "parts")
 
 
 def tuning_classes(count: int) -> list[int]:
@@ -42,7 +45,10 @@ def variants(name: str) -> list[Tool]:
     """Return the runs of a set, each the default but for one part."""
     if name == "quality":
         return [Tool(quality, ours(quality=quality)) for quality in QUALITIES]
-    parts = recipe_named(NATURAL).parts("maximize")
+    recipe = recipe_named(NATURAL)
+    parts = recipe.parts("maximize")
+    if name == "parts":
+        return [Tool(title, ours(recipe=replace(recipe, maximize=replace(parts, **change)))) for title, change in changes(parts).items()]
     if name == "views":
         steps = sum(s.iterations for s in parts.stages or ())
         found = {n: {"transform": replace(parts.transform, views=n), "iterations": round(steps / n)} for n in VIEWS}  # type: ignore[type-var]
@@ -50,6 +56,22 @@ def variants(name: str) -> list[Tool]:
     written: dict[str, Any] = {"fourier": parts.parameterization, "fixed magnitude": FixedMagnitude()}
     written |= {"multi-resolution": MultiResolution(), "pixels": Pixels()}
     return [Tool(title, ours(recipe=NATURAL, parameterization=way)) for title, way in written.items()]
+
+
+def changes(parts: Parts) -> dict[str, dict[str, Any]]:
+    """Return what each variant of the set "parts" changes in the parts of the recipe."""
+    margin, natural = parts.objective
+    plain = {"closed_slope": 0.0, "pool_share": 0.0}
+    alone: dict[str, Any] = {"objective": (Activate(),), **plain}
+    return {
+        "without statistics": {"objective": (margin,)},
+        "the score, not the margin": {"objective": (Activate(), natural)},
+        "the network's own gradient": plain,
+        "colours not decorrelated": {"parameterization": Fourier(colours="plain", start=1.4)},
+        "none of the four": {**alone, "parameterization": Fourier(colours="plain", start=1.4)},
+        "statistics alone": {"objective": (Activate(), natural), **plain},
+        "with total variation": {"regularizers": {"tv-beta": TVBeta()}},
+    }
 
 
 def options() -> argparse.ArgumentParser:
@@ -80,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
                 rows[tool.name] = made
             print(f"{name}: {tool.name} done", flush=True)
         sets[name] = {"net": given.net, "cases": [c.name for c in chosen], "tools": found}
-        print("\n" + "\n".join(table(name, given.net, found, [given.judge])) + "\n", flush=True)
+        print("\n" + "\n".join(table("class", given.net, found, [given.judge], title=name)) + "\n", flush=True)
         write(given.json, {"benchmark": "ablation", "sets": sets})
         if given.pictures is not None and rows:
             sheet(rows, chosen, judge, given.pictures.with_stem(f"{given.pictures.stem}-{name}"))

@@ -165,13 +165,13 @@ def features_of(made: Sequence[dict[str, Any]], chosen: Sequence[Case], net: pre
     return found
 
 
-def table(task: str, net: str, found: dict[str, dict[str, Any]], judges: Sequence[str]) -> Iterator[str]:
-    """Give the lines of a task's table: a row a tool, and for each judge its columns."""
+def table(task: str, net: str, found: dict[str, dict[str, Any]], judges: Sequence[str], title: str | None = None) -> Iterator[str]:
+    """Give the lines of a task's table, called by the task or a title: a row a tool, and for each judge its columns."""
     made_from_a_photograph = task != "class"
     heads = [f"{what} by {judge}" for judge in judges for what in ("top-1", "top-5", "median rank")]
     heads += [f"{what} by {judge}" for judge in judges for what in ("found", "own, others")] * made_from_a_photograph
     heads += ["error", "exaggeration", "PSNR"] * made_from_a_photograph
-    yield f"| {task}, {net} | evaluations | seconds | of a processor | " + " | ".join(heads) + " |"
+    yield f"| {title or task}, {net} | evaluations | seconds | of a processor | " + " | ".join(heads) + " |"
     yield "|" + "---|" * (len(heads) + 4)
     for tool, row in found.items():
         if "judges" not in row:

@@ -126,6 +126,23 @@ def test_the_program_runs_ours_prints_a_table_and_writes_a_record(
     assert any(line.startswith("| preimage | 2 |") for line in capsys.readouterr().out.splitlines())
 
 
+def test_the_ablation_prints_a_table_a_set_and_writes_a_record(
+    net: preimage.Network, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = preimage.load_network
+    monkeypatch.setattr(preimage, "load_network", lambda name: trained("squeezenet1_1", None if name == "squeezenet1_1" else "default"))
+    monkeypatch.setattr(ablation, "variants", lambda name: [painter([])])
+    threads = torch.get_num_threads()
+    try:
+        ablation.main(["--smoke", "--threads", "1", "--sets", "quality", "parts", "--json", str(tmp_path / "record.json")])
+    finally:
+        torch.set_num_threads(threads)
+    record: dict[str, Any] = json.loads((tmp_path / "record.json").read_text())
+    assert list(record["sets"]) == ["quality", "parts"]
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith(("| quality, squeezenet1_1 |", "| parts, squeezenet1_1 |")) for line in lines) == 2
+
+
 def test_what_is_chosen_is_chosen_on_classes_that_are_not_reported() -> None:
     assert not set(ablation.tuning_classes(100)) & set(recognition.report_classes())
     assert ablation.tuning_classes(4) == ablation.tuning_classes(9)[:4]
