@@ -24,6 +24,7 @@ from preimage.energy.fourier import FixedMagnitude, Fourier
 from preimage.energy.levels import MultiResolution
 from preimage.energy.objectives import Activate
 from preimage.energy.parameterizations import Pixels
+from preimage.energy.patches import PatchPrior
 from preimage.energy.regularizers import TVBeta
 from preimage.methods.recipe import NATURAL, Parts, recipe_named
 from preimage.solvers.plans import QUALITIES
@@ -71,6 +72,7 @@ def changes(parts: Parts) -> dict[str, dict[str, Any]]:
         "none of the four": {**alone, "parameterization": Fourier(colours="plain", start=1.4)},
         "statistics alone": {"objective": (Activate(), natural), **plain},
         "with total variation": {"regularizers": {"tv-beta": TVBeta()}},
+        "with the prior of patches": {"regularizers": {"patch-prior": PatchPrior()}},
     }
 
 

@@ -334,7 +334,7 @@ def test_every_setting_of_a_part_that_is_a_text_names_no_file_or_says_that_it_do
     assert {f.name for _, f in texts if not f.metadata.get("file")} <= words
     assert {name for name, f in texts if f.metadata.get("file")} == {
         *("objective match", "objective dream", "objective gram", "objective texture", "objective feature-statistics"),
-        *("objective guided-dream", "objective filter-histograms", "objective texture-statistics"),
+        *("objective guided-dream", "objective filter-histograms", "objective texture-statistics", "regularizer patch-prior"),
     }
 
 

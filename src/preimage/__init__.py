@@ -39,6 +39,9 @@ if TYPE_CHECKING:
     from .energy.objectives import Objective as Objective
     from .energy.parameterizations import Parameterization as Parameterization
     from .energy.parameterizations import Pixels as Pixels
+    from .energy.patches import PatchMixture as PatchMixture
+    from .energy.patches import PatchPrior as PatchPrior
+    from .energy.patches import load_patch_mixture as load_patch_mixture
     from .energy.regularizers import AlphaNorm as AlphaNorm
     from .energy.regularizers import PixelBall as PixelBall
     from .energy.regularizers import Regularizer as Regularizer
@@ -76,6 +79,7 @@ if TYPE_CHECKING:
     from .inverses import load_inverse as load_inverse
     from .inverses import shipped_inverse as shipped_inverse
     from .inverses import start_from_inverse as start_from_inverse
+    from .inverses.patches import fit_patch_prior as fit_patch_prior
     from .methods.recipe import Parts as Parts
     from .methods.recipe import Recipe as Recipe
     from .methods.recipe import recipes as recipes
@@ -143,6 +147,7 @@ _HOMES = {
     "energy.margin": ["Distinguish", "Margin"],
     "energy.objectives": ["Activate", "Dream", "Exaggerate", "Gram", "Match", "Objective"],
     "energy.parameterizations": ["Parameterization", "Pixels"],
+    "energy.patches": ["PatchMixture", "PatchPrior", "load_patch_mixture"],
     "energy.terms": ["FeatureTerm"],
     "energy.transforms": ["Jitter", "Transform"],
     "errors": [
@@ -181,6 +186,7 @@ _HOMES = {
     "representations.vectors": ["load_direction"],
     "tasks.natural": ["PathCheck", "natural_check", "path_check"],
     "statistics": ["Keep", "Matches", "Statistics", "collect_statistics", "load_statistics", "match_units"],
+    "inverses.patches": ["fit_patch_prior"],
     "tasks.again": ["again"],
     "tasks.caricature": ["caricature"],
     "solvers.monitor": ["Monitor"],
