@@ -22,10 +22,10 @@ import torch
 import preimage
 from preimage.energy.fourier import FixedMagnitude, Fourier
 from preimage.energy.levels import MultiResolution
-from preimage.energy.objectives import Activate
 from preimage.energy.parameterizations import Pixels
 from preimage.energy.patches import PatchPrior
 from preimage.energy.regularizers import TVBeta
+from preimage.energy.scores import Score
 from preimage.methods.recipe import NATURAL, Parts, recipe_named
 from preimage.solvers.plans import QUALITIES
 
@@ -63,14 +63,14 @@ def changes(parts: Parts) -> dict[str, dict[str, Any]]:
     """Return what each variant of the set "parts" changes in the parts of the recipe."""
     margin, natural = parts.objective
     plain = {"closed_slope": 0.0, "pool_share": 0.0}
-    alone: dict[str, Any] = {"objective": (Activate(),), **plain}
+    alone: dict[str, Any] = {"objective": (Score(),), **plain}
     return {
         "without statistics": {"objective": (margin,)},
-        "the score, not the margin": {"objective": (Activate(), natural)},
+        "the score, not the margin": {"objective": (Score(), natural)},
         "the network's own gradient": plain,
         "colours not decorrelated": {"parameterization": Fourier(colours="plain", start=1.4)},
         "none of the four": {**alone, "parameterization": Fourier(colours="plain", start=1.4)},
-        "statistics alone": {"objective": (Activate(), natural), **plain},
+        "statistics alone": {"objective": (Score(), natural), **plain},
         "with total variation": {"regularizers": {"tv-beta": TVBeta()}},
         "with the prior of patches": {"regularizers": {"patch-prior": PatchPrior()}},
     }

@@ -27,6 +27,7 @@ from preimage.tasks.result import Result, load_result
 
 from .ends import COMMANDS, check_every_command_is_in, make_place, shorten, words
 from .marks import slow
+from .patching import patch_os, patch_pathlib
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM]
 pytestmark = pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")
@@ -138,8 +139,9 @@ def refuse_writing(monkeypatch, code: int) -> None:
 
     monkeypatch.setattr(io, "open", opened)
     monkeypatch.setattr(builtins, "open", opened)
+    patch_pathlib(monkeypatch, "open", opened)
     monkeypatch.setattr(os, "open", low)
-    monkeypatch.setattr(os, "mkdir", lambda path, *args, **more: refuse(path))
+    patch_os(monkeypatch, "mkdir", lambda path, *args, **more: refuse(path))
 
 
 ONLY_READ = {"runs", "networks", "layers", "recipes", "schema", "completion", "paper quirks"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import os
 import sqlite3
@@ -22,6 +23,7 @@ from preimage.studies.about import describe, read_about
 from preimage.studies.jobs import Job, execute
 from preimage.studies.mirror import pull, push
 from preimage.studies.store import Store
+from preimage.studies.table import Table
 from preimage.tasks.result import Result
 
 from .stores import small_jobs
@@ -236,6 +238,17 @@ def test_a_view_or_a_trigger_is_no_table(tmp_path):
     with sqlite3.connect(store.path / "index.sqlite") as table:
         assert table.execute("SELECT count(*) FROM sqlite_master WHERE type = 'trigger'").fetchone() == (0,)
     table.close()
+
+
+def test_a_table_that_is_kept_in_memory_is_closed_with_its_store(tmp_path):
+    (tmp_path / "index.sqlite").mkdir()  # no file can be had
+    kept = Table(tmp_path / "index.sqlite", lambda: None)
+    assert kept.read("SELECT key FROM records") == []
+    connection = kept._memory
+    del kept
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):  # Python 3.13 warns of those that are not
+        connection.execute("SELECT 1")
 
 
 @pytest.mark.parametrize("kind", ["pipe", "link", "folder"])

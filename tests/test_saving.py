@@ -21,6 +21,8 @@ from preimage.tasks import result as result_module
 from preimage.tasks.folders import own_files
 from preimage.tasks.result import Result, file_names, load_result
 
+from .patching import patch_os
+
 
 def made(label: str = "a", value: float = 1.0) -> Result:
     trace = torch.linspace(9, value, 5)[:, None]
@@ -154,7 +156,7 @@ def test_everything_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatc
         return call
 
     for name in real:
-        monkeypatch.setattr(os, name, watched(name))
+        patch_os(monkeypatch, name, watched(name))
     made().save(tmp_path / "out")
     renamed = next(k for k, e in enumerate(events) if e[0] == "rename")
     part = events[renamed][1]
@@ -169,7 +171,7 @@ def test_everything_is_on_the_disk_before_it_takes_its_name(tmp_path, monkeypatc
 
 @pytest.mark.parametrize("failing", ["replace", "fsync", "chmod"])
 def test_a_file_that_cannot_be_written_leaves_nothing_and_says_why(tmp_path, monkeypatch, failing):
-    monkeypatch.setattr(os, failing, full)
+    patch_os(monkeypatch, failing, full)
     with pytest.raises(ResultFolderError, match="cannot be written: No space left on device"), atomic_write(tmp_path / "x") as file:
         file.write(b"x")
     assert list(tmp_path.iterdir()) == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import weakref
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -59,9 +60,9 @@ class Table:
             self.path.unlink(missing_ok=True)
             self.path.with_name(f"{self.path.name}-journal").unlink(missing_ok=True)
             if self._memory is not None:
-                self._memory = _database(":memory:")
+                self._go_on_in_memory()
         except OSError:
-            self._memory = _database(":memory:")
+            self._go_on_in_memory()
 
     def _do(self, act: Callable[[sqlite3.Connection], T]) -> T:
         """One transaction; where the file refuses it, in memory, filled again from the store's files."""
@@ -73,7 +74,7 @@ class Table:
                 if "malformed JSON" in str(error):
                     self.throw_away()
                 else:
-                    self._memory = _database(":memory:")
+                    self._go_on_in_memory()
             except sqlite3.DatabaseError:
                 self.throw_away()
             self._fill()
@@ -83,6 +84,13 @@ class Table:
         with self._memory:
             return act(self._memory)
 
+    def _go_on_in_memory(self) -> None:
+        """Begin an empty table in memory, which is closed with this one: Python 3.13 warns of what nobody has closed."""
+        if self._memory is not None:
+            self._memory.close()
+        self._memory = _database(":memory:")
+        weakref.finalize(self, self._memory.close)
+
     def _connect(self) -> sqlite3.Connection:
         if (self.path.exists() and not is_own_file(self.path)) or self.path.is_symlink():
             raise sqlite3.OperationalError(f"{str(self.path)!r} is no file of the store's own")
@@ -90,7 +98,7 @@ class Table:
 
 
 def _database(path: Path | str) -> sqlite3.Connection:
-    connection = sqlite3.connect(path, timeout=60.0)
+    connection = sqlite3.connect(path, timeout=60.0, check_same_thread=path != ":memory:")  # the collector's thread may close that
     try:
         connection.execute("PRAGMA trusted_schema = OFF")
         connection.execute("PRAGMA synchronous = OFF")  # the files are the truth
