@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import preimage
@@ -136,6 +136,7 @@ VALUES = st.recursive(
 
 @settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(damage=st.lists(st.tuples(st.sampled_from([w for w in places(plain(NETWORK)) if w]), VALUES), min_size=1, max_size=4))
+@example(damage=[(("layers", 5, "weights"), np.empty((3, 0, 2))), (("layers", 5, "weights", 0), "text")])
 def test_several_fields_may_be_damaged_at_once(tmp_path, damage):
     path = tmp_path / "damaged.mat"
     path.touch()
@@ -143,7 +144,7 @@ def test_several_fields_may_be_damaged_at_once(tmp_path, damage):
     for way, value in damage:
         try:
             net = put(net, way, value)
-        except (KeyError, IndexError, TypeError):  # an earlier damage has taken the place away
+        except (KeyError, IndexError, TypeError, ValueError):  # an earlier damage has taken the place away, or numbers stand there
             continue
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(matconvnet, "read_mat", lambda _: net)
