@@ -6,7 +6,6 @@ import hashlib
 import os
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,8 +36,8 @@ def fit_patch_prior(
     Parameters
     ----------
     images : folder, list of images, or None
-        The photographs; default the ten of `free_photographs()`. Colours are made grey, and the
-        short side 256 pixels.
+        The photographs; default the ten of `free_photographs()`. Colours are made grey, and the short side 256
+        pixels.
     side : int, default 6
         Of a patch, in pixels, 2 to 32.
     components : int, default 10
@@ -85,15 +84,13 @@ def fit_patch_prior(
         raise missing_extra("Fitting needs scikit-learn", "shallow") from None
     digest, found = hashlib.sha256(), []
     each = -(-patches // len(sources))
-    with progress_bar(total=len(sources), desc="patches", unit="image", shown=progress) as bar:
-        for number, source in enumerate(sources):
-            read = levels_of(source, 3) if isinstance(source, np.ndarray) else read_image(source)
-            levels = _brought(to_grey(np.asarray(read, np.float32)))
-            if min(levels.shape) < side:
-                raise InputError(f"A photograph of {levels.shape[0]} x {levels.shape[1]} pixels has no patch of {side} x {side}.")
-            digest.update(np.ascontiguousarray(levels).tobytes())
-            found.append(_drawn(levels, side, each, np.random.default_rng([seed, number])))
-            bar.update()
+    for number, source in enumerate(progress_bar(sources, desc="patches", unit="image", shown=progress)):
+        read = levels_of(source, 3) if isinstance(source, np.ndarray) else read_image(source)
+        levels = _brought(to_grey(np.asarray(read, np.float32)))
+        if min(levels.shape) < side:
+            raise InputError(f"A photograph of {levels.shape[0]} x {levels.shape[1]} pixels has no patch of {side} x {side}.")
+        digest.update(np.ascontiguousarray(levels).tobytes())
+        found.append(_drawn(levels, side, each, np.random.default_rng([seed, number])))
     drawn = np.concatenate(found)[:patches]
     drawn -= drawn.mean(axis=1, keepdims=True)
     if not drawn.any():
@@ -112,12 +109,10 @@ def _sources(images: str | os.PathLike[str] | Sequence[ImageLike] | None) -> Seq
     if images is None:
         return free_photographs()
     if isinstance(images, (str, os.PathLike)):
-        found: Sequence[Any] = find_pictures(images) if Path(images).is_dir() else [images]
-    else:
-        found = list(images)
-    if not found:
+        return find_pictures(images)
+    if not images:
         raise InputError("There is no photograph to fit to.")
-    return found
+    return images
 
 
 def _brought(levels: np.ndarray) -> np.ndarray:
