@@ -14,13 +14,16 @@ from ..energy.regularizers import squared_norm
 from .memory import take
 
 MEMORY = 20  # pairs of steps and changes of the gradient
-HALF = {torch.float64: torch.float32, torch.float32: torch.bfloat16}  # in which type they are kept
-BANDS = 10  # bands of frequency for each colour component
-FADE = 0.8  # what an estimate keeps of its past at each step
+WHOLE = 5  # so many are kept as they are, which is fastest, and more in a type of half the width
+HALF = {torch.float64: torch.float32, torch.float32: torch.bfloat16}
+BANDS = 10  # bands of frequency for each colour component, and one of all that is finer
+REST = 0.87  # its frequency, the mean of its waves' on a log scale, in cycles for two pixels
+FADE = 0.7  # what an estimate keeps of its past whenever it learns
+EAGER, EVERY = 15, 3 # it learns from so many steps at first, and then from every third
 PRIOR = 0.05  # weight of the first guess in a band, in mean weights of a band
 FLOOR = 0.1  # weight of a uniform image in the estimate in place
-NEIGHBOURHOOD = 5  # pixels over which the estimate in place is averaged
-_LEARNED = ("steps", "changes", "places", "step_places", "change_places", "scale")  # what `Curvature` keeps
+NEIGHBOURHOOD = 3  # places over which the estimate in place is averaged, two pixels wide each
+_LEARNED = ("steps", "changes", "places", "step_places", "change_places", "waves_scale", "rest_scale")  # what `Curvature` keeps
 _PAIR = ("s", "y", "rho")  # names of what a pair has, in a state
 FIRST_STEP = 5.0  # root mean square of the first step, in grey levels
 WINDOW = 10  # evaluations over which an energy has to fall by more than the tolerance
@@ -75,13 +78,13 @@ class Descent:
 
     def ask(self, rate: float = 1.0) -> Tensor:
         """The next image to evaluate (before any bound). rate: of the step that the curvature says."""
-        step = -self._pairs.solve(self.gradient, self._inverse)
+        step = self._pairs.solve(self.gradient, self._inverse)
         if not len(self._pairs):
             size = step.square().mean(dim=(1, 2, 3)).sqrt()
             step = step * column(self._first_step / size.clamp(min=1e-30))
         if self._tolerance:
             step = torch.where(column(self.settled), 0.0, step)
-        return self.x + column(self._shorter * rate) * step
+        return torch.addcmul(self.x, column(self._shorter * rate), step, value=-1)
 
     def tell(self, x: Tensor, energy: Tensor, gradient: Tensor) -> None:
         """What was found at the trial image x."""
@@ -138,47 +141,55 @@ class Curvature:
     """A diagonal estimate of the inverse Hessian, P·T'·diag(1/D)·T·P, T: cosine transform of decorrelated colours.
 
     D is the curvature in each band of frequency and colour component, √(Σ|Ty|²/Σ|Ts|²) over recent steps s and their changes of
-    gradient y; P² the same in each place for what D leaves. The first guess is D ~ f^1.5, between the data term's and TV's f².
+    gradient y; P² the same in each place for what D leaves. The first guess is D ~ f^1.5, between the data term's and TV's f². What
+    is finer than half of the highest frequency along a side is one band, and places are two pixels wide: two thirds of the work less.
     like: (B, C, H, W). waves: those of this size, where they are there already.
     """
 
     def __init__(self, like: Tensor, waves: Waves | None = None) -> None:
-        self._waves = waves or Waves(like)
+        self._waves, self._seen = waves or Waves(like), 0
         self._guess = self._waves.centres.pow(1.5).expand(*like.shape[:2], -1)
         self._steps = self._changes = torch.zeros_like(self._guess)
         self._places = torch.ones_like(like[:, :1])
-        self._step_places = self._change_places = torch.zeros_like(self._places)
-        self._neighbours = _windows(self._places[:1])
-        self._scale = self._waves.root(self._guess, like).square_()
+        self._waves_scale, self._rest_scale = (root.square() for root in self._waves.root(self._guess))
+        self._step_places = self._change_places = torch.zeros_like(self._waves_scale[:, :1])
+        self._neighbours = _windows(torch.ones_like(self._step_places[:1]))
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """The estimate of the inverse Hessian times a gradient."""
-        return self._waves.back(self._waves.forth(gradient * self._places).mul_(self._scale)).mul_(self._places)
+        placed = gradient * self._places
+        waves = self._waves.forth(placed).mul_(self._waves_scale - self._rest_scale)
+        return self._waves.back(waves, placed, self._rest_scale).mul_(self._places)
 
     def learn(self, s: Tensor, y: Tensor) -> None:
         """From a step s and the change of the gradient y; each pair counts the same however long it is."""
+        self._seen += 1
+        if self._seen > EAGER and self._seen % EVERY:
+            return
         waves = self._waves
         weight = column(1.0 / dot(s, s).clamp(min=1e-30))
         s_waves, y_waves = waves.forth(s), waves.forth(y)
-        self._steps = FADE * self._steps + weight[..., 0] * waves.power(s_waves)
-        self._changes = FADE * self._changes + weight[..., 0] * waves.power(y_waves)
-        root = waves.root(self._curvatures(), s)
-        self._scale = root.square()
-        s_flat, y_flat = waves.back(s_waves.div_(root)), waves.back(y_waves.mul_(root))
+        self._steps = FADE * self._steps + weight[..., 0] * waves.power(s_waves, s)
+        self._changes = FADE * self._changes + weight[..., 0] * waves.power(y_waves, y)
+        root, rest = waves.root(self._curvatures())
+        self._waves_scale, self._rest_scale = root.square(), rest.square()
+        s_flat, y_flat = waves.small(s_waves.div_(root)), waves.small(y_waves.mul_(root))
         self._step_places = FADE * self._step_places + weight * squared_norm(s_flat)
         self._change_places = FADE * self._change_places + weight * squared_norm(y_flat)
         a, b = (_windows(places).div_(self._neighbours) for places in (self._step_places, self._change_places))
         uniform = (FLOOR * a.mean(dim=(1, 2, 3), keepdim=True)).clamp(min=1e-30)
-        self._places = ((a + uniform) / (b + uniform)).sqrt().sqrt()
+        places = ((a + uniform) / (b + uniform)).sqrt().sqrt()
+        self._places = F.interpolate(places, size=s.shape[2:], mode="bilinear")
 
     def state(self) -> dict[str, Tensor]:
         """See `Inverse`."""
-        return {name: getattr(self, f"_{name}") for name in _LEARNED}
+        return {name: getattr(self, f"_{name}") for name in _LEARNED} | {"seen": torch.tensor(self._seen)}
 
     def load(self, state: Mapping[str, Tensor]) -> None:
         """See `Inverse`."""
-        found = {name: take(state, name, getattr(self, f"_{name}")) for name in _LEARNED}
-        self._steps, self._changes, self._places, self._step_places, self._change_places, self._scale = found.values()
+        for name in _LEARNED:
+            setattr(self, f"_{name}", take(state, name, getattr(self, f"_{name}")))
+        self._seen = int(take(state, "seen", torch.tensor(0)))
 
     def _curvatures(self) -> Tensor:
         """D, (B, C, bands): where there were few steps in a band, drawn to the first guess at the level of the others."""
@@ -194,7 +205,7 @@ class Curvature:
 class Pairs:
     """Recent steps s and changes of gradient y, and the two-loop recursion over them (Nocedal & Wright, Algorithm 7.4).
 
-    memory: pairs kept, in a type of half the width, which docs/solvers.md finds to change nothing else.
+    memory: pairs kept, more than WHOLE of them in a type of half the width, which docs/solvers.md finds to change nothing else.
     """
 
     def __init__(self, memory: int = MEMORY) -> None:
@@ -206,7 +217,7 @@ class Pairs:
 
     def add(self, s: Tensor, y: Tensor) -> Tensor:
         """Remember a pair; (B,) where its curvature is clearly positive. Elsewhere it counts nothing."""
-        kept = [t.to(HALF[t.dtype]) for t in (s, y)]
+        kept = [t.to(self._type(t.dtype)) for t in (s, y)]
         s, y = (t.to(s.dtype) for t in kept)
         along = dot(s, y)
         convex = along > 1e-10 * (dot(s, s) * dot(y, y)).sqrt()
@@ -220,8 +231,8 @@ class Pairs:
 
     def load(self, state: Mapping[str, Tensor], like: Tensor) -> None:
         """Take over the pairs of another one. like: an image of theirs."""
-        half = torch.empty_like(like, dtype=HALF[like.dtype])
-        likes = (half, half, like.new_empty(len(like)))
+        kept = torch.empty_like(like, dtype=self._type(like.dtype))
+        likes = (kept, kept, like.new_empty(len(like)))
         count = sum(f"{_PAIR[0]}{k}" in state for k in range(self._memory))
         found = [[take(state, f"{name}{k}", one) for name, one in zip(_PAIR, likes, strict=True)] for k in range(count)]
         self._pairs = [(s, y, rho) for s, y, rho in found]
@@ -237,69 +248,88 @@ class Pairs:
             q.addcmul_(column(factor - rho * dot(y.to(q.dtype), q)), s.to(q.dtype))
         return q
 
+    def _type(self, of: torch.dtype) -> torch.dtype:
+        return HALF[of] if self._memory > WHOLE else of
+
 
 class Waves:
-    """The cosine transform of decorrelated colours for images of one size, and how its coefficients belong to bands of frequency.
+    """Cosines of decorrelated colours for images of one size, those up to half of the highest frequency along each side; all else is one band.
 
-    like: (B, C, H, W). Coefficients are (B, C, H, W), along each side the even waves before the odd ones. One object serves all samples.
+    like: (B, C, H, W). Coefficients are (B, C, ⌈H/2⌉, ⌈W/2⌉), along each side the even waves before the odd ones. One object serves
+    all samples. centres: (bands + 1,), the frequency of each band, that of all else at the end.
     """
 
     def __init__(self, like: Tensor) -> None:
         channels, height, width = like.shape[1:]
         self._rows, self._columns = _Side(like, height), _Side(like, width)
         self._colours = opponents(channels).to(like)
-        weights, centres = bands(height, width)
-        weights = weights.view(height, width, -1)[_evens_first(height)][:, _evens_first(width)]
-        self._bands, self.centres = weights.flatten(0, 1).T.contiguous().to(like), centres.to(like)
+        weights, centres = bands(self._rows.kept, self._columns.kept)
+        weights = weights.unflatten(0, (self._rows.kept, self._columns.kept))[_evens_first(self._rows.kept)]
+        self._bands = weights[:, _evens_first(self._columns.kept)].flatten(0, 1).T.contiguous().to(like)
+        self.centres = torch.cat([centres, torch.tensor([REST])]).to(like)
 
     def forth(self, x: Tensor) -> Tensor:
-        """Images -> coefficients; a rotation."""
-        each = (self._colours @ x.flatten(2)).view(-1, *x.shape[2:])
-        return self._columns.forth(self._rows.forth(each)).view_as(x)
+        """Images -> coefficients."""
+        each = self._columns.forth(self._rows.forth(x.flatten(0, 1)))
+        return self._turned(self._colours, each.unflatten(0, x.shape[:2]))
 
-    def back(self, waves: Tensor) -> Tensor:
-        """Its inverse."""
-        each = self._rows.back(self._columns.back(waves.flatten(0, 1)))
-        return (self._colours.T @ each.view(*waves.shape[:2], -1)).view_as(waves)
+    def back(self, waves: Tensor, x: Tensor, scale: Tensor) -> Tensor:
+        """Coefficients -> images, and the colours of x, each component multiplied by its scale, (B, C, 1, 1), added to them."""
+        each = self._rows.back(self._columns.back(self._turned(self._colours.T, waves).flatten(0, 1)))
+        mixed = self._colours.T @ (scale[..., 0] * self._colours)
+        return torch.baddbmm(each.view(*x.shape[:2], -1), mixed, x.flatten(2)).view_as(x)
 
-    def power(self, waves: Tensor) -> Tensor:
-        """Coefficients -> the sum of their squares in each band, (B, C, bands)."""
-        return waves.square().flatten(2) @ self._bands.T
+    def small(self, waves: Tensor) -> Tensor:
+        """Coefficients -> images of as many pixels, in decorrelated colours."""
+        return self._rows.small.T @ waves @ self._columns.small
 
-    def root(self, curvatures: Tensor, like: Tensor) -> Tensor:
-        """(B, C, bands) -> the root of one over the curvature of each coefficient, in the shape of these."""
-        return (curvatures.log().mul_(-0.5) @ self._bands).exp_().view_as(like)
+    def power(self, waves: Tensor, x: Tensor) -> Tensor:
+        """Coefficients of images x -> the sum of their squares in each band, (B, C, bands + 1), last what these leave of x."""
+        squares, pixels = waves.square().flatten(2), x.flatten(2)
+        all_bands = ((self._colours @ (pixels @ pixels.mT)) * self._colours).sum(dim=2)
+        return torch.cat([squares @ self._bands.T, (all_bands - squares.sum(dim=2)).clamp(min=0)[..., None]], dim=2)
+
+    def root(self, curvatures: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, bands + 1) -> the root of one over the curvature of each coefficient, in the shape of these, and (B, C, 1, 1) of all else."""
+        logs = curvatures.log().mul_(-0.5)
+        root = (logs[..., :-1] @ self._bands).exp_()
+        return root.unflatten(2, (self._rows.kept, self._columns.kept)), logs[..., -1:, None].exp()
+
+    def _turned(self, colours: Tensor, waves: Tensor) -> Tensor:
+        return (colours @ waves.flatten(2)).view_as(waves)
 
 
 class _Side:
-    """The cosine transform along one side, of n pixels: even waves of its even part, odd waves of its odd part.
+    """The cosine transform along one side, of n pixels: even waves of its even part, odd waves of its odd part, the first half of them.
 
-    It is taken along rows, where to mirror is to copy them whole, and turns the image, so that the other side comes next.
+    It is taken along rows, where to mirror is to copy them whole, and turns the image, so that the other side comes next. small: the
+    transform of as many pixels as there are waves.
     """
 
     def __init__(self, like: Tensor, n: int) -> None:
-        self._n, self._half = n, (n + 1) // 2
-        waves = cosines(n)[:, : self._half].to(like)
+        self._n, self._half, self.kept = n, (n + 1) // 2, (n + 1) // 2
+        waves = cosines(n)[: self.kept, : self._half].to(like)
         self._even, self._odd = waves[0::2].contiguous(), waves[1::2, : n // 2].contiguous()
+        self.small = cosines(self.kept)[_evens_first(self.kept)].to(like)
         self._folded = self._even.clone()
         if n % 2:
             self._folded[:, -1] /= 2  # the middle is its own mirror image, and added to itself
 
     def forth(self, x: Tensor) -> Tensor:
-        """(K, n, m) -> (K, m, n), coefficients last."""
+        """(K, n, m) -> (K, m, kept), coefficients last."""
         mirrored = x[:, self._n // 2 :].flip(1)
         odd = x[:, : self._n // 2] - mirrored[:, : self._n // 2]
         even = mirrored.add_(x[:, : self._half])
-        out = x.new_empty(len(x), x.shape[2], self._n)
-        torch.bmm(even.mT, self._folded.T.expand(len(x), -1, -1), out=out[..., : self._half])
-        torch.bmm(odd.mT, self._odd.T.expand(len(x), -1, -1), out=out[..., self._half :])
+        out = x.new_empty(len(x), x.shape[2], self.kept)
+        torch.bmm(even.mT, self._folded.T.expand(len(x), -1, -1), out=out[..., : len(self._even)])
+        torch.bmm(odd.mT, self._odd.T.expand(len(x), -1, -1), out=out[..., len(self._even) :])
         return out
 
     def back(self, waves: Tensor) -> Tensor:
-        """(K, m, n), coefficients last -> (K, n, m)."""
+        """(K, m, kept), coefficients last -> (K, n, m)."""
         out = waves.new_empty(len(waves), self._n, waves.shape[1])
-        even = torch.bmm(self._even.T.expand(len(waves), -1, -1), waves[..., : self._half].mT)
-        odd = torch.bmm(self._odd.T.expand(len(waves), -1, -1), waves[..., self._half :].mT)
+        even = torch.bmm(self._even.T.expand(len(waves), -1, -1), waves[..., : len(self._even)].mT)
+        odd = torch.bmm(self._odd.T.expand(len(waves), -1, -1), waves[..., len(self._even) :].mT)
         left = even[:, : self._n // 2]
         torch.add(left, odd, out=out[:, : self._n // 2])
         out[:, self._n // 2 : self._half] = even[:, self._n // 2 :]
