@@ -17,13 +17,12 @@ MEMORY = 20  # pairs of steps and changes of the gradient
 WHOLE = 5  # so many are kept as they are, which is fastest, and more in a type of half the width
 HALF = {torch.float64: torch.float32, torch.float32: torch.bfloat16}
 BANDS = 10  # bands of frequency for each colour component, and one of all that is finer
-REST = 0.87  # its frequency, the mean of its waves' on a log scale, in cycles for two pixels
 FADE = 0.7  # what an estimate keeps of its past whenever it learns
-EAGER, EVERY = 15, 3 # it learns from so many steps at first, and then from every third
+EAGER, EVERY = 12, 3  # it learns from so many steps at first, and then from every third
 PRIOR = 0.05  # weight of the first guess in a band, in mean weights of a band
 FLOOR = 0.1  # weight of a uniform image in the estimate in place
-NEIGHBOURHOOD = 3  # places over which the estimate in place is averaged, two pixels wide each
-_LEARNED = ("steps", "changes", "places", "step_places", "change_places", "waves_scale", "rest_scale")  # what `Curvature` keeps
+NEIGHBOURHOOD = 3  # places over which the estimate in place is averaged, as many along a side as there are `few` cosines
+_LEARNED = ("steps", "changes", "places", "step_places", "change_places", "gains", "rest")  # what `Curvature` keeps
 _PAIR = ("s", "y", "rho")  # names of what a pair has, in a state
 FIRST_STEP = 5.0  # root mean square of the first step, in grey levels
 WINDOW = 10  # evaluations over which an energy has to fall by more than the tolerance
@@ -93,8 +92,7 @@ class Descent:
         self._inverse.learn(s, y)
         better = (energy < self.energy) & ~self.settled
         self._shorter = torch.where(better, 1.0, self._shorter * torch.where(convex, 0.7, 0.3))
-        self.x = torch.where(column(better), x, self.x)
-        self.gradient = torch.where(column(better), gradient, self.gradient)
+        self.x, self.gradient = chosen(better, x, self.x), chosen(better, gradient, self.gradient)
         self.energy = torch.where(better, energy, self.energy)
         self._recent = torch.cat([self._recent[1:], self.energy[None]])
 
@@ -142,7 +140,7 @@ class Curvature:
 
     D is the curvature in each band of frequency and colour component, √(Σ|Ty|²/Σ|Ts|²) over recent steps s and their changes of
     gradient y; P² the same in each place for what D leaves. The first guess is D ~ f^1.5, between the data term's and TV's f². What
-    is finer than half of the highest frequency along a side is one band, and places are two pixels wide: two thirds of the work less.
+    is finer than a third of the highest frequency along a side is one band, and places are three pixels wide: a third of the work.
     like: (B, C, H, W). waves: those of this size, where they are there already.
     """
 
@@ -151,15 +149,14 @@ class Curvature:
         self._guess = self._waves.centres.pow(1.5).expand(*like.shape[:2], -1)
         self._steps = self._changes = torch.zeros_like(self._guess)
         self._places = torch.ones_like(like[:, :1])
-        self._waves_scale, self._rest_scale = (root.square() for root in self._waves.root(self._guess))
-        self._step_places = self._change_places = torch.zeros_like(self._waves_scale[:, :1])
+        self._scale(*self._waves.root(self._guess))
+        self._step_places = self._change_places = torch.zeros_like(self._gains[:, :1])
         self._neighbours = _windows(torch.ones_like(self._step_places[:1]))
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """The estimate of the inverse Hessian times a gradient."""
         placed = gradient * self._places
-        waves = self._waves.forth(placed).mul_(self._waves_scale - self._rest_scale)
-        return self._waves.back(waves, placed, self._rest_scale).mul_(self._places)
+        return self._waves.back(self._waves.forth(placed).mul_(self._gains), placed, self._rest).mul_(self._places)
 
     def learn(self, s: Tensor, y: Tensor) -> None:
         """From a step s and the change of the gradient y; each pair counts the same however long it is."""
@@ -172,7 +169,7 @@ class Curvature:
         self._steps = FADE * self._steps + weight[..., 0] * waves.power(s_waves, s)
         self._changes = FADE * self._changes + weight[..., 0] * waves.power(y_waves, y)
         root, rest = waves.root(self._curvatures())
-        self._waves_scale, self._rest_scale = root.square(), rest.square()
+        self._scale(root, rest)
         s_flat, y_flat = waves.small(s_waves.div_(root)), waves.small(y_waves.mul_(root))
         self._step_places = FADE * self._step_places + weight * squared_norm(s_flat)
         self._change_places = FADE * self._change_places + weight * squared_norm(y_flat)
@@ -190,6 +187,11 @@ class Curvature:
         for name in _LEARNED:
             setattr(self, f"_{name}", take(state, name, getattr(self, f"_{name}")))
         self._seen = int(take(state, "seen", torch.tensor(0)))
+
+    def _scale(self, root: Tensor, rest: Tensor) -> None:
+        """1/D of what is finer, from its root, and by how much each wave's differs."""
+        self._rest = rest.square()
+        self._gains = root.square().sub_(self._rest)
 
     def _curvatures(self) -> Tensor:
         """D, (B, C, bands): where there were few steps in a band, drawn to the first guess at the level of the others."""
@@ -239,10 +241,10 @@ class Pairs:
 
     def solve(self, gradient: Tensor, inverse: Callable[[Tensor], Tensor]) -> Tensor:
         """The estimate of the inverse Hessian times a gradient."""
-        q, factors = gradient.clone(), []
+        q, factors = gradient, []
         for s, y, rho in reversed(self._pairs):
             factors.append(rho * dot(s.to(q.dtype), q))
-            q.addcmul_(column(factors[-1]), y.to(q.dtype), value=-1)
+            q = torch.addcmul(q, column(factors[-1]), y.to(q.dtype), value=-1)
         q = inverse(q)
         for (s, y, rho), factor in zip(self._pairs, reversed(factors), strict=True):
             q.addcmul_(column(factor - rho * dot(y.to(q.dtype), q)), s.to(q.dtype))
@@ -253,35 +255,35 @@ class Pairs:
 
 
 class Waves:
-    """Cosines of decorrelated colours for images of one size, those up to half of the highest frequency along each side; all else is one band.
+    """The coarser cosines of decorrelated colours, in bands of frequency, for images of one size; all that is finer is one band more.
 
-    like: (B, C, H, W). Coefficients are (B, C, ⌈H/2⌉, ⌈W/2⌉), along each side the even waves before the odd ones. One object serves
-    all samples. centres: (bands + 1,), the frequency of each band, that of all else at the end.
+    like: (B, C, H, W). Coefficients are (B, C, K, L), `few` of each side. One object serves all samples. centres: (bands + 1,), the
+    frequency of each band in cycles per pixel.
     """
 
     def __init__(self, like: Tensor) -> None:
         channels, height, width = like.shape[1:]
-        self._rows, self._columns = _Side(like, height), _Side(like, width)
+        self._few = few(height), few(width)
+        self._rows, self._columns = (cosines(n)[: few(n)].to(like) for n in (height, width))
+        self._turned_columns = self._columns.T.contiguous()  # products with it are up to a third faster than with the other
+        self._few_rows, self._few_columns = (cosines(n).to(like) for n in self._few)
         self._colours = opponents(channels).to(like)
-        weights, centres = bands(self._rows.kept, self._columns.kept)
-        weights = weights.unflatten(0, (self._rows.kept, self._columns.kept))[_evens_first(self._rows.kept)]
-        self._bands = weights[:, _evens_first(self._columns.kept)].flatten(0, 1).T.contiguous().to(like)
-        self.centres = torch.cat([centres, torch.tensor([REST])]).to(like)
+        weights, centres = bands(height, width)
+        self._bands, self.centres = weights.T.contiguous().to(like), centres.to(like)
 
     def forth(self, x: Tensor) -> Tensor:
         """Images -> coefficients."""
-        each = self._columns.forth(self._rows.forth(x.flatten(0, 1)))
-        return self._turned(self._colours, each.unflatten(0, x.shape[:2]))
+        return self._turned(self._colours, self._rows @ (x @ self._turned_columns))
 
     def back(self, waves: Tensor, x: Tensor, scale: Tensor) -> Tensor:
         """Coefficients -> images, and the colours of x, each component multiplied by its scale, (B, C, 1, 1), added to them."""
-        each = self._rows.back(self._columns.back(self._turned(self._colours.T, waves).flatten(0, 1)))
+        images = self._rows.T @ (self._turned(self._colours.T, waves) @ self._columns)
         mixed = self._colours.T @ (scale[..., 0] * self._colours)
-        return torch.baddbmm(each.view(*x.shape[:2], -1), mixed, x.flatten(2)).view_as(x)
+        return images.add_(self._turned(mixed, x))
 
     def small(self, waves: Tensor) -> Tensor:
         """Coefficients -> images of as many pixels, in decorrelated colours."""
-        return self._rows.small.T @ waves @ self._columns.small
+        return self._few_rows.T @ (waves @ self._few_columns)
 
     def power(self, waves: Tensor, x: Tensor) -> Tensor:
         """Coefficients of images x -> the sum of their squares in each band, (B, C, bands + 1), last what these leave of x."""
@@ -292,53 +294,10 @@ class Waves:
     def root(self, curvatures: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, bands + 1) -> the root of one over the curvature of each coefficient, in the shape of these, and (B, C, 1, 1) of all else."""
         logs = curvatures.log().mul_(-0.5)
-        root = (logs[..., :-1] @ self._bands).exp_()
-        return root.unflatten(2, (self._rows.kept, self._columns.kept)), logs[..., -1:, None].exp()
+        return (logs[..., :-1] @ self._bands).exp_().unflatten(2, self._few), logs[..., -1:, None].exp()
 
     def _turned(self, colours: Tensor, waves: Tensor) -> Tensor:
         return (colours @ waves.flatten(2)).view_as(waves)
-
-
-class _Side:
-    """The cosine transform along one side, of n pixels: even waves of its even part, odd waves of its odd part, the first half of them.
-
-    It is taken along rows, where to mirror is to copy them whole, and turns the image, so that the other side comes next. small: the
-    transform of as many pixels as there are waves.
-    """
-
-    def __init__(self, like: Tensor, n: int) -> None:
-        self._n, self._half, self.kept = n, (n + 1) // 2, (n + 1) // 2
-        waves = cosines(n)[: self.kept, : self._half].to(like)
-        self._even, self._odd = waves[0::2].contiguous(), waves[1::2, : n // 2].contiguous()
-        self.small = cosines(self.kept)[_evens_first(self.kept)].to(like)
-        self._folded = self._even.clone()
-        if n % 2:
-            self._folded[:, -1] /= 2  # the middle is its own mirror image, and added to itself
-
-    def forth(self, x: Tensor) -> Tensor:
-        """(K, n, m) -> (K, m, kept), coefficients last."""
-        mirrored = x[:, self._n // 2 :].flip(1)
-        odd = x[:, : self._n // 2] - mirrored[:, : self._n // 2]
-        even = mirrored.add_(x[:, : self._half])
-        out = x.new_empty(len(x), x.shape[2], self.kept)
-        torch.bmm(even.mT, self._folded.T.expand(len(x), -1, -1), out=out[..., : len(self._even)])
-        torch.bmm(odd.mT, self._odd.T.expand(len(x), -1, -1), out=out[..., len(self._even) :])
-        return out
-
-    def back(self, waves: Tensor) -> Tensor:
-        """(K, m, kept), coefficients last -> (K, n, m)."""
-        out = waves.new_empty(len(waves), self._n, waves.shape[1])
-        even = torch.bmm(self._even.T.expand(len(waves), -1, -1), waves[..., : len(self._even)].mT)
-        odd = torch.bmm(self._odd.T.expand(len(waves), -1, -1), waves[..., len(self._even) :].mT)
-        left = even[:, : self._n // 2]
-        torch.add(left, odd, out=out[:, : self._n // 2])
-        out[:, self._n // 2 : self._half] = even[:, self._n // 2 :]
-        out[:, self._half :] = left.sub_(odd).flip(1)
-        return out
-
-
-def _evens_first(n: int) -> list[int]:
-    return [*range(0, n, 2), *range(1, n, 2)]
 
 
 def cosines(n: int) -> Tensor:
@@ -360,13 +319,30 @@ def opponents(channels: int) -> Tensor:
     return F.normalize(torch.tensor([[1.0, 1.0, 1.0], [1.0, 0.0, -1.0], [1.0, -2.0, 1.0]]), dim=1)
 
 
+def few(n: int) -> int:
+    """How many of the n cosines along a side have a coefficient of their own: a third, and a multiple of 16, which is faster.
+
+    >>> few(227), few(24), few(9)
+    (80, 16, 9)
+    """
+    return min(n, 16 * math.ceil(n / 3 / 16))
+
+
 def bands(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """How much each cosine belongs to each band, (H·W, bands), rows sum to 1; and the bands' frequencies, even on a log scale."""
-    f = torch.hypot(torch.arange(height)[:, None] / (2 * height), torch.arange(width) / (2 * width)).flatten()
-    lowest, highest = math.log(0.5 / max(height, width)), math.log(0.5 * math.sqrt(2))
-    place = (f.clamp(min=math.exp(lowest)).log() - lowest) / (highest - lowest) * (BANDS - 1)
+    """How much each of the coarser cosines belongs to each band, (K·L, bands), rows sum to 1; and frequencies, (bands + 1,).
+
+    Those of the bands are even on a log scale; that of all finer cosines is their mean on this scale.
+    """
+    f = torch.hypot(torch.arange(height)[:, None] / (2 * height), torch.arange(width) / (2 * width))
+    coarse = torch.zeros_like(f, dtype=torch.bool)
+    coarse[: few(height), : few(width)] = True
+    lowest = 0.5 / max(height, width)
+    logs = f.clamp(min=lowest).log()
+    centres = torch.linspace(math.log(lowest), max(logs[coarse].max().item(), math.log(lowest) + 1e-3), BANDS)
+    place = (logs[coarse] - centres[0]) / (centres[1] - centres[0])
     weights = (1 - (place[:, None] - torch.arange(BANDS)).abs()).clamp(min=0)
-    return weights / weights.sum(dim=1, keepdim=True), torch.linspace(lowest, highest, BANDS).exp()
+    rest = logs[~coarse].mean() if not coarse.all() else centres[-1]
+    return weights / weights.sum(dim=1, keepdim=True), torch.cat([centres, rest[None]]).exp()
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -377,6 +353,13 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 def column(values: Tensor) -> Tensor:
     """(B,) -> (B, 1, 1, 1)."""
     return values.view(-1, 1, 1, 1)
+
+
+def chosen(first: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """Samples of a where `first` (B,) says so, else of b. Where asking does not wait for a device, one of the two itself if it is all."""
+    if first.device.type == "cpu" and bool(first.all()) is bool(first.any()):
+        return a if bool(first.all()) else b
+    return torch.where(column(first), a, b)
 
 
 def _windows(x: Tensor) -> Tensor:
