@@ -4,10 +4,10 @@ python -m benchmarks.overhead [--cases fire2 …] [--rounds 40] [--alone] [--com
 
 bare: features and the gradient of their sum of squares in the image, batch 1, float32, in the memory format of the loop. evaluation: all
 that the loop does for a gradient (energy, regularizers, checks, record). step: a whole iteration of each solver, by the difference of a
-long and a short run. descent alone: what the descent of `fast` does between evaluations in a whole run from a learned inverse, in processor
-time, with a gradient that costs nothing. float32, bfloat16: how many times as fast an evaluation in this type is as the network as it comes, in float32 with
-channels first, in the same process; --compiled adds both through torch.compile, its own time not counted. VGG-16 (conv3_3) has random
-weights.
+long and a short run. descent alone: what the descent of `fast` does between evaluations in a whole run from a learned inverse, with a
+gradient that costs nothing, in processor time. float32, bfloat16: how many times as fast an evaluation in this type is as the network as
+it comes, in float32 with channels first, in the same process; --compiled adds both through torch.compile, its own time not counted.
+VGG-16 (conv3_3) has random weights.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ def measure(
 
 
 def descent_alone(x: Tensor, stride: float, bare: Callable[[], object], runs: int) -> list[float]:
-    """Processor time of all the steps of a run of `fast` without Φ, from a learned inverse, over that of as many of bare; one for each run."""
+    """Processor time of the steps of a run of `fast` from a learned inverse, without Φ, over that of as many of bare, for each run."""
     plan = plan_for(Asked("invert", stride, warm=True))
     solver: Any = plan.phases[-1].solver
     weights, ball = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)) + 0.1, PixelBall()

@@ -27,7 +27,7 @@ from preimage.tasks.result import STATE, load_kept, load_result
 
 SPACE = PixelSpace(16, "rgb", scale=1.0, mean=0.5, std=0.25)
 KEEP = Monitor(keep_state=True)
-SOLVERS = ["paper", "adam", "fourier-adam", "fast", "descent", "lbfgs"]
+SOLVERS = ["paper", "adam", "fourier-adam", "fast", "descent", "descent:memory=3", "lbfgs"]
 pytestmark = pytest.mark.filterwarnings("ignore::preimage.errors.PreimageWarning")  # nothing good comes of so few steps
 
 

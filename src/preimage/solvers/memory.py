@@ -54,7 +54,9 @@ class State:
 
 
 def take(state: Mapping[str, Tensor | None], name: str, like: Tensor) -> Tensor:
-    """Return a tensor of a state on the device of `like`. Raises InputError unless it has its shape and type.
+    """Return a copy of a tensor of a state on the device of `like`: products over memory that a file shares may have other last bits.
+
+    Raises InputError unless it has the shape and type of `like`.
 
     >>> import torch
     >>> take({"a": torch.ones(2)}, "a", torch.zeros(2))
@@ -64,4 +66,4 @@ def take(state: Mapping[str, Tensor | None], name: str, like: Tensor) -> Tensor:
     if found is None or found.shape != like.shape or found.dtype != like.dtype:
         is_here = "is absent" if found is None else f"is {tuple(found.shape)} of {found.dtype}"
         raise InputError(f"The state of the run does not fit: {name} {is_here}, wanted {tuple(like.shape)} of {like.dtype}.")
-    return found.to(like.device)
+    return found.to(like.device, copy=True)

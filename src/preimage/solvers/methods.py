@@ -94,6 +94,7 @@ class Descend:
     What each part gave is in docs/solvers.md.
     """
 
+    revision = 2
     memory: int = MEMORY
     first_step: float = field(default=FIRST_STEP, metadata=LATER)
     tolerance: float = field(default=0.0, metadata=LATER)

@@ -62,7 +62,7 @@ class Descent:
         first_step: float = FIRST_STEP,
         tolerance: float = 0.0,
     ) -> None:
-        self.x, self.energy, self.gradient = x, energy, gradient
+        self.x, self.energy, self.gradient = x.clone(), energy, gradient.clone()
         self._inverse, self._pairs, self._first_step = inverse, Pairs(memory), first_step
         self._shorter = torch.ones_like(energy)
         self._tolerance, self._recent = tolerance, energy.new_full((WINDOW + 1, len(energy)), float("inf"))
@@ -292,9 +292,9 @@ class Waves:
         return torch.cat([squares @ self._bands.T, (all_bands - squares.sum(dim=2)).clamp(min=0)[..., None]], dim=2)
 
     def root(self, curvatures: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, bands + 1) -> the root of one over the curvature of each coefficient, in the shape of these, and (B, C, 1, 1) of all else."""
+        """(B, C, bands + 1) -> the root of one over the curvature of each coefficient, and of all that is finer, (B, C, 1, 1)."""
         logs = curvatures.log().mul_(-0.5)
-        return (logs[..., :-1] @ self._bands).exp_().unflatten(2, self._few), logs[..., -1:, None].exp()
+        return (logs[..., :-1] @ self._bands).exp_().view(*logs.shape[:2], *self._few), logs[..., -1:, None].exp()
 
     def _turned(self, colours: Tensor, waves: Tensor) -> Tensor:
         return (colours @ waves.flatten(2)).view_as(waves)
@@ -356,9 +356,12 @@ def column(values: Tensor) -> Tensor:
 
 
 def chosen(first: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """Samples of a where `first` (B,) says so, else of b. Where asking does not wait for a device, one of the two itself if it is all."""
+    """Samples of a where `first` (B,) says so, else of b: b itself, or else in memory of their own, so that products have the same bits.
+
+    Where asking does not wait for a device, what is all of one is not put together, which takes a third of the time.
+    """
     if first.device.type == "cpu" and bool(first.all()) is bool(first.any()):
-        return a if bool(first.all()) else b
+        return a.clone() if bool(first.all()) else b
     return torch.where(column(first), a, b)
 
 
