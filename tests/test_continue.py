@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -280,6 +281,15 @@ def test_a_state_that_is_not_one_is_refused_in_words(case, phi, left, tmp_path):
     with pytest.raises((InputError, ResultFolderError)) as told:
         again(tmp_path / "out", phi, progress=False, resume=True)
     assert "\n" not in str(told.value) and len(str(told.value)) < 700
+
+
+def test_a_state_that_an_earlier_solver_left_is_refused_with_what_to_do(phi, photo, monkeypatch):
+    kept = left_after(4, monkeypatch, "invert", phi, photo, solver="descent", iterations=8)
+    memory = {name: t for name, t in kept.state.memory.items() if not name.endswith(".rest")}
+    assert len(memory) == len(kept.state.memory) - 1
+    kept = replace(kept, state=replace(kept.state, memory=memory))
+    with pytest.raises(InputError, match=r"rest is absent, wanted \(1, 3, 1, 1\).*make the run anew, without its state"):
+        run("invert", phi, photo, solver="descent", iterations=8, resume=kept)
 
 
 def test_a_state_is_read_back_as_it_was(left):

@@ -65,5 +65,17 @@ def take(state: Mapping[str, Tensor | None], name: str, like: Tensor) -> Tensor:
     found = state.get(name)
     if found is None or found.shape != like.shape or found.dtype != like.dtype:
         is_here = "is absent" if found is None else f"is {tuple(found.shape)} of {found.dtype}"
-        raise InputError(f"The state of the run does not fit: {name} {is_here}, wanted {tuple(like.shape)} of {like.dtype}.")
+        raise unfit(f"{name} {is_here}, wanted {tuple(like.shape)} of {like.dtype}")
     return found.to(like.device, copy=True)
+
+
+def unfit(what: str) -> InputError:
+    """Return the error for a state with which a run cannot go on. what: was found in it.
+
+    >>> str(unfit("z is absent"))[:49]
+    'The state of the run does not fit: z is absent. A'
+    """
+    return InputError(
+        f"The state of the run does not fit: {what}. Another version of the solver left it, or the file is damaged: make the run anew, "
+        "without its state."
+    )

@@ -18,7 +18,7 @@ from ..errors import InputError
 from ..pixels.pixelspace import PixelSpace
 from ..ranges import checked
 from ..registry import Registry
-from .memory import Memory, State
+from .memory import Memory, State, unfit
 from .monitor import Monitor
 
 Tick = Callable[[int, Tensor], bool]
@@ -105,7 +105,7 @@ class Run:
             ("records", state.records, (torch.Size([state.evaluations, len(self.energy.terms) + 1, samples]),)),
         ):
             if found.shape not in allowed or found.dtype != z.dtype:
-                raise InputError(f"The state of the run does not fit: {name} is {tuple(found.shape)} of {found.dtype}.")
+                raise unfit(f"{name} is {tuple(found.shape)} of {found.dtype}")
         device = z.device
         self.good_x, self._records = state.best.to(device), list(state.records.to(device))
         self.good, self.alive, self.alive_now = state.verdicts.to(device)
