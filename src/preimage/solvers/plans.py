@@ -32,7 +32,7 @@ _FAST_DESCENT = (Stage(50, jitter=False),)  # HOG and dense SIFT know no contras
 _FAST_LONG = (Stage(60), Stage(240, jitter=False))
 FINE, _DEEP, _LONG = 4.0, 1, 200
 OPENED = 15  # evaluations of "fast" in which the descent's gradient passes what is closed
-_SMALL, _FEW = 8.0, 4  # up to this stride so many pairs are as good as all of the descent's own, in a quarter of the time and memory
+_SMALL, _FEW = 8.0, 4  # up to this stride so many pairs are as good as all of the descent's own, in a quarter of the time
 REVISION = 4  # of what "fast" means, of the solvers' own stages and of QUALITIES: raised when they change
 NORMAL = "normal"
 QUALITIES: Mapping[str, float] = {"draft": 1 / 3, NORMAL: 1.0, "best": 3.0}
