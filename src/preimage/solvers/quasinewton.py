@@ -62,7 +62,8 @@ class Descent:
         first_step: float = FIRST_STEP,
         tolerance: float = 0.0,
     ) -> None:
-        self.x, self.energy, self.gradient = x.clone(), energy, gradient.clone()
+        self.x, self.energy = x, energy
+        self.gradient = gradient.clone()  # products over a part of a larger batch may have other last bits
         self._inverse, self._pairs, self._first_step = inverse, Pairs(memory), first_step
         self._shorter = torch.ones_like(energy)
         self._tolerance, self._recent = tolerance, energy.new_full((WINDOW + 1, len(energy)), float("inf"))
@@ -194,7 +195,7 @@ class Curvature:
         self._gains = root.square().sub_(self._rest)
 
     def _curvatures(self) -> Tensor:
-        """D, (B, C, bands): where there were few steps in a band, drawn to the first guess at the level of the others."""
+        """D, (B, C, bands + 1): where there were few steps in a band, drawn to the first guess at the level of the others."""
         tiny = 1e-30
         found = (self._changes.clamp(min=tiny) / self._steps.clamp(min=tiny)).sqrt().log()
         guess = self._guess.log()
